@@ -1,0 +1,154 @@
+//! Sources, sinks and their formats. The only crate that knows client libraries.
+//!
+//! A connection of the job graph becomes a [`SourceFactory`] or [`SinkFactory`] when the job is
+//! planned, with everything checked that can be checked; each subtask then opens its own
+//! [`Source`] or [`Sink`]. Neither ever blocks: what blocks runs in the platform's I/O pool or on
+//! its network runtime, and wakes the subtask.
+#![forbid(unsafe_code)]
+
+use std::task::{Poll, Waker};
+
+use model::{Batch, Diagnostic};
+use platform::Platform;
+
+/// What a job asks of the outside: a grant is needed for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A file, folder or glob, as the plan names it.
+    Read(String),
+    /// A file or folder, as the plan names it.
+    Write(String),
+    /// A host and port.
+    Connect {
+        /// Its name or address.
+        host: String,
+        /// The port, as the plan names it.
+        port: String,
+    },
+    /// The standard input.
+    Stdin,
+}
+
+/// Where a subtask's source or sink lives.
+#[derive(Clone)]
+pub struct Context {
+    /// The world.
+    pub platform: Platform,
+    /// The subtask's number, from 0.
+    pub subtask: u32,
+    /// How many subtasks the operator has.
+    pub parallelism: u32,
+    /// Wakes the subtask when there is something to do.
+    pub waker: Waker,
+    /// How many rows a batch should have at most, about.
+    pub batch_rows: usize,
+    /// How many bytes a batch should have at most, about (one row may be larger).
+    pub batch_bytes: usize,
+}
+
+/// A source, checked, not yet open. Shared by its subtasks.
+pub trait SourceFactory: Send + Sync {
+    /// What it asks of the outside.
+    fn needs(&self) -> Vec<Need>;
+    /// The greatest parallelism that it can have; none = any.
+    fn parallelism_max(&self) -> Option<u32>;
+    /// Whether it ends by itself.
+    fn bounded(&self) -> bool;
+    /// All bytes that it will read, where that is known: for showing progress.
+    fn bytes_total(&self) -> Option<u64>;
+    /// Looks at the outside before the job starts (is the file there?), once, after grants.
+    ///
+    /// # Errors
+    /// What is wrong, for the user.
+    fn prepare(&self) -> Result<(), Diagnostic>;
+    /// Opens a subtask's part.
+    ///
+    /// # Errors
+    /// What is wrong, for the user.
+    fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic>;
+}
+
+/// A subtask's part of a source.
+pub trait Source: Send {
+    /// The next rows, if there are some now; wakes the subtask when that changes. Never blocks.
+    ///
+    /// # Errors
+    /// Where the source cannot go on; it is not polled again.
+    fn poll(&mut self) -> Result<SourcePoll, Diagnostic>;
+    /// Bytes handed out so far, as they were outside.
+    fn bytes_read(&self) -> u64;
+}
+
+/// What a source has now.
+pub enum SourcePoll {
+    /// Rows, and records that are none.
+    Rows(Decoded),
+    /// Nothing yet.
+    Pending,
+    /// Nothing ever again.
+    End,
+}
+
+/// Records, decoded as far as they could be.
+pub struct Decoded {
+    /// The good ones.
+    pub batch: Batch,
+    /// The bad ones.
+    pub failures: Vec<RecordFailure>,
+}
+
+/// A record that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// Where it is: `orders.json, line 17`.
+    pub place: String,
+    /// The record as it was (cut at 64 KiB).
+    pub record: Vec<u8>,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A sink, checked, not yet open. Shared by its subtasks.
+pub trait SinkFactory: Send + Sync {
+    /// What it asks of the outside.
+    fn needs(&self) -> Vec<Need>;
+    /// Looks at the outside before the job starts (is the folder empty?), once, after grants.
+    ///
+    /// # Errors
+    /// What is wrong, for the user.
+    fn prepare(&self) -> Result<(), Diagnostic>;
+    /// Opens a subtask's part.
+    ///
+    /// # Errors
+    /// What is wrong, for the user.
+    fn open(&self, context: Context) -> Result<Box<dyn Sink>, Diagnostic>;
+    /// After all subtasks have finished (or the job has failed or was cancelled): what the sink
+    /// has to tell the user, one line each (a blackhole's row count and checksum).
+    fn summary(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A subtask's part of a sink.
+pub trait Sink: Send {
+    /// Whether more rows may be written now; wakes the subtask when that changes. Never blocks.
+    ///
+    /// # Errors
+    /// Where something that was written before could not be.
+    fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>>;
+    /// Takes rows; only after `poll_ready` was ready. May hold them back until `flush`.
+    ///
+    /// # Errors
+    /// Where a row cannot be written, naming it.
+    fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic>;
+    /// Sends on what is held back. Called when there is nothing more to write for now.
+    ///
+    /// # Errors
+    /// Where something could not be written.
+    fn flush(&mut self) -> Result<(), Diagnostic>;
+    /// After the last row: ready when everything is outside, whole and named.
+    ///
+    /// # Errors
+    /// Where something could not be written.
+    fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>>;
+}

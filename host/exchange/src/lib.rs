@@ -1,0 +1,1 @@
+//! Partitioning, bounded channels and the input gate.

@@ -1,0 +1,1 @@
+//! From a job graph to chains to a physical graph, with diagnostics.

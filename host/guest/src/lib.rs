@@ -1,0 +1,1 @@
+//! Compiles, caches, links, instantiates and calls guests; the only crate that knows wasmtime.

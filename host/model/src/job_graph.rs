@@ -1,0 +1,176 @@
+//! The job graph: what a component says its job is, as plain data (`wit/graph.wit`).
+
+use std::collections::BTreeMap;
+
+use arrow_schema::SchemaRef;
+
+/// A node's place in [`JobGraph::nodes`].
+pub type NodeId = u32;
+
+/// A job as data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobGraph {
+    /// Shown in lists.
+    pub name: String,
+    /// The operators.
+    pub nodes: Vec<Node>,
+    /// How rows go between them.
+    pub edges: Vec<Edge>,
+    /// Flink's configuration keys; the command line wins.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// An operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Names the node's state over versions.
+    pub uid: Option<String>,
+    /// Shown to people.
+    pub name: String,
+    /// Where the user wrote it, `src/lib.rs:17`.
+    pub origin: Option<String>,
+    /// None = the job's.
+    pub parallelism: Option<u32>,
+    /// Number of key groups; none = the job's.
+    pub max_parallelism: Option<u32>,
+    /// What it does.
+    pub kind: NodeKind,
+    /// What leaves it: port 0 is the main output, the others are side outputs.
+    pub outputs: Vec<Port>,
+    /// What becomes of rows that fail.
+    pub on_failure: FailurePolicy,
+    /// Whether it shares a thread and a guest instance with its neighbours.
+    pub chaining: Chaining,
+}
+
+/// An output of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Shown to people.
+    pub name: String,
+    /// Its rows.
+    pub schema: SchemaRef,
+    /// Its rows may be other than inserts.
+    pub changes: bool,
+}
+
+/// What becomes of a row that a source cannot decode or a function fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// The job fails.
+    Fail,
+    /// The row is dropped and counted.
+    Skip,
+    /// The row goes to the node's last port, with a text `failure`.
+    Divert,
+}
+
+/// Whether a node may share a thread with its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chaining {
+    /// With the node before it and those after it, where the edges are forward.
+    Allowed,
+    /// Not with the node before it.
+    Head,
+    /// With none.
+    Never,
+}
+
+/// Rows go from an output to an input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edge {
+    /// The node that they leave.
+    pub producer: NodeId,
+    /// By this output.
+    pub port: u32,
+    /// The node that they reach.
+    pub consumer: NodeId,
+    /// By this input.
+    pub input: u32,
+    /// To which of its subtasks.
+    pub partition: Partition,
+}
+
+/// To which subtask of the consumer a row goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// To the subtask of the same number.
+    Forward,
+    /// By key: rows of equal key columns meet in one subtask.
+    Hash(Vec<u32>),
+    /// Evenly, in turn.
+    Rebalance,
+    /// Each row to every subtask.
+    Broadcast,
+    /// All rows to subtask 0.
+    Global,
+    /// To the subtask whose number is in this, the last, column, modulo the parallelism.
+    Chosen(u32),
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeKind {
+    /// Rows come in.
+    Source(Connection),
+    /// Rows go out.
+    Sink(Connection),
+    /// Code in the guest.
+    Function(Function),
+    /// Native running aggregates by key.
+    Aggregate(Vec<Aggregate>),
+}
+
+/// A connector with its options, and its format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// `files`, `socket`, `print` …
+    pub connector: String,
+    /// The connector's options.
+    pub options: BTreeMap<String, String>,
+    /// `lines`, `json`, `csv`, `text`.
+    pub format: Option<String>,
+    /// The format's options.
+    pub format_options: BTreeMap<String, String>,
+}
+
+/// Code in the guest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// The schema of each input.
+    pub inputs: Vec<SchemaRef>,
+    /// The states by value that it declares; empty = stateless.
+    pub states: Vec<State>,
+}
+
+/// A state by value: at most one entry a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Unique in its function.
+    pub name: String,
+    /// One field, nullable in the table whatever it says here.
+    pub value: SchemaRef,
+}
+
+/// A native aggregate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// `count`, `sum`, `min`, `max`, `avg`.
+    pub function: String,
+    /// What it is taken over.
+    pub columns: Vec<u32>,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+}
+
+impl JobGraph {
+    /// The edges into a node, in the graph's order.
+    pub fn edges_into(&self, node: NodeId) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.consumer == node)
+    }
+
+    /// The edges out of a node, in the graph's order.
+    pub fn edges_from(&self, node: NodeId) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.producer == node)
+    }
+}

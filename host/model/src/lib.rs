@@ -1,0 +1,15 @@
+//! The nouns that every other crate speaks of: batches, stream elements, schemas, keys and key
+//! groups, the job graph, diagnostics.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod diagnostic;
+pub mod element;
+pub mod job_graph;
+pub mod key;
+pub mod schema;
+
+pub use batch::Batch;
+pub use diagnostic::{Blame, Diagnostic, Retry};
+pub use element::StreamElement;
+pub use key::{KeyGroup, KeyHash};

@@ -1,0 +1,2 @@
+//! Millstream's command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Native keyed aggregates.

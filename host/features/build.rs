@@ -1,0 +1,3 @@
+//! Present so that build dependencies are unified too.
+
+fn main() {}

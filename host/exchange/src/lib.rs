@@ -1,1 +1,8 @@
-//! Partitioning, bounded channels and the input gate.
+//! Where rows go between subtasks: partitioning, bounded channels, the input gate.
+#![forbid(unsafe_code)]
+
+pub mod input_gate;
+pub mod partition;
+
+pub use input_gate::{Channel, Credit, InputGate, SendBudget};
+pub use partition::Partitioner;

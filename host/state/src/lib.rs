@@ -1,1 +1,8 @@
-//! Keyed tables in memory.
+//! Keyed tables in memory: which row of a table a key has, and the values in those rows.
+#![forbid(unsafe_code)]
+
+pub mod key_index;
+pub mod value_table;
+
+pub use key_index::KeyIndex;
+pub use value_table::ValueTable;

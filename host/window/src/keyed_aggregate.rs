@@ -1,0 +1,165 @@
+//! The aggregate operator: the key and its aggregates, updated for each row; or once, at the end.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use model::Batch;
+use model::job_graph::Aggregate;
+use state::KeyIndex;
+use state::key_index::KeyId;
+use thiserror::Error;
+
+use crate::accumulator::Accumulator;
+
+/// Why an aggregate cannot be planned or go on.
+#[derive(Debug, Error)]
+pub enum AggregateError {
+    /// There is no such function.
+    #[error("there is no aggregate `{0}` (there are count, sum, min, max, avg)")]
+    Unknown(String),
+    /// A function over a type that it is not made for.
+    #[error("`{function}` of column `{column}` cannot be: it is {data_type}")]
+    Type {
+        /// The aggregate.
+        function: String,
+        /// Its column.
+        column: String,
+        /// The column's type.
+        data_type: String,
+    },
+    /// Not one column (or none, for `count`).
+    #[error("`{0}` takes one column, not {1}")]
+    Columns(String, usize),
+    /// A column that the input does not have.
+    #[error("`{0}` names column {1}, but the input has {2} columns")]
+    OutOfBounds(String, u32, usize),
+    /// An option that the function does not have.
+    #[error("`{0}` has no option `{1}`")]
+    Option(String, String),
+    /// A sum that left its type.
+    #[error("the sum of column `{0}` is out of range")]
+    Overflow(String),
+    /// Columns that cannot be made.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// Running aggregates by key, in one subtask.
+pub struct KeyedAggregate {
+    keys: Vec<usize>,
+    index: KeyIndex,
+    accumulators: Vec<Accumulator>,
+    output: SchemaRef,
+    ids: Vec<KeyId>,
+}
+
+/// How many rows [`KeyedAggregate::finals`] gives at a time.
+pub const FINAL_ROWS: usize = 4 * 1024;
+
+/// The columns that leave: the key's, then one for each aggregate, named after its column
+/// (`count` for a count without one); a name that is taken gets the function's before it.
+///
+/// # Errors
+/// If an aggregate cannot be taken over this input.
+pub fn output_schema(
+    input: &Schema,
+    keys: &[u32],
+    aggregates: &[Aggregate],
+) -> Result<SchemaRef, AggregateError> {
+    let mut fields: Vec<Field> = keys.iter().map(|k| input.field(*k as usize).clone()).collect();
+    for aggregate in aggregates {
+        let (data_type, nullable) = Accumulator::new(aggregate, input)?.output();
+        let mut name = match aggregate.columns.first() {
+            Some(column) => input.field(*column as usize).name().clone(),
+            None => aggregate.function.clone(),
+        };
+        while fields.iter().any(|field| *field.name() == name) {
+            name = format!("{}_{name}", aggregate.function);
+        }
+        fields.push(Field::new(name, data_type, nullable));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+impl KeyedAggregate {
+    /// For rows of `input`, keyed by these columns. `output` names the columns that leave; its
+    /// types are [`output_schema`]'s.
+    ///
+    /// # Errors
+    /// If an aggregate cannot be taken over this input.
+    pub fn new(
+        input: &Schema,
+        keys: &[u32],
+        aggregates: &[Aggregate],
+        output: SchemaRef,
+        seed: u64,
+    ) -> Result<Self, AggregateError> {
+        let keys: Vec<usize> = keys.iter().map(|k| *k as usize).collect();
+        let types: Vec<_> = keys.iter().map(|k| input.field(*k).data_type().clone()).collect();
+        let accumulators =
+            aggregates.iter().map(|a| Accumulator::new(a, input)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { keys, index: KeyIndex::new(&types, seed)?, accumulators, output, ids: Vec::new() })
+    }
+
+    /// Takes rows and gives one for each of them, in their order: its key, and the key's
+    /// aggregates up to and with this row.
+    ///
+    /// # Errors
+    /// If a sum leaves its type, or columns cannot be made.
+    pub fn update(&mut self, batch: &Batch) -> Result<Batch, AggregateError> {
+        self.number(batch)?;
+        let mut columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
+        let groups = self.index.len();
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.running(&self.ids, groups, batch.rows())?);
+        }
+        Ok(Batch::of(Arc::clone(&self.output), batch.num_rows(), columns)?
+            .with_event_times(batch.event_times().cloned()))
+    }
+
+    /// Takes rows and gives none.
+    ///
+    /// # Errors
+    /// If a sum leaves its type.
+    pub fn absorb(&mut self, batch: &Batch) -> Result<(), AggregateError> {
+        self.number(batch)?;
+        let groups = self.index.len();
+        for accumulator in &mut self.accumulators {
+            accumulator.absorb(&self.ids, groups, batch.rows())?;
+        }
+        Ok(())
+    }
+
+    /// The keys and their aggregates, as they stand, from key number `from` on, at most
+    /// [`FINAL_ROWS`]; none when there are no more.
+    ///
+    /// # Errors
+    /// If columns cannot be made.
+    pub fn finals(&mut self, from: usize) -> Result<Option<Batch>, AggregateError> {
+        let to = self.index.len().min(from + FINAL_ROWS);
+        if from >= to {
+            return Ok(None);
+        }
+        // Key numbers are below 2^32.
+        let mut columns = self.index.keys(from as u32..to as u32)?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.finals(from..to)?);
+        }
+        Ok(Some(Batch::of(Arc::clone(&self.output), to - from, columns)?))
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn keys_held(&self) -> usize {
+        self.index.len()
+    }
+
+    fn number(&mut self, batch: &Batch) -> Result<(), AggregateError> {
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
+        Ok(self.index.ids(&keys, batch.num_rows(), &mut self.ids)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

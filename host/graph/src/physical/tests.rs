@@ -1,0 +1,176 @@
+//! Chains of small graphs, and graphs that are refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use model::job_graph::{Aggregate, Connection, Edge, Function, Node, Port, State};
+
+use super::*;
+
+fn text() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, false)]))
+}
+
+fn connection(connector: &str) -> Connection {
+    Connection {
+        connector: connector.into(),
+        options: BTreeMap::new(),
+        format: None,
+        format_options: BTreeMap::new(),
+    }
+}
+
+fn node(name: &str, kind: NodeKind) -> Node {
+    let ports = usize::from(!matches!(kind, NodeKind::Sink(_)));
+    Node {
+        uid: None,
+        name: name.into(),
+        origin: Some("src/lib.rs:7".into()),
+        parallelism: None,
+        max_parallelism: None,
+        kind,
+        outputs: (0..ports).map(|_| Port { name: "out".into(), schema: text(), changes: false }).collect(),
+        on_failure: FailurePolicy::Fail,
+        chaining: Chaining::Allowed,
+    }
+}
+
+fn function(name: &str) -> Node {
+    node(name, NodeKind::Function(Function { inputs: vec![text()], states: vec![] }))
+}
+
+fn edge(producer: u32, consumer: u32, partition: Partition) -> Edge {
+    Edge { producer, port: 0, consumer, input: 0, partition }
+}
+
+fn count() -> NodeKind {
+    NodeKind::Aggregate(vec![Aggregate {
+        function: "count".into(),
+        columns: vec![],
+        options: BTreeMap::new(),
+    }])
+}
+
+/// lines → split → upper → count by word → print
+fn word_count() -> JobGraph {
+    JobGraph {
+        name: "word_count".into(),
+        nodes: vec![
+            node("lines", NodeKind::Source(connection("files"))),
+            function("split"),
+            function("upper"),
+            node("count", count()),
+            node("print", NodeKind::Sink(connection("print"))),
+        ],
+        edges: vec![
+            edge(0, 1, Partition::Forward),
+            edge(1, 2, Partition::Forward),
+            edge(2, 3, Partition::Hash(vec![0])),
+            edge(3, 4, Partition::Forward),
+        ],
+        settings: BTreeMap::new(),
+    }
+}
+
+fn plan(job: JobGraph, p: u32) -> Result<PhysicalGraph, GraphError> {
+    PhysicalGraph::plan(job, Parallelism { default: p, max: None }, |_| None)
+}
+
+/// `name xparallelism` of each chain, its stages in brackets, and the edges between chains.
+fn drawn(graph: &PhysicalGraph) -> String {
+    let chains: Vec<String> = graph
+        .vertices
+        .iter()
+        .map(|v| {
+            let stages: Vec<_> = v.stages.iter().map(|s| format!("{:?}", s.nodes)).collect();
+            format!("{} x{} {}", v.name, v.parallelism, stages.join(""))
+        })
+        .collect();
+    let edges: Vec<String> = graph
+        .edges
+        .iter()
+        .map(|e| format!("{}-{}->{}", e.from, partition_name(&e.partition), e.to))
+        .collect();
+    format!("{} | {}", chains.join("; "), edges.join(" "))
+}
+
+#[test]
+fn neighbours_share_a_chain_and_functions_a_guest() {
+    let graph = plan(word_count(), 3).unwrap();
+    assert_eq!(drawn(&graph), "lines -> split -> upper x3 [0][1, 2]; count -> print x3 [3][4] | 0-HASH->1");
+    assert_eq!(graph.key_of(1), Some(&[0][..]));
+    assert_eq!((graph.slots(), graph.max_parallelism), (3, 128));
+}
+
+#[test]
+fn chaining_can_be_forbidden() {
+    let mut job = word_count();
+    job.nodes[1].chaining = Chaining::Head;
+    job.nodes[3].chaining = Chaining::Never;
+    assert_eq!(
+        drawn(&plan(job, 2).unwrap()),
+        "lines x2 [0]; split -> upper x2 [1, 2]; count x2 [3]; print x2 [4] | 0-FORWARD->1 1-HASH->2 2-FORWARD->3"
+    );
+}
+
+#[test]
+fn a_source_of_parallelism_one_is_rebalanced() {
+    let graph =
+        PhysicalGraph::plan(word_count(), Parallelism { default: 2, max: None }, |id| (id == 0).then_some(1))
+            .unwrap();
+    assert_eq!(
+        drawn(&graph),
+        "lines x1 [0]; split -> upper x2 [1, 2]; count -> print x2 [3][4] | 0-REBALANCE->1 1-HASH->2"
+    );
+}
+
+#[test]
+fn a_union_begins_a_chain() {
+    let mut job = word_count();
+    job.nodes.push(node("more", NodeKind::Source(connection("files"))));
+    job.edges.push(edge(5, 1, Partition::Forward));
+    assert_eq!(
+        drawn(&plan(job, 1).unwrap()),
+        "lines x1 [0]; more x1 [5]; split -> upper x1 [1, 2]; count -> print x1 [3][4] | 0-FORWARD->2 1-FORWARD->2 2-HASH->3"
+    );
+}
+
+#[test]
+fn what_cannot_run_is_refused() {
+    let check = |change: fn(&mut JobGraph), expected: &str| {
+        let mut job = word_count();
+        change(&mut job);
+        let error = plan(job, 1).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(|job| job.nodes[0].kind = count(), "it has no source");
+    check(|job| job.edges[0].producer = 9, "there is no node 9");
+    check(|job| job.edges[0].port = 9, "`lines` has no port 9");
+    check(|job| job.edges[0].input = 1, "`split` has no input 1");
+    check(|job| job.edges.truncate(3), "node 4 `print` cannot be planned: a sink without an input");
+    check(|job| job.edges[2].partition = Partition::Hash(vec![4]), "there is no key column 4");
+    check(|job| job.edges[2].partition = Partition::Forward, "an aggregate's input is keyed");
+    check(|job| job.edges.push(edge(2, 1, Partition::Forward)), "it has a cycle");
+    check(|job| job.edges[0].partition = Partition::Chosen(0), "the chosen subtask is not the last column");
+    check(|job| job.nodes[1].parallelism = Some(0), "its parallelism is 0");
+    check(|job| job.nodes[1].on_failure = FailurePolicy::Divert, "its last port is not its input's columns");
+    check(
+        |job| {
+            job.nodes[0].uid = Some("a".into());
+            job.nodes[1].uid = Some("a".into());
+        },
+        "another node has the uid `a`",
+    );
+    check(
+        |job| {
+            let state = State { name: "s".into(), value: text() };
+            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states: vec![state] });
+        },
+        "it has state, but its input is not keyed",
+    );
+    let error = PhysicalGraph::plan(word_count(), Parallelism { default: 200, max: Some(128) }, |_| None)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "parallelism 200 of `lines` is above max parallelism 128");
+}

@@ -1,0 +1,239 @@
+//! Whether a job graph makes sense: every place in bounds, every schema where it is expected.
+
+use std::collections::BTreeSet;
+
+use arrow_schema::DataType;
+use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition};
+use model::key::can_be_key;
+use model::schema::same_types;
+
+use crate::GraphError;
+
+/// How many nodes a job may have.
+pub const NODES_MAX: usize = 10_000;
+
+/// Checks a job graph, which comes from a guest and may say anything.
+///
+/// # Errors
+/// The first thing that is wrong, naming node or edge.
+pub fn validate(graph: &JobGraph) -> Result<(), GraphError> {
+    if graph.nodes.len() > NODES_MAX || graph.edges.len() > 4 * NODES_MAX {
+        return Err(GraphError::Whole(format!("it has more than {NODES_MAX} nodes")));
+    }
+    if !graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source(_))) {
+        return Err(GraphError::Whole("it has no source".into()));
+    }
+    graph.edges.iter().try_for_each(|edge| check_edge(graph, edge))?;
+    let mut uids = BTreeSet::new();
+    for (id, node) in (0..).zip(&graph.nodes) {
+        check_node(graph, id, node)?;
+        if let Some(uid) = &node.uid
+            && !uids.insert(uid)
+        {
+            return Err(GraphError::node(graph, id, format!("another node has the uid `{uid}`")));
+        }
+    }
+    check_no_cycle(graph)
+}
+
+fn check_edge(graph: &JobGraph, edge: &Edge) -> Result<(), GraphError> {
+    let wrong = |what: String| GraphError::Edge { producer: edge.producer, consumer: edge.consumer, what };
+    let node =
+        |id: NodeId| graph.nodes.get(id as usize).ok_or_else(|| wrong(format!("there is no node {id}")));
+    let (producer, consumer) = (node(edge.producer)?, node(edge.consumer)?);
+    let port = producer
+        .outputs
+        .get(edge.port as usize)
+        .ok_or_else(|| wrong(format!("`{}` has no port {}", producer.name, edge.port)))?;
+    let columns = port.schema.fields().len();
+    match &edge.partition {
+        Partition::Hash(keys) => {
+            for key in keys {
+                let field = port
+                    .schema
+                    .fields()
+                    .get(*key as usize)
+                    .ok_or_else(|| wrong(format!("there is no key column {key}")))?;
+                if !can_be_key(field.data_type()) {
+                    return Err(wrong(format!(
+                        "`{}` of type {} cannot be a key",
+                        field.name(),
+                        field.data_type()
+                    )));
+                }
+            }
+        }
+        Partition::Chosen(column) => {
+            let fits = columns > 0 && *column as usize == columns - 1 && {
+                let field = port.schema.field(columns - 1);
+                *field.data_type() == DataType::Int32 && !field.is_nullable()
+            };
+            if !fits {
+                return Err(wrong(
+                    "the chosen subtask is not the last column, an int32 without nulls".into(),
+                ));
+            }
+        }
+        Partition::Forward | Partition::Rebalance | Partition::Broadcast | Partition::Global => {}
+    }
+    let inputs = match &consumer.kind {
+        NodeKind::Source(_) => 0,
+        NodeKind::Function(function) => function.inputs.len(),
+        NodeKind::Sink(_) | NodeKind::Aggregate(_) => 1,
+    };
+    if edge.input as usize >= inputs {
+        return Err(wrong(format!("`{}` has no input {}", consumer.name, edge.input)));
+    }
+    if let NodeKind::Function(function) = &consumer.kind {
+        let arrives = arriving(port, edge);
+        if !same_types(&arrives, &function.inputs[edge.input as usize]) {
+            return Err(wrong(format!(
+                "`{}` expects ({}), `{}` gives ({})",
+                consumer.name,
+                columns_of(&function.inputs[edge.input as usize]),
+                producer.name,
+                columns_of(&arrives)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The schema of the rows that an edge brings.
+pub(crate) fn arriving(port: &model::job_graph::Port, edge: &Edge) -> arrow_schema::Schema {
+    let mut fields: Vec<_> = port.schema.fields().iter().cloned().collect();
+    if matches!(edge.partition, Partition::Chosen(_)) {
+        fields.pop();
+    }
+    arrow_schema::Schema::new(fields)
+}
+
+fn columns_of(schema: &arrow_schema::Schema) -> String {
+    let columns: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }))
+        .collect();
+    columns.join(", ")
+}
+
+fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphError> {
+    let wrong = |what: &str| Err(GraphError::node(graph, id, what));
+    if node.parallelism == Some(0) {
+        return wrong("its parallelism is 0");
+    }
+    let inputs: Vec<&Edge> = graph.edges_into(id).collect();
+    let same_inputs = inputs.windows(2).all(|pair| {
+        let schema =
+            |edge: &Edge| arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge);
+        pair[0].input != pair[1].input || same_types(&schema(pair[0]), &schema(pair[1]))
+    });
+    if !same_inputs {
+        return wrong("streams of different types are united");
+    }
+    match &node.kind {
+        NodeKind::Source(_) if node.outputs.is_empty() => return wrong("a source without an output"),
+        NodeKind::Source(_) => {}
+        NodeKind::Sink(_) if inputs.is_empty() => return wrong("a sink without an input"),
+        NodeKind::Sink(_) if !node.outputs.is_empty() => return wrong("a sink with an output"),
+        NodeKind::Sink(_) => {}
+        NodeKind::Function(function) => {
+            if function.inputs.len() != 1 {
+                return wrong("a function has one input");
+            }
+            if inputs.is_empty() {
+                return wrong("a function without an input");
+            }
+            if !function.states.is_empty() && !inputs.iter().all(|edge| is_keyed(&edge.partition)) {
+                return wrong("it has state, but its input is not keyed (use key_by)");
+            }
+            let mut names = BTreeSet::new();
+            for state in &function.states {
+                if state.value.fields().len() != 1 {
+                    return wrong("a state has one field (a structure for several)");
+                }
+                if !names.insert(&state.name) {
+                    return wrong("two states of one name");
+                }
+            }
+        }
+        NodeKind::Aggregate(aggregates) => {
+            if aggregates.is_empty() || node.outputs.len() != 1 {
+                return wrong("an aggregate has at least one function, and one output");
+            }
+            if inputs.is_empty() {
+                return wrong("an aggregate without an input");
+            }
+            if !inputs.iter().all(|edge| is_keyed(&edge.partition) || edge.partition == Partition::Global) {
+                return wrong("an aggregate's input is keyed (use key_by)");
+            }
+        }
+    }
+    let keys = |edge: &&Edge| match &edge.partition {
+        Partition::Hash(keys) => Some(keys.clone()),
+        _ => None,
+    };
+    if inputs.windows(2).any(|pair| keys(&pair[0]) != keys(&pair[1])) {
+        return wrong("its inputs are keyed by different columns");
+    }
+    if node.on_failure == FailurePolicy::Divert {
+        check_divert(graph, id, node)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn is_keyed(partition: &Partition) -> bool {
+    matches!(partition, Partition::Hash(_))
+}
+
+/// The last port takes what failed: the input's columns (a source: one binary) and a text.
+fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphError> {
+    let wrong = || {
+        GraphError::node(
+            graph,
+            id,
+            "its last port is not its input's columns and a text `failure` (policy divert)",
+        )
+    };
+    let last = node.outputs.last().filter(|_| node.outputs.len() > 1).ok_or_else(wrong)?;
+    let (failure, columns) = last.schema.fields().split_last().ok_or_else(wrong)?;
+    let fits = match &node.kind {
+        NodeKind::Source(_) => columns.len() == 1 && *columns[0].data_type() == DataType::Binary,
+        NodeKind::Function(function) => same_types(
+            &arrow_schema::Schema::new(columns.iter().cloned().collect::<Vec<_>>()),
+            &function.inputs[0],
+        ),
+        NodeKind::Sink(_) | NodeKind::Aggregate(_) => false,
+    };
+    if fits && *failure.data_type() == DataType::Utf8 { Ok(()) } else { Err(wrong()) }
+}
+
+fn check_no_cycle(graph: &JobGraph) -> Result<(), GraphError> {
+    if topological(graph).len() == graph.nodes.len() {
+        Ok(())
+    } else {
+        Err(GraphError::Whole("it has a cycle".into()))
+    }
+}
+
+/// The nodes, each after those that feed it; those on a cycle are left out.
+pub(crate) fn topological(graph: &JobGraph) -> Vec<NodeId> {
+    let mut open: Vec<usize> = vec![0; graph.nodes.len()];
+    let mut out: Vec<Vec<NodeId>> = vec![Vec::new(); graph.nodes.len()];
+    for edge in &graph.edges {
+        open[edge.consumer as usize] += 1;
+        out[edge.producer as usize].push(edge.consumer);
+    }
+    let mut order: Vec<NodeId> = (0..).zip(&open).filter(|(_, n)| **n == 0).map(|(id, _)| id).collect();
+    let mut next = 0;
+    while next < order.len() {
+        for consumer in &out[order[next] as usize] {
+            open[*consumer as usize] -= 1;
+            if open[*consumer as usize] == 0 {
+                order.push(*consumer);
+            }
+        }
+        next += 1;
+    }
+    order
+}

@@ -1,1 +1,23 @@
-//! The subtask and its step(): where gate, guest, state, aggregates and output meet.
+//! Runs jobs: admits a plan, deploys its subtasks into task slots, steps them.
+//!
+//! The one place where gate, guest, state, aggregates and output meet. A subtask is a struct with
+//! `step()`, which never blocks and ends soon; worker threads step the subtasks that are ready, or,
+//! in simulation, one loop under a seed does.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod deploy;
+mod grants;
+mod job;
+pub mod metrics;
+mod operator;
+mod options;
+mod output;
+pub mod simulation;
+mod subtask;
+mod worker;
+
+pub use admission::{Plan, plan};
+pub use job::{Job, JobOutcome, Progress, start};
+pub use metrics::{LogRecord, LogSink};
+pub use options::{Execution, RunOptions, Sizes};

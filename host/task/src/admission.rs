@@ -1,0 +1,182 @@
+//! Whether a job may start: its graph makes sense, its connectors exist, what it asks is granted,
+//! its input is there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+use connectors::{Need, SinkFactory, SourceFactory};
+use graph::PhysicalGraph;
+use graph::physical::Parallelism;
+use guest::Program;
+use model::Diagnostic;
+use model::job_graph::{JobGraph, Node, NodeId, NodeKind, Partition};
+use model::schema::same_types;
+use window::output_schema;
+
+use crate::grants::Grants;
+use crate::{Execution, RunOptions};
+
+/// A job that may start.
+pub struct Plan {
+    /// Its graph, as it will run.
+    pub physical: PhysicalGraph,
+    /// Where its functions come from.
+    pub(crate) program: Program,
+    /// The name under which the component knows it.
+    pub(crate) job: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) options: RunOptions,
+    pub(crate) sources: BTreeMap<NodeId, Arc<dyn SourceFactory>>,
+    pub(crate) sinks: BTreeMap<NodeId, Arc<dyn SinkFactory>>,
+}
+
+impl Plan {
+    /// What the job asks of the outside, by node.
+    #[must_use]
+    pub fn needs(&self) -> Vec<(NodeId, Need)> {
+        let sources = self.sources.iter().flat_map(|(id, s)| s.needs().into_iter().map(|n| (*id, n)));
+        let sinks = self.sinks.iter().flat_map(|(id, s)| s.needs().into_iter().map(|n| (*id, n)));
+        let mut needs: Vec<_> = sources.chain(sinks).collect();
+        needs.sort_by_key(|(id, _)| *id);
+        needs
+    }
+
+    /// Whether the input ends by itself.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.sources.values().all(|source| source.bounded())
+    }
+
+    /// Checks what the job asks of the outside against what the user grants, and looks whether it
+    /// is there: input files, empty output folders. The last thing before [`crate::start`].
+    ///
+    /// # Errors
+    /// What is not granted, or not there.
+    pub fn prepare(&self) -> Result<(), Diagnostic> {
+        let grants = Grants::new(&self.args, &self.options.allow);
+        for (id, need) in self.needs() {
+            grants.check(&self.physical.job.nodes[id as usize].name, &need)?;
+        }
+        self.sources.values().try_for_each(|source| source.prepare())?;
+        self.sinks.values().try_for_each(|sink| sink.prepare())
+    }
+}
+
+/// The job graph's own settings that a job may make; the command line wins over them.
+const SETTINGS: [&str; 3] = ["parallelism.default", "pipeline.max-parallelism", "execution.runtime-mode"];
+
+/// Plans a job graph: chains and parallelism, connectors, types of aggregates and sinks. Opens
+/// nothing and looks at nothing outside.
+///
+/// # Errors
+/// What is wrong with the graph, for the user.
+pub fn plan(
+    program: &Program,
+    job: &str,
+    args: &[String],
+    graph: JobGraph,
+    options: RunOptions,
+) -> Result<Plan, Diagnostic> {
+    if options.parallelism == 0 {
+        return Err(Diagnostic::user("parallelism is 0").hint("-p takes a number from 1 on"));
+    }
+    if let Some(unknown) = graph.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
+        return Err(Diagnostic::user(format!("the job sets `{unknown}`, which a job cannot set"))
+            .detail(format!("a job can set {}", SETTINGS.join(", "))));
+    }
+    // The graph is checked before anything reads it: connectors of nodes are looked at first,
+    // which are in bounds whatever the edges say.
+    graph::validate(&graph).map_err(|error| error.diagnostic())?;
+    let (mut sources, mut sinks) = (BTreeMap::new(), BTreeMap::new());
+    for (id, node) in (0..).zip(&graph.nodes) {
+        let named = |error: Diagnostic| at_node(error, node);
+        match &node.kind {
+            NodeKind::Source(connection) => {
+                let factory = connectors::source(connection, &node.outputs[0].schema).map_err(named)?;
+                sources.insert(id, factory);
+            }
+            NodeKind::Sink(connection) => {
+                let schema = input_schema(&graph, id)
+                    .ok_or_else(|| Diagnostic::internal("a sink without an input was planned"))?;
+                sinks.insert(id, connectors::sink(connection, &schema).map_err(named)?);
+            }
+            NodeKind::Aggregate(aggregates) => {
+                let schema = input_schema(&graph, id)
+                    .ok_or_else(|| Diagnostic::internal("an aggregate without an input was planned"))?;
+                let keys = graph.edges_into(id).find_map(|edge| match &edge.partition {
+                    Partition::Hash(keys) => Some(keys.clone()),
+                    _ => None,
+                });
+                let output = output_schema(&schema, &keys.unwrap_or_default(), aggregates)
+                    .map_err(|error| at_node(Diagnostic::user(error.to_string()), node))?;
+                if !same_types(&output, &node.outputs[0].schema) {
+                    let detail = format!(
+                        "it gives ({}), the graph says ({})",
+                        types(&output),
+                        types(&node.outputs[0].schema)
+                    );
+                    return Err(at_node(
+                        Diagnostic::user("an aggregate's output is not what it gives"),
+                        node,
+                    )
+                    .detail(detail));
+                }
+            }
+            NodeKind::Function(_) => {}
+        }
+    }
+    let parallelism = Parallelism { default: options.parallelism, max: options.max_parallelism };
+    let physical = PhysicalGraph::plan(graph, parallelism, |id| {
+        sources.get(&id).and_then(|source: &Arc<dyn SourceFactory>| source.parallelism_max())
+    })
+    .map_err(|error| error.diagnostic())?;
+    let plan = Plan {
+        physical,
+        program: program.clone(),
+        job: job.to_owned(),
+        args: args.to_vec(),
+        options,
+        sources,
+        sinks,
+    };
+    if plan.options.execution == Execution::Batch && !plan.is_bounded() {
+        return Err(Diagnostic::user("--execution batch needs input that ends")
+            .detail("a source of this job never ends by itself")
+            .hint("run it with --execution streaming"));
+    }
+    Ok(plan)
+}
+
+/// The schema of the rows that reach a node.
+pub(crate) fn input_schema(graph: &JobGraph, id: NodeId) -> Option<SchemaRef> {
+    let edge = graph.edges_into(id).next()?;
+    let schema = &graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema;
+    if !matches!(edge.partition, Partition::Chosen(_)) {
+        return Some(Arc::clone(schema));
+    }
+    let kept = schema.fields().len() - 1;
+    Some(Arc::new(Schema::new(schema.fields().iter().take(kept).cloned().collect::<Vec<_>>())))
+}
+
+fn types(schema: &Schema) -> String {
+    let columns: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }))
+        .collect();
+    columns.join(", ")
+}
+
+/// The error with the node that it is about.
+fn at_node(error: Diagnostic, node: &Node) -> Diagnostic {
+    let place = match &node.origin {
+        Some(origin) => format!("node `{}`, written at {origin}", node.name),
+        None => format!("node `{}`", node.name),
+    };
+    let detail = match &error.detail {
+        Some(detail) => format!("{place}: {detail}"),
+        None => place,
+    };
+    error.detail(detail)
+}

@@ -1,0 +1,365 @@
+//! Makes a plan's subtasks: gates and channels, operators, and the workers that step them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::Waker;
+
+use connectors::Context;
+use exchange::{Channel, InputGate, Partitioner};
+use graph::{Stage, Vertex};
+use guest::{NodePort, Task};
+use model::Diagnostic;
+use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
+use model::key::key_group_owners;
+use platform::{Platform, Random, ReadySet, available_parallelism};
+use state::{KeyIndex, ValueTable};
+use window::KeyedAggregate;
+
+use crate::Plan;
+use crate::admission::input_schema;
+use crate::job::{Control, Watch};
+use crate::metrics::{Counters, GuestHooks, LogSink};
+use crate::operator::aggregate::AggregateOperator;
+use crate::operator::function::{FunctionOperator, KeyedState, Work};
+use crate::operator::sink::SinkOperator;
+use crate::operator::source::SourceOperator;
+use crate::operator::{Input, Place};
+use crate::output::Output;
+use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
+use crate::worker::Worker;
+
+/// A job's workers, ready to run.
+pub(crate) struct Deployed {
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) watch: Watch,
+}
+
+/// What one subtask may have in flight, at least and at most.
+const FLIGHT_BYTES: (usize, usize) = (128 << 10, 4 << 20);
+
+/// One worker a slot, up to this many; above it several slots a worker.
+fn worker_count(slots: usize, cores: usize) -> usize {
+    slots.min((4 * cores).max(16))
+}
+
+/// Makes all subtasks of a job and gives them to workers, every one ready for its first step.
+pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<Deployed, Diagnostic> {
+    let slots = plan.physical.slots() as usize;
+    let cores = if platform.clock.is_simulated() { 2 } else { available_parallelism() };
+    let count = worker_count(slots, cores);
+    // Where each subtask lives: its worker, and its number there. Subtask i of every chain shares
+    // slot i.
+    let mut sizes = vec![0; count];
+    let places: Vec<Vec<(usize, usize)>> = plan
+        .physical
+        .vertices
+        .iter()
+        .map(|vertex| {
+            (0..vertex.parallelism as usize)
+                .map(|subtask| {
+                    let worker = subtask % count;
+                    sizes[worker] += 1;
+                    (worker, sizes[worker] - 1)
+                })
+                .collect()
+        })
+        .collect();
+    let ready: Vec<Arc<ReadySet>> = sizes.iter().map(|size| ReadySet::new(*size)).collect();
+    let control = Control::new();
+    control.set_workers(ready.clone());
+    let mut workers: Vec<Worker> = ready
+        .iter()
+        .zip(&sizes)
+        .map(|(ready, size)| Worker {
+            ready: Arc::clone(ready),
+            subtasks: (0..*size).map(|_| None).collect(),
+            control: Arc::clone(&control),
+            clock: platform.clock.clone(),
+        })
+        .collect();
+    let wakers: Vec<Vec<Waker>> = places
+        .iter()
+        .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
+        .collect();
+    let watch = Watch::of(&plan);
+    let mut deployment = Deployment { plan, platform, log, wakers, watch };
+    let (mut gates, mut channels) = deployment.exchanges();
+    for (v, subtasks) in places.iter().enumerate() {
+        for (s, (worker, index)) in subtasks.iter().enumerate() {
+            let gate = gates[v][s].take();
+            let subtask = deployment.subtask(v, s, gate, &mut channels)?;
+            workers[*worker].subtasks[*index] = Some(subtask);
+            workers[*worker].ready.mark(*index);
+        }
+    }
+    Ok(Deployed { workers, control, watch: deployment.watch })
+}
+
+struct Deployment<'a> {
+    plan: Plan,
+    platform: &'a Platform,
+    log: &'a LogSink,
+    /// By vertex and subtask.
+    wakers: Vec<Vec<Waker>>,
+    watch: Watch,
+}
+
+/// The gates by vertex and subtask.
+type Gates = Vec<Vec<Option<InputGate>>>;
+/// The sending ends by physical edge and producer's subtask.
+type Channels = Vec<Vec<Vec<Channel>>>;
+
+impl Deployment<'_> {
+    /// Makes the gates and channels of all edges.
+    fn exchanges(&self) -> (Gates, Channels) {
+        let physical = &self.plan.physical;
+        let queue_rows = self.plan.options.sizes.queue_rows;
+        let mut gates: Gates = (0..physical.vertices.len())
+            .map(|v| {
+                let has_input = physical.edges_into(v).next().is_some();
+                self.wakers[v]
+                    .iter()
+                    .map(|waker| {
+                        has_input.then(|| {
+                            let gate = InputGate::new(waker.clone());
+                            queue_rows.into_iter().for_each(|rows| gate.set_rows_max(rows));
+                            gate
+                        })
+                    })
+                    .collect()
+            })
+            .collect();
+        let channels = physical
+            .edges
+            .iter()
+            .map(|edge| {
+                (0..physical.vertices[edge.from].parallelism as usize)
+                    .map(|producer| {
+                        let consumers = &mut gates[edge.to];
+                        let reached = match edge.partition {
+                            Partition::Forward => producer..producer + 1,
+                            _ => 0..consumers.len(),
+                        };
+                        consumers[reached]
+                            .iter_mut()
+                            .flatten()
+                            .map(|gate| gate.add_channel(edge.input))
+                            .collect()
+                    })
+                    .collect()
+            })
+            .collect();
+        (gates, channels)
+    }
+
+    fn subtask(
+        &mut self,
+        v: usize,
+        s: usize,
+        gate: Option<InputGate>,
+        channels: &mut Channels,
+    ) -> Result<Subtask, Diagnostic> {
+        let vertex = self.plan.physical.vertices[v].clone();
+        let waker = self.wakers[v][s].clone();
+        let (outputs, exits) = self.outputs(v, s, &waker, channels);
+        let mut stages = Vec::with_capacity(vertex.stages.len());
+        for (at, stage) in vertex.stages.iter().enumerate() {
+            let mut targets: Vec<(NodeId, u32, Target)> =
+                exits.iter().filter(|(node, _, _)| stage.nodes.contains(node)).copied().collect();
+            targets.extend(vertex.stages.iter().enumerate().filter_map(|(next, other)| match other.fed_by {
+                Some((from, node, port)) if from == at => Some((node, port, Target::Stage(next))),
+                _ => None,
+            }));
+            let counters = Arc::new(Counters::default());
+            let operator = self.operator(v, s, &vertex, stage, &targets, &waker)?;
+            let counted = match &operator {
+                Operator::Sink(_) => stage.nodes[stage.nodes.len() - 1],
+                _ => stage.nodes[0],
+            };
+            self.watch.counters.push((counted, Arc::clone(&counters)));
+            stages.push(StageInstance { operator, input: Input::default(), targets, counters, ended: false });
+        }
+        Ok(Subtask {
+            gate,
+            stages,
+            outputs,
+            clock: self.platform.clock.clone(),
+            sizes: self.plan.options.sizes,
+            eaten: Eaten::default(),
+        })
+    }
+
+    /// A subtask's outgoing edges, and which port leads to which.
+    fn outputs(
+        &self,
+        v: usize,
+        s: usize,
+        waker: &Waker,
+        channels: &mut Channels,
+    ) -> (Vec<Output>, Vec<(NodeId, u32, Target)>) {
+        let physical = &self.plan.physical;
+        let producers: u32 = physical.vertices.iter().map(|vertex| vertex.parallelism).sum();
+        let flight = (self.plan.options.sizes.flight_bytes / producers.max(1) as usize)
+            .clamp(FLIGHT_BYTES.0, FLIGHT_BYTES.1);
+        let (mut outputs, mut exits) = (Vec::new(), Vec::new());
+        for (e, edge) in physical.edges.iter().enumerate().filter(|(_, edge)| edge.from == v) {
+            let consumers = physical.vertices[edge.to].parallelism;
+            let owners: Arc<[u16]> = match edge.partition {
+                Partition::Hash(_) => key_group_owners(physical.max_parallelism, consumers).into(),
+                _ => Arc::from([]),
+            };
+            let subtask = u32::try_from(s).unwrap_or(u32::MAX);
+            let partitioner = Partitioner::new(&edge.partition, subtask, consumers, owners);
+            let first = if edge.partition == Partition::Forward { subtask } else { 0 };
+            exits.push((edge.node, edge.port, Target::Output(outputs.len())));
+            let to = std::mem::take(&mut channels[e][s]);
+            outputs.push(Output::new(partitioner, to, first, flight, waker.clone()));
+        }
+        (outputs, exits)
+    }
+
+    fn operator(
+        &self,
+        v: usize,
+        s: usize,
+        vertex: &Vertex,
+        stage: &Stage,
+        targets: &[(NodeId, u32, Target)],
+        waker: &Waker,
+    ) -> Result<Operator, Diagnostic> {
+        let (plan, head) = (&self.plan, stage.nodes[0]);
+        let node = &plan.physical.job.nodes[head as usize];
+        let subtask = u32::try_from(s).unwrap_or(u32::MAX);
+        let names: Vec<&str> =
+            stage.nodes.iter().map(|n| plan.physical.job.nodes[*n as usize].name.as_str()).collect();
+        let place = Place {
+            job: plan.physical.job.name.clone(),
+            operator: names.join(" -> "),
+            subtask,
+            parallelism: vertex.parallelism,
+        };
+        let context = || Context {
+            platform: self.platform.clone(),
+            subtask,
+            parallelism: vertex.parallelism,
+            waker: waker.clone(),
+            batch_rows: plan.options.sizes.batch_rows,
+            batch_bytes: plan.options.sizes.batch_bytes,
+        };
+        let failures = (node.on_failure == FailurePolicy::Divert).then(|| {
+            let last = node.outputs.len() - 1;
+            (u32::try_from(last).unwrap_or(u32::MAX), Arc::clone(&node.outputs[last].schema))
+        });
+        let missing = || Diagnostic::internal(format!("`{}` was planned without its connector", node.name));
+        match &node.kind {
+            NodeKind::Source(_) => Ok(Operator::Source(
+                head,
+                Box::new(SourceOperator {
+                    source: plan.sources.get(&head).ok_or_else(missing)?.open(context())?,
+                    policy: node.on_failure,
+                    failures,
+                    place,
+                    bytes_seen: 0,
+                }),
+            )),
+            NodeKind::Sink(_) => Ok(Operator::Sink(Box::new(SinkOperator::new(
+                plan.sinks.get(&head).ok_or_else(missing)?.open(context())?,
+            )))),
+            NodeKind::Aggregate(aggregates) => {
+                let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
+                let keys = plan.physical.key_of(v).unwrap_or_default();
+                let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
+                let output = Arc::clone(&node.outputs[0].schema);
+                let aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
+                    .map_err(|error| Diagnostic::internal(error.to_string()))?;
+                let execution = plan.options.execution;
+                Ok(Operator::Aggregate(
+                    head,
+                    Box::new(AggregateOperator { aggregate, execution, given: 0, place }),
+                ))
+            }
+            NodeKind::Function(function) => {
+                let outputs: BTreeSet<(NodeId, u32)> =
+                    targets.iter().map(|(node, port, _)| (*node, *port)).collect();
+                let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
+                let internal = |error: arrow_schema::ArrowError| Diagnostic::internal(error.to_string());
+                let keyed = if function.states.is_empty() {
+                    None
+                } else {
+                    let keys: Vec<usize> =
+                        plan.physical.key_of(v).unwrap_or_default().iter().map(|k| *k as usize).collect();
+                    let types: Vec<_> =
+                        keys.iter().map(|k| function.inputs[0].field(*k).data_type().clone()).collect();
+                    let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
+                    Some(KeyedState {
+                        keys,
+                        index: KeyIndex::new(&types, seed).map_err(internal)?,
+                        tables: function
+                            .states
+                            .iter()
+                            .map(|state| ValueTable::new(state.value.field(0).data_type()).map_err(internal))
+                            .collect::<Result<_, _>>()?,
+                    })
+                };
+                let schema = |node: NodeId, port: u32| {
+                    Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)
+                };
+                let hooks = GuestHooks {
+                    log: Arc::clone(self.log),
+                    function: place.operator.clone(),
+                    subtask,
+                    metrics: Arc::clone(&self.watch.user),
+                };
+                let chain = plan.program.open(guest::Opening {
+                    task: Task {
+                        job: plan.job.clone(),
+                        args: plan.args.clone(),
+                        subtask,
+                        parallelism: vertex.parallelism,
+                        attempt: 0,
+                    },
+                    chain: stage.nodes.clone(),
+                    outputs: outputs
+                        .iter()
+                        .map(|(node, port)| NodePort { node: *node, port: *port })
+                        .collect(),
+                    schemas: outputs.iter().map(|(node, port)| schema(*node, *port)).collect(),
+                    states: function.states.iter().map(|state| Arc::clone(&state.value)).collect(),
+                    hooks: Arc::new(hooks),
+                });
+                let nodes = stage
+                    .nodes
+                    .iter()
+                    .map(|id| {
+                        let node = &plan.physical.job.nodes[*id as usize];
+                        (*id, node.name.clone(), node.on_failure)
+                    })
+                    .collect();
+                Ok(Operator::Function(Box::new(FunctionOperator {
+                    chain,
+                    clock: self.platform.clock.clone(),
+                    place,
+                    nodes,
+                    outputs,
+                    failures,
+                    keyed,
+                    chaos_instances: plan.options.chaos_instances,
+                    rows_max: plan.options.sizes.call_rows,
+                    work: Work::default(),
+                })))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worker_count;
+
+    #[test]
+    fn a_worker_a_slot_up_to_sixteen_or_four_a_core() {
+        assert_eq!([1, 3, 16, 200].map(|slots| worker_count(slots, 2)), [1, 3, 16, 16]);
+        assert_eq!(worker_count(200, 32), 128);
+    }
+}

@@ -1,0 +1,221 @@
+//! A running job: started, watched, cancelled, waited for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use connectors::SinkFactory;
+use model::Diagnostic;
+use model::job_graph::{NodeId, NodeKind};
+use platform::{Platform, ReadySet, spawn_thread};
+
+use crate::Plan;
+use crate::deploy::deploy;
+use crate::metrics::{Counters, LogSink, UserMetrics, read};
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub enum JobOutcome {
+    /// All its input was handled.
+    Finished,
+    /// It was told to stop.
+    Cancelled,
+    /// It could not go on.
+    Failed(Diagnostic),
+}
+
+/// How far a job is. All counts only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows that sources have read, bad ones too.
+    pub rows_in: u64,
+    /// Rows that sinks have written.
+    pub rows_out: u64,
+    /// Rows that failed and were skipped.
+    pub rows_skipped: u64,
+    /// Rows that failed and were diverted.
+    pub rows_diverted: u64,
+    /// Guest calls that trapped (and were made again).
+    pub traps: u64,
+    /// Guest calls.
+    pub calls: u64,
+    /// CPU time of guest calls, in nanoseconds.
+    pub guest_nanoseconds: u64,
+    /// Bytes that sources have read.
+    pub bytes_read: u64,
+    /// Bytes that they will have read at the end, where that is known.
+    pub bytes_total: Option<u64>,
+}
+
+/// A running job.
+pub struct Job {
+    control: Arc<Control>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    watch: Watch,
+}
+
+/// What can be seen of a job from outside.
+pub(crate) struct Watch {
+    /// Each operator's counters: its node, one entry a subtask.
+    pub(crate) counters: Vec<(NodeId, Arc<Counters>)>,
+    pub(crate) user: Arc<Mutex<UserMetrics>>,
+    pub(crate) sinks: BTreeMap<NodeId, Arc<dyn SinkFactory>>,
+    pub(crate) sources: Vec<NodeId>,
+    pub(crate) sink_nodes: Vec<NodeId>,
+    pub(crate) bytes_total: Option<u64>,
+}
+
+const RUNNING: u8 = 0;
+const CANCELLED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// What a job's workers are told, and tell.
+pub(crate) struct Control {
+    state: AtomicU8,
+    error: Mutex<Option<Diagnostic>>,
+    workers: OnceLock<Vec<Arc<ReadySet>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Control {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: AtomicU8::new(RUNNING), error: Mutex::default(), workers: OnceLock::new() })
+    }
+
+    pub(crate) fn set_workers(&self, workers: Vec<Arc<ReadySet>>) {
+        // Set once, by `deploy`.
+        let _ = self.workers.set(workers);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.state.load(Ordering::Acquire) != RUNNING
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == FAILED
+    }
+
+    /// The first error ends the job; later ones follow from it.
+    pub(crate) fn fail(&self, error: Diagnostic) {
+        {
+            let mut first = lock(&self.error);
+            if first.is_some() || self.is_stopping() {
+                return;
+            }
+            *first = Some(error);
+        }
+        self.stop(FAILED);
+    }
+
+    fn stop(&self, how: u8) {
+        let _ = self.state.compare_exchange(RUNNING, how, Ordering::AcqRel, Ordering::Acquire);
+        self.workers.get().into_iter().flatten().for_each(|ready| ready.mark(0));
+    }
+
+    pub(crate) fn outcome(&self) -> JobOutcome {
+        match self.state.load(Ordering::Acquire) {
+            RUNNING => JobOutcome::Finished,
+            CANCELLED => JobOutcome::Cancelled,
+            _ => JobOutcome::Failed(
+                lock(&self.error).clone().unwrap_or_else(|| Diagnostic::internal("the job failed")),
+            ),
+        }
+    }
+}
+
+/// Starts a job: its workers run from now on.
+///
+/// # Errors
+/// If a source or sink cannot be opened.
+pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagnostic> {
+    let deployed = deploy(plan, platform, &log)?;
+    let workers = deployed
+        .workers
+        .into_iter()
+        .enumerate()
+        .map(|(number, worker)| spawn_thread(format!("worker-{number}"), move || worker.run()))
+        .collect();
+    Ok(Job { control: deployed.control, workers: Mutex::new(workers), watch: deployed.watch })
+}
+
+impl Job {
+    /// Waits for the job's end.
+    pub fn wait(&self) -> JobOutcome {
+        let workers = std::mem::take(&mut *lock(&self.workers));
+        for worker in workers {
+            if worker.join().is_err() {
+                self.control.fail(Diagnostic::internal("Millstream has a bug: a worker panicked"));
+            }
+        }
+        self.control.outcome()
+    }
+
+    /// Tells the job to stop: it takes no more input, finishes what its sinks have, and ends.
+    pub fn cancel(&self) {
+        self.control.stop(CANCELLED);
+    }
+
+    /// Whether the job has been told to stop, or has failed.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.control.is_stopping()
+    }
+
+    /// How far the job is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.watch.progress()
+    }
+
+    /// The metrics of the guests' own.
+    #[must_use]
+    pub fn user_metrics(&self) -> UserMetrics {
+        lock(&self.watch.user).clone()
+    }
+
+    /// What the sinks have to say once the job has ended.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        self.watch.sinks.values().flat_map(|sink| sink.summary()).collect()
+    }
+}
+
+impl Watch {
+    pub(crate) fn progress(&self) -> Progress {
+        let mut progress = Progress { bytes_total: self.bytes_total, ..Progress::default() };
+        for (node, counters) in &self.counters {
+            if self.sources.contains(node) {
+                progress.rows_in += read(&counters.rows_in);
+                progress.bytes_read += read(&counters.bytes_read);
+            }
+            if self.sink_nodes.contains(node) {
+                progress.rows_out += read(&counters.rows_out);
+            }
+            progress.rows_skipped += read(&counters.rows_skipped);
+            progress.rows_diverted += read(&counters.rows_diverted);
+            progress.traps += read(&counters.traps);
+            progress.calls += read(&counters.calls);
+            progress.guest_nanoseconds += read(&counters.guest_nanoseconds);
+        }
+        progress
+    }
+
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let nodes = |wanted: fn(&NodeKind) -> bool| {
+            (0..).zip(&plan.physical.job.nodes).filter(|(_, n)| wanted(&n.kind)).map(|(id, _)| id).collect()
+        };
+        let bytes_total = plan.sources.values().map(|source| source.bytes_total()).sum::<Option<u64>>();
+        Self {
+            counters: Vec::new(),
+            user: Arc::default(),
+            sinks: plan.sinks.clone(),
+            sources: nodes(|kind| matches!(kind, NodeKind::Source(_))),
+            sink_nodes: nodes(|kind| matches!(kind, NodeKind::Sink(_))),
+            bytes_total,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a running job counts, and what its guests say.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::job_graph::NodeId;
+
+/// A message of a guest's, on its way to the user.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    /// How grave it is.
+    pub level: guest::LogLevel,
+    /// The function chain's name.
+    pub function: String,
+    /// From 0.
+    pub subtask: u32,
+    /// Already cut and without terminal escapes.
+    pub message: String,
+}
+
+/// Takes the messages of a job's guests. Called from worker threads; must not block for long.
+pub type LogSink = Arc<dyn Fn(LogRecord) + Send + Sync>;
+
+/// Counts of one subtask, or of a chain. All only rise.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Rows that came in (a source: that were read).
+    pub rows_in: AtomicU64,
+    /// Rows that went out (a sink: that were written).
+    pub rows_out: AtomicU64,
+    /// Bytes that sources have read.
+    pub bytes_read: AtomicU64,
+    /// Rows that failed and were skipped.
+    pub rows_skipped: AtomicU64,
+    /// Rows that failed and were diverted.
+    pub rows_diverted: AtomicU64,
+    /// Guest calls that trapped.
+    pub traps: AtomicU64,
+    /// Guest calls.
+    pub calls: AtomicU64,
+    /// CPU time of guest calls, in nanoseconds.
+    pub guest_nanoseconds: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// Reads a counter.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// The metrics of the guests' own, by function and name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserMetrics {
+    /// Sums.
+    pub counters: BTreeMap<(NodeId, String), u64>,
+    /// Last values.
+    pub gauges: BTreeMap<(NodeId, String), f64>,
+    /// Samples: how many, their sum, least and greatest.
+    pub histograms: BTreeMap<(NodeId, String), Histogram>,
+}
+
+/// A histogram, as far as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Histogram {
+    /// How many samples.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// At most so many names a job; the contract says 100 a function.
+const NAMES_MAX: usize = 100;
+
+/// The hooks of one guest instance: logs to the job's sink, metrics to the job's table.
+pub(crate) struct GuestHooks {
+    pub(crate) log: LogSink,
+    pub(crate) function: String,
+    pub(crate) subtask: u32,
+    pub(crate) metrics: Arc<Mutex<UserMetrics>>,
+}
+
+impl GuestHooks {
+    fn with(&self, change: impl FnOnce(&mut UserMetrics)) {
+        change(&mut self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn entry<'a, V: Default>(
+    map: &'a mut BTreeMap<(NodeId, String), V>,
+    node: NodeId,
+    name: &str,
+) -> Option<&'a mut V> {
+    let key = (node, name.to_owned());
+    if !map.contains_key(&key)
+        && map.range((node, String::new())..).take_while(|(k, _)| k.0 == node).count() >= NAMES_MAX
+    {
+        return None;
+    }
+    Some(map.entry(key).or_default())
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
+    }
+}
+
+impl guest::Hooks for GuestHooks {
+    fn log_enabled(&self, level: guest::LogLevel) -> bool {
+        level >= guest::LogLevel::Info
+    }
+
+    fn log(&self, level: guest::LogLevel, message: &str) {
+        (self.log)(LogRecord {
+            level,
+            function: self.function.clone(),
+            subtask: self.subtask,
+            message: message.to_owned(),
+        });
+    }
+
+    fn count(&self, node: NodeId, name: &str, delta: u64) {
+        self.with(|metrics| {
+            if let Some(value) = entry(&mut metrics.counters, node, name) {
+                *value = value.wrapping_add(delta);
+            }
+        });
+    }
+
+    fn gauge(&self, node: NodeId, name: &str, value: f64) {
+        self.with(|metrics| {
+            if let Some(gauge) = entry(&mut metrics.gauges, node, name) {
+                *gauge = value;
+            }
+        });
+    }
+
+    fn histogram(&self, node: NodeId, name: &str, samples: &[f64]) {
+        self.with(|metrics| {
+            if let Some(histogram) = entry(&mut metrics.histograms, node, name) {
+                for sample in samples {
+                    histogram.count += 1;
+                    histogram.sum += sample;
+                    histogram.min = histogram.min.min(*sample);
+                    histogram.max = histogram.max.max(*sample);
+                }
+            }
+        });
+    }
+}

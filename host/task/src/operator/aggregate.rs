@@ -1,0 +1,62 @@
+//! A native aggregate in its subtask: a row for each row, or one a key at the end.
+
+use model::Diagnostic;
+use window::{AggregateError, KeyedAggregate};
+
+use super::{Emit, Input, Place, Ran};
+use crate::Execution;
+use crate::metrics::{Counters, add};
+
+pub(crate) struct AggregateOperator {
+    pub(crate) aggregate: KeyedAggregate,
+    pub(crate) execution: Execution,
+    /// How many final rows have been given.
+    pub(crate) given: usize,
+    pub(crate) place: Place,
+}
+
+impl AggregateOperator {
+    pub(crate) fn run(
+        &mut self,
+        input: &mut Input,
+        counters: &Counters,
+        emit: &mut Emit<'_>,
+    ) -> Result<Ran, Diagnostic> {
+        let Some(rows) = input.rows.pop_front() else {
+            if !input.ended {
+                return Ok(Ran::Idle);
+            }
+            return match self.execution {
+                Execution::Streaming => Ok(Ran::Ended),
+                Execution::Batch => match self.aggregate.finals(self.given).map_err(|e| self.failed(&e))? {
+                    None => Ok(Ran::Ended),
+                    Some(rows) => {
+                        self.given += rows.num_rows();
+                        add(&counters.rows_out, rows.num_rows());
+                        emit(0, rows)?;
+                        Ok(Ran::Progress)
+                    }
+                },
+            };
+        };
+        match self.execution {
+            Execution::Streaming => {
+                let updates = self.aggregate.update(&rows).map_err(|e| self.failed(&e))?;
+                add(&counters.rows_out, updates.num_rows());
+                emit(0, updates)?;
+            }
+            Execution::Batch => self.aggregate.absorb(&rows).map_err(|e| self.failed(&e))?,
+        }
+        Ok(Ran::Progress)
+    }
+
+    fn failed(&self, error: &AggregateError) -> Diagnostic {
+        let message = error.to_string();
+        match error {
+            AggregateError::Overflow(_) => Diagnostic::user(message)
+                .detail(self.place.text())
+                .hint("sum a decimal or a float column instead"),
+            _ => Diagnostic::internal(message).detail(self.place.text()),
+        }
+    }
+}

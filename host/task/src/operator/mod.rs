@@ -1,0 +1,59 @@
+//! What a stage of a subtask does with rows: one file each for sources, functions, aggregates, sinks.
+
+pub(crate) mod aggregate;
+pub(crate) mod function;
+pub(crate) mod sink;
+pub(crate) mod source;
+
+use std::collections::VecDeque;
+
+use model::{Batch, Diagnostic};
+
+/// What came of running an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It did something, and may do more at once.
+    Progress,
+    /// It is in the middle of a long call: let others go on, then come back.
+    Yield,
+    /// It waits for rows, or to be woken.
+    Idle,
+    /// It is done for good; only after its input has ended.
+    Ended,
+}
+
+/// Where an operator's rows go: `emit(port, rows)`.
+pub(crate) type Emit<'a> = dyn FnMut(u32, Batch) -> Result<(), Diagnostic> + 'a;
+
+/// Rows that wait for an operator inside its subtask.
+#[derive(Default)]
+pub(crate) struct Input {
+    /// The next rows: what one run of the stage before has given.
+    pub(crate) rows: VecDeque<Batch>,
+    /// Nothing follows `rows`.
+    pub(crate) ended: bool,
+}
+
+/// Where a subtask and its operators stand, for messages.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) job: String,
+    /// The operator's name.
+    pub(crate) operator: String,
+    /// From 0.
+    pub(crate) subtask: u32,
+    pub(crate) parallelism: u32,
+}
+
+impl Place {
+    /// `subtask 2 of 4 of "count" in job word_count`
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "subtask {} of {} of `{}` in job {}",
+            self.subtask + 1,
+            self.parallelism,
+            self.operator,
+            self.job
+        )
+    }
+}

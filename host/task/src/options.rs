@@ -1,0 +1,82 @@
+//! How a job is to run.
+
+use std::time::Duration;
+
+/// Whether results come as they change, or once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Execution {
+    /// Every change is a row.
+    #[default]
+    Streaming,
+    /// Final results only, at the end of the (bounded) input.
+    Batch,
+}
+
+/// What the command line and the configuration ask for.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Of operators that do not set their own; at least 1.
+    pub parallelism: u32,
+    /// Number of key groups; none = by Flink's formula from the parallelism.
+    pub max_parallelism: Option<u32>,
+    /// Changes, or final results.
+    pub execution: Execution,
+    /// Gives every guest call a fresh instance. No result may change.
+    pub chaos_instances: bool,
+    /// What the plan may ask of the outside beyond what the job's arguments name.
+    pub allow: Vec<String>,
+    /// Seed of hash tables; none = unpredictable.
+    pub seed: Option<u64>,
+    /// Sizes of calls, batches, queues and steps.
+    pub sizes: Sizes,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            parallelism: 1,
+            max_parallelism: None,
+            execution: Execution::Streaming,
+            chaos_instances: false,
+            allow: Vec::new(),
+            seed: None,
+            sizes: Sizes::default(),
+        }
+    }
+}
+
+/// How much is done at once. Simulation draws these small.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Rows of a source's batch, at most.
+    pub batch_rows: usize,
+    /// Bytes of a source's batch, about.
+    pub batch_bytes: usize,
+    /// Rows of a guest call, at most; its measured time bounds it further.
+    pub call_rows: usize,
+    /// Rows that a native operator takes at once, about.
+    pub native_rows: usize,
+    /// Rows that may wait at a gate; none = what the subtask eats in 2 ms, measured.
+    pub queue_rows: Option<usize>,
+    /// Bytes that all subtasks together may have in flight over exchanges.
+    pub flight_bytes: usize,
+    /// How long a step goes on.
+    pub step_time: Duration,
+    /// How many operator runs a step makes at most.
+    pub step_runs: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            batch_rows: 1_024,
+            batch_bytes: 64 * 1024,
+            call_rows: 1_024,
+            native_rows: 8 * 1_024,
+            queue_rows: None,
+            flight_bytes: 64 << 20,
+            step_time: Duration::from_millis(1),
+            step_runs: usize::MAX,
+        }
+    }
+}

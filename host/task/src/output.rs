@@ -1,0 +1,86 @@
+//! A subtask's side of an exchange: splits batches over channels, keeps what found no room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use arrow_schema::ArrowError;
+use exchange::{Channel, Credit, Partitioner, SendBudget};
+use model::Batch;
+
+/// One outgoing edge of a subtask.
+pub(crate) struct Output {
+    partitioner: Partitioner,
+    /// One for each subtask of the consumer (one in all where the edge is forward).
+    channels: Vec<Channel>,
+    /// The consumer's subtask that the first channel leads to.
+    first: u32,
+    /// What found no room, in its order.
+    pending: VecDeque<(u32, Batch, Credit)>,
+    budget: Arc<SendBudget>,
+    producer: Waker,
+    ended: bool,
+}
+
+impl Output {
+    pub(crate) fn new(
+        partitioner: Partitioner,
+        channels: Vec<Channel>,
+        first: u32,
+        bytes_max: usize,
+        producer: Waker,
+    ) -> Self {
+        let budget = SendBudget::new(bytes_max, producer.clone());
+        Self { partitioner, channels, first, pending: VecDeque::new(), budget, producer, ended: false }
+    }
+
+    /// Sends rows; those that find no room wait here.
+    pub(crate) fn send(&mut self, batch: Batch) -> Result<(), ArrowError> {
+        let credit = self.budget.charge(batch.bytes());
+        let Self { partitioner, channels, first, pending, producer, .. } = self;
+        partitioner.split(batch, |to, rows| {
+            if pending.is_empty() {
+                let channel = &channels[(to - *first) as usize];
+                if let Err(rows) = channel.try_send(rows, Some(credit.clone()), producer) {
+                    pending.push_back((to, rows, credit.clone()));
+                }
+            } else {
+                pending.push_back((to, rows, credit.clone()));
+            }
+        })
+    }
+
+    /// Whether more rows may be sent; what waited is sent first. If not, the producer is woken
+    /// when there is room.
+    pub(crate) fn ready(&mut self) -> bool {
+        // Rows for one full channel do not hold back those for another.
+        let mut full: Vec<u32> = Vec::new();
+        for _ in 0..self.pending.len() {
+            let Some((to, rows, credit)) = self.pending.pop_front() else { break };
+            if full.contains(&to) {
+                self.pending.push_back((to, rows, credit));
+                continue;
+            }
+            let channel = &self.channels[(to - self.first) as usize];
+            if let Err(rows) = channel.try_send(rows, Some(credit.clone()), &self.producer) {
+                full.push(to);
+                self.pending.push_back((to, rows, credit));
+            }
+        }
+        self.pending.is_empty() && self.budget.has_room()
+    }
+
+    /// Ends all channels, once nothing waits.
+    pub(crate) fn end(&mut self) {
+        debug_assert!(self.pending.is_empty(), "rows go before the end");
+        if !self.ended {
+            self.ended = true;
+            self.channels.iter().for_each(Channel::end);
+        }
+    }
+
+    /// Whether rows wait for room.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}

@@ -1,0 +1,122 @@
+//! Runs a job in one thread under a seed: which subtask steps next, and which blocking work ends
+//! next, is drawn. The same seed gives the same run.
+//!
+//! A subtask runs only when it was woken, so a lost wake-up shows as a job that stands still.
+
+use std::time::Duration;
+
+use model::Diagnostic;
+use platform::{Platform, Random};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::deploy::deploy;
+use crate::metrics::LogSink;
+use crate::subtask::Step;
+use crate::{JobOutcome, Plan, Progress, RunOptions, Sizes};
+
+/// What a simulated run did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How the job ended; none = it stands still: nothing is ready, nothing under way.
+    pub outcome: Option<JobOutcome>,
+    /// How many steps subtasks made.
+    pub steps: u64,
+    /// A hash over all that happened, in its order.
+    pub trace: u64,
+    /// The job's counts.
+    pub progress: Progress,
+}
+
+/// A fault put in on purpose, which a simulation has to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Once in so many steps, a wake-up is lost.
+    LostWakeUp(u64),
+}
+
+/// Options of a simulated run: sizes drawn small, so that queues fill and calls are cut.
+#[must_use]
+pub fn options(seed: u64, parallelism: u32) -> RunOptions {
+    let mut random = Random::of_seed(seed ^ 0x0005_EED0);
+    let mut draw = |from: u64, below: u64| usize::try_from(from + random.below(below - from)).unwrap_or(1);
+    let sizes = Sizes {
+        batch_rows: draw(1, 60),
+        batch_bytes: draw(16, 4_000),
+        call_rows: draw(1, 50),
+        native_rows: draw(1, 100),
+        queue_rows: Some(draw(1, 200)),
+        flight_bytes: draw(1, 100_000),
+        step_time: Duration::from_millis(1),
+        step_runs: draw(1, 6),
+    };
+    RunOptions { parallelism, seed: Some(seed), sizes, ..RunOptions::default() }
+}
+
+/// Steps after which a run is given up as endless.
+const STEPS_MAX: u64 = 10_000_000;
+
+/// Runs a plan under a seed. `platform` is [`Platform::simulated`], the same that the guest
+/// runtime has.
+///
+/// # Errors
+/// If the job cannot be deployed.
+pub fn run(
+    plan: Plan,
+    platform: &Platform,
+    log: &LogSink,
+    seed: u64,
+    fault: Option<Fault>,
+) -> Result<Report, Diagnostic> {
+    let mut deployed = deploy(plan, platform, log)?;
+    let mut random = Random::of_seed(seed);
+    let mut trace = Xxh3::new();
+    let mut steps = 0;
+    // What is ready, over all workers; taken from their ready sets as it is marked.
+    let mut ready: Vec<(usize, usize)> = Vec::new();
+    let mut marked = Vec::new();
+    let mut live: usize = deployed.workers.iter().map(crate::worker::Worker::live).sum();
+    while live > 0 && !deployed.control.is_stopping() && steps < STEPS_MAX {
+        for (number, worker) in deployed.workers.iter().enumerate() {
+            worker.ready.take(&mut marked);
+            for index in marked.drain(..) {
+                let lost = matches!(fault, Some(Fault::LostWakeUp(n)) if random.one_in(n));
+                if !lost && !ready.contains(&(number, index)) {
+                    ready.push((number, index));
+                }
+            }
+        }
+        // Blocking work ends now and then, and always when nothing else can go on.
+        if (ready.is_empty() || random.one_in(4)) && platform.io.run_one(&mut random) {
+            trace.update(b"io");
+            continue;
+        }
+        if ready.is_empty() {
+            break;
+        }
+        let chosen = usize::try_from(random.below(ready.len() as u64)).unwrap_or(0);
+        let (number, index) = ready.swap_remove(chosen);
+        let worker = &mut deployed.workers[number];
+        let step = worker.step(index);
+        match step {
+            Some(Step::More) => worker.ready.mark(index),
+            Some(Step::Done) => live -= 1,
+            Some(Step::Idle) | None => {}
+        }
+        steps += 1;
+        platform.clock.advance(Duration::from_micros(1 + random.below(500)));
+        let progress = deployed.watch.progress();
+        for fact in [
+            number as u64,
+            index as u64,
+            step.map_or(9, |step| step as u64),
+            progress.rows_in,
+            progress.rows_out,
+            progress.calls,
+        ] {
+            trace.update(&fact.to_le_bytes());
+        }
+    }
+    let stopped = deployed.control.is_stopping();
+    let outcome = (live == 0 || stopped).then(|| deployed.control.outcome());
+    Ok(Report { outcome, steps, trace: trace.digest(), progress: deployed.watch.progress() })
+}

@@ -1,0 +1,235 @@
+//! A subtask: one parallel instance of a chain, and its `step()`.
+//!
+//! A step runs the chain's stages, the deepest that can do something first, so that rows leave
+//! before new ones come in. A stage runs only when the stages that it feeds have nothing waiting,
+//! and the subtask only when all that it sent has found room: back-pressure is "not taking input".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use exchange::InputGate;
+use exchange::input_gate::Received;
+use model::job_graph::NodeId;
+use model::{Batch, Diagnostic};
+use platform::Clock;
+
+use crate::Sizes;
+use crate::metrics::{Counters, add};
+use crate::operator::aggregate::AggregateOperator;
+use crate::operator::function::FunctionOperator;
+use crate::operator::sink::SinkOperator;
+use crate::operator::source::SourceOperator;
+use crate::operator::{Input, Ran};
+use crate::output::Output;
+
+/// One parallel instance of a chain.
+pub(crate) struct Subtask {
+    pub(crate) gate: Option<InputGate>,
+    pub(crate) stages: Vec<StageInstance>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) clock: Clock,
+    pub(crate) sizes: Sizes,
+    pub(crate) eaten: Eaten,
+}
+
+/// A stage of a subtask: an operator, and where its rows go.
+pub(crate) struct StageInstance {
+    pub(crate) operator: Operator,
+    pub(crate) input: Input,
+    pub(crate) targets: Vec<(NodeId, u32, Target)>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) ended: bool,
+}
+
+/// Where rows of a port go.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// To a later stage of the same subtask.
+    Stage(usize),
+    /// Over an exchange.
+    Output(usize),
+}
+
+pub(crate) enum Operator {
+    Source(NodeId, Box<SourceOperator>),
+    Function(Box<FunctionOperator>),
+    Aggregate(NodeId, Box<AggregateOperator>),
+    Sink(Box<SinkOperator>),
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is more to do.
+    More,
+    /// Somebody else's turn; the subtask's waker says when.
+    Idle,
+    /// The subtask has finished.
+    Done,
+}
+
+/// How long rows take, to bound what waits at the gate.
+#[derive(Default)]
+pub(crate) struct Eaten {
+    rows: usize,
+    time: Duration,
+}
+
+/// What may wait at a gate should take its subtask so long.
+const QUEUE_TIME: Duration = Duration::from_millis(2);
+/// After so many rows the gate's bound is set anew.
+const MEASURED_ROWS: usize = 8 * 1024;
+/// The bounds of that bound.
+const QUEUE_ROWS: (usize, usize) = (1_024, 1 << 20);
+
+impl Subtask {
+    /// Does what there is to do, for about `step_time`. Never blocks.
+    pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
+        let start = self.clock.now();
+        let mut runs = 0;
+        let step = loop {
+            let mut room = true;
+            for output in &mut self.outputs {
+                room &= output.ready();
+            }
+            if !room {
+                break Step::Idle;
+            }
+            match self.run_deepest()? {
+                Ran::Progress => {}
+                Ran::Yield => break Step::More,
+                Ran::Idle => break Step::Idle,
+                Ran::Ended => break Step::Done,
+            }
+            runs += 1;
+            if runs >= self.sizes.step_runs || self.clock.now() - start >= self.sizes.step_time {
+                break Step::More;
+            }
+        };
+        match step {
+            Step::Idle => self.flush()?,
+            Step::Done => self.outputs.iter_mut().for_each(Output::end),
+            Step::More => {}
+        }
+        self.measure(self.clock.now() - start);
+        Ok(step)
+    }
+
+    /// Runs the deepest stage that has something to do.
+    fn run_deepest(&mut self) -> Result<Ran, Diagnostic> {
+        let mut all_ended = true;
+        for at in (0..self.stages.len()).rev() {
+            if self.stages[at].ended {
+                continue;
+            }
+            all_ended = false;
+            if self.stages[at].targets.iter().any(|(_, _, target)| match target {
+                Target::Stage(stage) => !self.stages[*stage].input.rows.is_empty(),
+                Target::Output(output) => self.outputs[*output].has_pending(),
+            }) {
+                continue;
+            }
+            if at == 0 {
+                self.receive()?;
+            }
+            match self.run_stage(at)? {
+                Ran::Idle => {}
+                Ran::Ended => {
+                    self.end_stage(at);
+                    return Ok(Ran::Progress);
+                }
+                ran => return Ok(ran),
+            }
+        }
+        Ok(if all_ended { Ran::Ended } else { Ran::Idle })
+    }
+
+    /// Takes rows from the gate, when the head has none.
+    fn receive(&mut self) -> Result<(), Diagnostic> {
+        let head = &mut self.stages[0];
+        let Some(gate) = &mut self.gate else { return Ok(()) };
+        let busy = matches!(&head.operator, Operator::Function(function) if function.is_busy());
+        if busy || head.input.ended || !head.input.rows.is_empty() {
+            return Ok(());
+        }
+        match gate.receive(self.sizes.native_rows).map_err(|e| Diagnostic::internal(e.to_string()))? {
+            Received::Rows(_, rows) => {
+                self.eaten.rows += rows.num_rows();
+                add(&head.counters.rows_in, rows.num_rows());
+                head.input.rows.push_back(rows);
+            }
+            Received::Nothing => {}
+            Received::End => head.input.ended = true,
+        }
+        Ok(())
+    }
+
+    fn run_stage(&mut self, at: usize) -> Result<Ran, Diagnostic> {
+        let (before, after) = self.stages.split_at_mut(at + 1);
+        let StageInstance { operator, input, targets, counters, .. } = &mut before[at];
+        let outputs = &mut self.outputs;
+        let mut route = |node: NodeId, port: u32, rows: Batch| {
+            let mut rows = Some(rows);
+            let mut left = targets.iter().filter(|(n, p, _)| *n == node && *p == port).peekable();
+            while let Some((_, _, target)) = left.next() {
+                let rows = if left.peek().is_some() { rows.clone() } else { rows.take() };
+                let Some(rows) = rows else { break };
+                match target {
+                    Target::Stage(stage) => {
+                        let next = &mut after[*stage - at - 1];
+                        add(&next.counters.rows_in, rows.num_rows());
+                        next.input.rows.push_back(rows);
+                    }
+                    Target::Output(output) => {
+                        outputs[*output].send(rows).map_err(|e| Diagnostic::internal(e.to_string()))?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        match operator {
+            Operator::Source(node, source) => {
+                source.run(counters, &mut |port, rows| route(*node, port, rows))
+            }
+            Operator::Aggregate(node, aggregate) => {
+                aggregate.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
+            Operator::Function(function) => function.run(input, counters, &mut route),
+            Operator::Sink(sink) => sink.run(input, counters),
+        }
+    }
+
+    fn end_stage(&mut self, at: usize) {
+        self.stages[at].ended = true;
+        for i in 0..self.stages[at].targets.len() {
+            if let (_, _, Target::Stage(stage)) = self.stages[at].targets[i] {
+                self.stages[stage].input.ended = true;
+            }
+        }
+    }
+
+    /// Sends on what sinks hold back.
+    fn flush(&mut self) -> Result<(), Diagnostic> {
+        self.sinks().try_for_each(SinkOperator::flush)
+    }
+
+    /// The subtask's sinks: for ending them when the job is stopped.
+    pub(crate) fn sinks(&mut self) -> impl Iterator<Item = &mut SinkOperator> {
+        self.stages.iter_mut().filter_map(|stage| match &mut stage.operator {
+            Operator::Sink(sink) if !stage.ended => Some(&mut **sink),
+            _ => None,
+        })
+    }
+
+    fn measure(&mut self, time: Duration) {
+        self.eaten.time += time;
+        let Some(gate) = &self.gate else { return };
+        if self.eaten.rows < MEASURED_ROWS {
+            return;
+        }
+        let each = (self.eaten.time.as_nanos() as f64 / self.eaten.rows as f64).max(0.5);
+        let rows = (QUEUE_TIME.as_nanos() as f64 / each) as usize;
+        gate.set_rows_max(self.sizes.queue_rows.unwrap_or(rows.clamp(QUEUE_ROWS.0, QUEUE_ROWS.1)));
+        self.eaten = Eaten::default();
+    }
+}

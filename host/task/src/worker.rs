@@ -1,0 +1,100 @@
+//! A worker: the thread that steps the subtasks of one or more task slots.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use model::Diagnostic;
+use platform::{Clock, ReadySet};
+
+use crate::job::Control;
+use crate::subtask::{Step, Subtask};
+
+/// The subtasks of one thread.
+pub(crate) struct Worker {
+    pub(crate) ready: Arc<ReadySet>,
+    pub(crate) subtasks: Vec<Option<Subtask>>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) clock: Clock,
+}
+
+/// How long sinks may take to finish when a job is stopped.
+const STOP_TIME: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Steps the subtasks until all have finished, or the job is to stop.
+    pub(crate) fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut live = self.live();
+        while live > 0 {
+            if self.control.is_stopping() {
+                return self.stop();
+            }
+            self.ready.take(&mut ready);
+            if ready.is_empty() {
+                self.ready.park(None);
+                continue;
+            }
+            for index in ready.drain(..) {
+                match self.step(index) {
+                    Some(Step::More) => self.ready.mark(index),
+                    Some(Step::Done) => live -= 1,
+                    Some(Step::Idle) | None => {}
+                }
+                if self.control.is_stopping() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Steps one subtask; none where it has finished, or the job has failed.
+    pub(crate) fn step(&mut self, index: usize) -> Option<Step> {
+        let subtask = self.subtasks.get_mut(index)?.as_mut()?;
+        let stepped = catch_unwind(AssertUnwindSafe(|| subtask.step())).unwrap_or_else(|panic| {
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Diagnostic::internal("Millstream has a bug: a subtask panicked").detail(said.to_owned()))
+        });
+        match stepped {
+            Ok(Step::Done) => {
+                self.subtasks[index] = None;
+                Some(Step::Done)
+            }
+            Ok(step) => Some(step),
+            Err(error) => {
+                self.control.fail(error);
+                None
+            }
+        }
+    }
+
+    /// How many subtasks have not finished.
+    pub(crate) fn live(&self) -> usize {
+        self.subtasks.iter().flatten().count()
+    }
+
+    /// Ends what is under way. After a cancellation, what has been written to sinks is flushed and
+    /// finished, as far as that goes quickly; after a failure nothing more is done.
+    fn stop(mut self) {
+        if self.control.has_failed() {
+            return;
+        }
+        let deadline = self.clock.now() + STOP_TIME;
+        let mut open: Vec<_> = self.subtasks.iter_mut().flatten().flat_map(Subtask::sinks).collect();
+        for sink in &mut open {
+            // What cannot be flushed now cannot be saved: the job is being stopped.
+            if sink.flush().is_err() {
+                return;
+            }
+        }
+        while !open.is_empty() && self.clock.now() < deadline {
+            open.retain_mut(|sink| matches!(sink.sink.poll_finish(), Poll::Pending));
+            self.ready.park(Some(Duration::from_millis(5)));
+        }
+    }
+}

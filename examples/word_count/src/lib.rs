@@ -1,50 +1,61 @@
-//! Word count from the contract alone: what `wit/` says is all that this guest knows.
-//!
-//! Source (files, socket, or a text of its own) -> function `split` -> native count by word -> sink.
-#![allow(unsafe_code, missing_docs, reason = "wit-bindgen's exports")]
+//! Counts the words of a text.
 
-mod arguments;
-mod plan;
-mod split;
+use millstream::prelude::*;
 
-wit_bindgen::generate!({ path: "../../wit", world: "stateless-job", generate_all });
+/// Counted when no input is given.
+const SAMPLE: &str = include_str!("../sample.txt");
 
-use exports::millstream::job::{functions, job};
-use millstream::job::calls::{Moment, Outcome};
-use millstream::job::graph::JobGraph;
-use millstream::job::rows::Batch;
-
-struct Guest;
-
-#[cfg(target_arch = "wasm32")]
-export!(Guest);
-
-impl job::Guest for Guest {
-    fn jobs() -> Vec<job::JobInfo> {
-        vec![job::JobInfo { name: "word_count".into(), description: "Counts the words of a text.".into() }]
-    }
-
-    fn plan(job: String, args: Vec<String>) -> Result<JobGraph, job::Refusal> {
-        arguments::parse(&args).map(|arguments| plan::plan(job, &arguments))
-    }
+#[derive(Parser)]
+struct WordCountArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
-impl functions::Guest for Guest {
-    fn open(
-        task: functions::Task,
-        chain: Vec<u32>,
-        outputs: Vec<functions::NodePort>,
-    ) -> Result<(), String> {
-        let only_split = chain == [plan::SPLIT]
-            && matches!(&outputs[..], [functions::NodePort { node: plan::SPLIT, port: 0 }]);
-        if only_split {
-            Ok(())
-        } else {
-            Err(format!("{} has no chain {chain:?} with the outputs {outputs:?}", task.job))
-        }
+/// Counts the words of a text: for each word one row, with its count so far.
+#[job]
+fn word_count(job: &Job, args: WordCountArgs) -> Result<()> {
+    job.lines(args.input.or_sample(SAMPLE))
+        .flat_map(|line, out| {
+            for word in line.split_whitespace() {
+                out.emit((word, 1));
+            }
+        })
+        .key_by(F0)
+        .sum(F1)
+        .names(["word", "count"])
+        .sink(&args.output);
+    Ok(())
+}
+
+millstream::jobs!(word_count);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use millstream::testing::Harness;
+
+    use super::*;
+
+    #[test]
+    fn every_word_gives_its_new_count() {
+        let run = Harness::of(word_count).lines(["to be or", "  not to\tbe"]).run();
+        let expected = [("to", 1), ("be", 1), ("or", 1), ("not", 1), ("to", 2), ("be", 2)];
+        let expected = expected.map(|(word, count)| (word.to_string(), count));
+        assert_eq!(run.rows::<(String, i64)>("Sink: print"), expected);
+        assert_eq!(run.names("Sink: print"), ["word", "count"]);
     }
 
-    fn process(_now: Moment, _input: u32, rows: Batch) -> Outcome {
-        split::split(&rows)
+    #[test]
+    fn the_sample_is_counted_when_no_input_is_given() {
+        let run = Harness::of(word_count).run();
+        let mut last = BTreeMap::new();
+        for (word, count) in run.rows::<(String, i64)>("Sink: print") {
+            last.insert(word, count);
+        }
+        let total: i64 = last.values().sum();
+        assert_eq!(total as usize, SAMPLE.split_whitespace().count());
     }
 }

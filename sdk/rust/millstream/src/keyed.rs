@@ -1,0 +1,202 @@
+//! Streams by key: aggregates in the host, and `reduce` in the guest.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+
+use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind, Partition, State};
+use millstream_sys::bindings::millstream::job::rows::Field;
+
+use crate::aggregate::{Aggregates, avg, count, max, min, sum};
+use crate::error::Result;
+use crate::field::{FieldOf, Join, Number, Ordered};
+use crate::plan::{NewNode, StreamEntry};
+use crate::record::{Record, schema_of, top_level};
+use crate::run::{Stage, reduced};
+use crate::stream::{Added, Fallible, Stream};
+
+/// A stream whose rows are grouped by the key `K`, a tuple.
+pub struct KeyedStream<'j, T, K> {
+    stream: Stream<'j, T>,
+    keys: Vec<u32>,
+    types: PhantomData<fn() -> K>,
+}
+
+/// The rows of an aggregate `A` by the key `K`: `(key…, aggregate…)`.
+type Aggregated<'j, K, A> = Stream<'j, <K as Join<A>>::Output>;
+
+/// # Aggregates
+///
+/// They run in the host. Each row gives one: the key and the aggregate of all rows of the key so
+/// far; with `--execution batch` there is one row a key, at the end. Columns are named after the
+/// fields.
+impl<'j, T: Record, K> KeyedStream<'j, T, K> {
+    /// The sum of a field.
+    #[track_caller]
+    pub fn sum<F: FieldOf<T>>(self, field: F) -> Aggregated<'j, K, (<F::Value as Number>::Sum,)>
+    where
+        F::Value: Number,
+        K: Join<(<F::Value as Number>::Sum,)>,
+    {
+        self.aggregate((sum(field),))
+    }
+
+    /// The number of rows, in a column `count`.
+    #[track_caller]
+    pub fn count(self) -> Aggregated<'j, K, (i64,)>
+    where
+        K: Join<(i64,)>,
+    {
+        self.aggregate((count(),))
+    }
+
+    /// The least value of a field.
+    #[track_caller]
+    pub fn min<F: FieldOf<T>>(self, field: F) -> Aggregated<'j, K, (F::Value,)>
+    where
+        F::Value: Ordered,
+        K: Join<(F::Value,)>,
+    {
+        self.aggregate((min(field),))
+    }
+
+    /// The greatest value of a field.
+    #[track_caller]
+    pub fn max<F: FieldOf<T>>(self, field: F) -> Aggregated<'j, K, (F::Value,)>
+    where
+        F::Value: Ordered,
+        K: Join<(F::Value,)>,
+    {
+        self.aggregate((max(field),))
+    }
+
+    /// The average of a field.
+    #[track_caller]
+    pub fn avg<F: FieldOf<T>>(self, field: F) -> Aggregated<'j, K, (<F::Value as Number>::Average,)>
+    where
+        F::Value: Number,
+        K: Join<(<F::Value as Number>::Average,)>,
+    {
+        self.aggregate((avg(field),))
+    }
+
+    /// Up to four aggregates at once: `(sum(F1), avg(F2), count())`.
+    #[track_caller]
+    pub fn aggregate<A: Aggregates<T>>(self, aggregates: A) -> Aggregated<'j, K, A::Outputs>
+    where
+        K: Join<A::Outputs>,
+    {
+        let contract = aggregates.contract();
+        let input = self.stream.fields();
+        let functions: Vec<&str> = contract.iter().map(|aggregate| aggregate.function.as_str()).collect();
+        let name = format!("Keyed Aggregation: {}", functions.join(", "));
+        let mut names: Vec<String> = Vec::new();
+        for key in &self.keys {
+            names.push(free_name(&names, [input[*key as usize].name.clone()]));
+        }
+        for aggregate in &contract {
+            let name = match aggregate.columns.first().map(|column| &input[*column as usize].name) {
+                Some(field) if aggregate.function != "count" => {
+                    free_name(&names, [field.clone(), format!("{}_{field}", aggregate.function)])
+                }
+                Some(field) => free_name(&names, ["count".to_string(), format!("count_{field}")]),
+                None => free_name(&names, ["count".to_string()]),
+            };
+            names.push(name);
+        }
+        let mut schema = schema_of::<<K as Join<A::Outputs>>::Output>();
+        for (place, name) in top_level(&schema).into_iter().zip(names) {
+            schema[place].name = name;
+        }
+        let uid = self.uid("aggregate", &functions);
+        self.keyed_node(name, uid, NodeKind::Aggregate(contract), schema, None).stream()
+    }
+
+    fn uid(&self, kind: &str, functions: &[&str]) -> String {
+        let input = self.stream.fields();
+        let keys: Vec<&str> = self.keys.iter().map(|key| input[*key as usize].name.as_str()).collect();
+        [&[kind], functions, &["by"], &keys].concat().join("-")
+    }
+
+    #[track_caller]
+    fn keyed_node(
+        self,
+        name: String,
+        uid: String,
+        kind: NodeKind,
+        schema: Vec<Field>,
+        stage: Option<Stage>,
+    ) -> Added<'j> {
+        let partition = if self.keys.is_empty() { Partition::Global } else { Partition::Hash(self.keys) };
+        let mut plan = self.stream.job.plan.borrow_mut();
+        let mut input: StreamEntry = plan.streams[self.stream.id].clone();
+        let mut is_chosen = false;
+        for producer in &mut input.producers {
+            is_chosen |= matches!(producer.2, Partition::Chosen(_));
+            producer.2 = partition.clone();
+        }
+        if is_chosen {
+            plan.errors.push("`key_by` decides where rows go: `partition_custom` before it does not".into());
+        }
+        let new = NewNode { name, uid: Some(uid), kind, outputs: vec![("main".into(), schema)], stage };
+        let node = plan.add(new, Some(&input), Location::caller());
+        drop(plan);
+        Added { job: self.stream.job, node }
+    }
+}
+
+/// # Functions by key
+impl<'j, T: Record, K> KeyedStream<'j, T, K> {
+    pub(crate) fn new(stream: Stream<'j, T>, keys: Vec<u32>) -> KeyedStream<'j, T, K> {
+        KeyedStream { stream, keys, types: PhantomData }
+    }
+
+    /// Folds the rows of a key into one, by a closure that gets the row so far and the next one.
+    /// Each row gives the reduced row as it is then; a key's first row comes as it is.
+    #[track_caller]
+    pub fn reduce(
+        self,
+        combine: impl for<'a, 'b> Fn(T::Ref<'a>, T::Ref<'b>) -> T + 'static,
+    ) -> Stream<'j, T> {
+        self.reduced(reduced::<T>(move |so_far, next| Ok(combine(so_far, next))))
+    }
+
+    /// As [`reduce`](Self::reduce), with a closure that may fail its row.
+    #[track_caller]
+    pub fn try_reduce(
+        self,
+        combine: impl for<'a, 'b> Fn(T::Ref<'a>, T::Ref<'b>) -> Result<T> + 'static,
+    ) -> Fallible<'j, T, T> {
+        let input = self.stream.fields();
+        Fallible::new(self.reduced(reduced::<T>(combine)), input)
+    }
+
+    #[track_caller]
+    fn reduced(self, stage: Stage) -> Stream<'j, T> {
+        let mut value = Vec::new();
+        Option::<T>::describe("reduced", true, &mut value);
+        let fields = self.stream.fields();
+        let states = vec![State { name: "reduced".into(), value }];
+        let kind = NodeKind::Function(Function { inputs: vec![fields.clone()], states });
+        let uid = self.uid("reduce", &[]);
+        if self.keys.is_empty() {
+            let error = "`reduce` wants a key: `key_by(())` is for aggregates".to_string();
+            self.stream.job.plan.borrow_mut().errors.push(error);
+        }
+        self.keyed_node("Reduce".into(), uid, kind, fields, Some(stage)).stream()
+    }
+}
+
+/// The first name that is not taken, or the last with underscores.
+fn free_name<const N: usize>(taken: &[String], names: [String; N]) -> String {
+    let mut last = String::new();
+    for name in names {
+        if !taken.contains(&name) {
+            return name;
+        }
+        last = name;
+    }
+    while taken.contains(&last) {
+        last.push('_');
+    }
+    last
+}

@@ -1,0 +1,115 @@
+//! Writes Millstream jobs in Rust: typed streams, in the manner of Flink's `DataStream`.
+//!
+//! ```
+//! use millstream::prelude::*;
+//!
+//! #[derive(millstream::Parser)]
+//! struct WordCountArgs {
+//!     #[command(flatten)]
+//!     input: InputArgs,
+//!     #[command(flatten)]
+//!     output: OutputArgs,
+//! }
+//!
+//! /// Counts the words of a text.
+//! #[job]
+//! fn word_count(job: &Job, args: WordCountArgs) -> Result<()> {
+//!     job.lines(args.input.or_sample("to be or not to be"))
+//!         .flat_map(|line, out| {
+//!             for word in line.split_whitespace() {
+//!                 out.emit((word, 1));
+//!             }
+//!         })
+//!         .key_by(F0)
+//!         .sum(F1)
+//!         .names(["word", "count"])
+//!         .sink(&args.output);
+//!     Ok(())
+//! }
+//!
+//! millstream::jobs!(word_count);
+//! # fn main() {
+//! # let run = millstream::testing::Harness::of(word_count).run();
+//! # assert_eq!(run.rows::<(String, i64)>("Sink: print").last(), Some(&("be".to_string(), 2)));
+//! # }
+//! ```
+//!
+//! A job function describes the graph; its closures run in the guest, on borrowed rows, batch by
+//! batch. Keyed aggregates, partitioning, sources and sinks are the host's.
+//! The guide is `docs/sdk-rust.md`.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate self as millstream;
+
+mod aggregate;
+mod args;
+mod connector;
+mod emit;
+mod error;
+mod field;
+mod job;
+mod keyed;
+mod logging;
+mod metrics;
+mod plan;
+mod record;
+mod run;
+mod side;
+mod stream;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/sdk-rust.md")]
+mod guide {}
+
+pub use aggregate::{avg, count, count_of, max, min, sum};
+#[cfg(feature = "clap")]
+pub use args::{InputArgs, OutputArgs};
+pub use args::{Args, JobArgs};
+#[cfg(feature = "clap")]
+pub use clap;
+#[cfg(feature = "clap")]
+pub use clap::Parser;
+pub use connector::{Connector, Sink};
+pub use emit::Emit;
+pub use error::{Error, Result};
+pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, Field, FieldOf, KeyFields};
+pub use job::{Definition, Job, JobFunction, Refusal};
+pub use keyed::KeyedStream;
+pub use log;
+pub use metrics::{Counter, Gauge, Histogram};
+pub use millstream_macros::{Record, job, jobs};
+pub use plan::OnFailure;
+pub use record::{
+    Date, Decimal, Failed, FailedRef, Items, List, Record, Row, Timestamp, TimestampMicros, TimestampNanos,
+};
+pub use side::{OneSide, TwoSides};
+pub use stream::{Fallible, SinkHandle, Source, Stream};
+
+/// What a job needs, in one line: `use millstream::prelude::*;`
+pub mod prelude {
+    pub use crate::{
+        Args, Connector, Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge,
+        Histogram, Items, Job, JobArgs, KeyedStream, List, OnFailure, Record, Result, Row, Sink, Stream,
+        Timestamp, avg, bail, count, count_of, ensure, job, max, min, sum,
+    };
+    #[cfg(feature = "clap")]
+    pub use crate::{InputArgs, OutputArgs, Parser, clap};
+}
+
+/// For the macros only: nothing here is stable.
+#[doc(hidden)]
+pub mod private {
+    pub use millstream_sys as sys;
+    pub use millstream_sys::bindings::millstream::job::rows::{
+        Batch, Column, DataType, Field as SchemaField, Values,
+    };
+
+    pub use crate::logging::{print, printed};
+    pub use crate::record::{Builder, Cursor, Sequence};
+    pub use crate::run::{open, process, process_keyed};
+    pub use crate::job::{jobs, plan};
+}

@@ -1,0 +1,1 @@
+//! Rows through columns and back.

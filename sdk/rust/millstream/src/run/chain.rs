@@ -1,0 +1,266 @@
+//! The functions of this instance: opened as one chain, then called.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use millstream_sys::bindings::exports::millstream::job::functions::{NodePort, Task};
+use millstream_sys::bindings::millstream::job::calls::{
+    Failure, KeyedBatch, KeyedOutcome, Moment, Outcome as CallOutcome, Output, StateUpdate,
+};
+use millstream_sys::bindings::millstream::job::graph::Partition;
+use millstream_sys::bindings::millstream::job::rows::Batch;
+use millstream_sys::host;
+
+use crate::emit::Made;
+use crate::job::{Definition, build};
+use crate::run::stage::{Frame, KeyedFrame, Outcome, Stage};
+use crate::{logging, metrics};
+
+thread_local! {
+    static OPEN: RefCell<Option<Chain>> = const { RefCell::new(None) };
+}
+
+/// A chain: a head and the functions after it, each fed by one before it.
+struct Chain {
+    functions: Vec<Function>,
+}
+
+struct Function {
+    node: u32,
+    stage: Stage,
+    /// where the rows of each port go
+    ports: Vec<Vec<Feed>>,
+}
+
+#[derive(Clone, Copy)]
+enum Feed {
+    /// a function later in the chain
+    Function(usize),
+    /// a place in the call's outputs
+    Output(u32),
+}
+
+/// Makes this instance a chain: runs the job function again, and keeps the closures of its nodes.
+///
+/// # Errors
+/// If the job has no such functions, or cannot be built.
+pub fn open(
+    definitions: &[Definition],
+    task: &Task,
+    nodes: &[u32],
+    outputs: &[NodePort],
+) -> Result<(), String> {
+    let chain = chain(definitions, task, nodes, outputs)?;
+    OPEN.with_borrow_mut(|open| match open {
+        Some(_) => Err("this instance is open already".to_string()),
+        None => {
+            *open = Some(chain);
+            Ok(())
+        }
+    })
+}
+
+fn chain(
+    definitions: &[Definition],
+    task: &Task,
+    nodes: &[u32],
+    outputs: &[NodePort],
+) -> Result<Chain, String> {
+    logging::begin_call();
+    let definition = definitions
+        .iter()
+        .find(|definition| definition.name == task.job)
+        .ok_or_else(|| format!("this component has no job {}", task.job))?;
+    let mut plan = build(definition, &task.args).map_err(|refusal| refusal.text().to_string())?;
+    let mut functions: Vec<Function> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let planned = plan.nodes.get_mut(*node as usize);
+        let ports = planned.as_ref().map_or(0, |planned| planned.node.outputs.len());
+        let stage = planned
+            .and_then(|planned| planned.stage.take())
+            .ok_or_else(|| format!("node {node} of job {} is not a function", task.job))?;
+        functions.push(Function { node: *node, stage, ports: vec![Vec::new(); ports] });
+    }
+    let place = |node: u32| nodes.iter().position(|member| *member == node);
+    for edge in &plan.edges {
+        if !matches!(edge.partition, Partition::Forward) {
+            continue;
+        }
+        let (Some(producer), Some(consumer)) = (place(edge.producer), place(edge.consumer)) else { continue };
+        if consumer <= producer {
+            return Err(format!("node {} stands before what feeds it, {}", edge.consumer, edge.producer));
+        }
+        let is_fed = functions.iter().flat_map(|function| function.ports.iter().flatten()).any(
+            |feed| matches!(feed, Feed::Function(fed) if *fed == consumer),
+        );
+        if is_fed {
+            return Err(format!("node {} has two inputs in one chain", edge.consumer));
+        }
+        functions[producer].ports[edge.port as usize].push(Feed::Function(consumer));
+    }
+    for (number, output) in outputs.iter().enumerate() {
+        let port = place(output.node)
+            .and_then(|producer| functions[producer].ports.get_mut(output.port as usize))
+            .ok_or_else(|| format!("the chain has no port {} of node {}", output.port, output.node))?;
+        // A plan has far fewer ports than 2^32.
+        port.push(Feed::Output(number as u32));
+    }
+    if functions.iter().skip(1).any(|function| matches!(function.stage, Stage::Keyed(_))) {
+        return Err("a keyed function begins a chain".to_string());
+    }
+    Ok(Chain { functions })
+}
+
+/// Runs rows through the open chain.
+pub fn process(_now: Moment, _input: u32, rows: Batch) -> CallOutcome {
+    let result = run(&Head::Rows(rows));
+    CallOutcome { outputs: result.outputs, failures: result.failures }
+}
+
+/// Runs keyed rows through the open chain.
+pub fn process_keyed(_now: Moment, call: KeyedBatch) -> KeyedOutcome {
+    let result = run(&Head::Keyed(call));
+    KeyedOutcome { outputs: result.outputs, updates: result.updates, failures: result.failures }
+}
+
+enum Head {
+    Rows(Batch),
+    Keyed(KeyedBatch),
+}
+
+impl Head {
+    fn length(&self) -> usize {
+        match self {
+            Head::Rows(rows) => rows.length as usize,
+            Head::Keyed(call) => call.inputs.iter().map(|input| input.rows.length as usize).sum(),
+        }
+    }
+}
+
+fn run(head: &Head) -> CallResult {
+    logging::begin_call();
+    OPEN.with_borrow_mut(|open| match open {
+        Some(chain) => chain.call(head),
+        None => host::abort("called before `open`"),
+    })
+}
+
+struct CallResult {
+    outputs: Vec<Output>,
+    updates: Vec<StateUpdate>,
+    failures: Vec<Failure>,
+}
+
+/// What one pass through the chain gives.
+struct Pass {
+    outputs: Vec<Output>,
+    updates: Vec<StateUpdate>,
+    /// the function, its input's row, the message
+    failures: Vec<(usize, u32, String)>,
+}
+
+impl Chain {
+    /// Mostly one pass. If a function after the head fails rows, a second one finds the head's rows
+    /// that they came from, and a third runs without those: a failed row leaves nothing anywhere.
+    fn call(&mut self, head: &Head) -> CallResult {
+        let pass = self.pass(head, None, false);
+        if pass.failures.iter().all(|(function, ..)| *function == 0) {
+            let node = self.functions[0].node;
+            let failures = pass
+                .failures
+                .into_iter()
+                .map(|(_, row, message)| Failure { node, row, message })
+                .collect();
+            return CallResult { outputs: pass.outputs, updates: pass.updates, failures };
+        }
+        // What these passes log and count has been logged and counted.
+        let _muted = logging::mute();
+        let mut failed = BTreeMap::new();
+        for (function, row, message) in self.pass(head, None, true).failures {
+            failed.entry(row).or_insert((function, message));
+        }
+        let mut skip = vec![false; head.length()];
+        for row in failed.keys() {
+            skip[*row as usize] = true;
+        }
+        let pass = self.pass(head, Some(&skip), false);
+        if let Some((function, row, message)) = pass.failures.first() {
+            let node = self.functions[*function].node;
+            host::abort(&format!(
+                "a function must give the same result each time: node {node} first took row {row}, then \
+                 failed it: {message}"
+            ));
+        }
+        let failures = failed
+            .into_iter()
+            .map(|(row, (function, message))| Failure { node: self.functions[function].node, row, message })
+            .collect();
+        CallResult { outputs: pass.outputs, updates: pass.updates, failures }
+    }
+
+    /// With `origins`, failures have the numbers of the head's rows.
+    fn pass(&mut self, head: &Head, skip: Option<&[bool]>, origins: bool) -> Pass {
+        let mut pass = Pass { outputs: Vec::new(), updates: Vec::new(), failures: Vec::new() };
+        let mut waiting: Vec<Option<Made>> = Vec::new();
+        waiting.resize_with(self.functions.len(), || None);
+        for place in 0..self.functions.len() {
+            let (outcome, of_head) = if place == 0 {
+                (self.functions[0].call_head(head, skip, origins), None)
+            } else {
+                let Some(made) = waiting[place].take() else { continue };
+                let frame = Frame { rows: Cow::Owned(made.rows), skip: None, origins };
+                (self.functions[place].call(frame), made.origins)
+            };
+            metrics::flush(self.functions[place].node);
+            let head_row = |row: u32| of_head.as_ref().map_or(row, |rows| rows[row as usize]);
+            pass.failures
+                .extend(outcome.failures.into_iter().map(|(row, message)| (place, head_row(row), message)));
+            pass.updates.extend(outcome.updates);
+            for (port, made) in outcome.made {
+                let origins = made.origins.map(|rows| rows.into_iter().map(head_row).collect());
+                self.functions[place].send(port, Made { rows: made.rows, origins }, &mut waiting, &mut pass);
+            }
+        }
+        pass
+    }
+}
+
+impl Function {
+    fn call_head(&mut self, head: &Head, skip: Option<&[bool]>, origins: bool) -> Outcome {
+        match (&mut self.stage, head) {
+            (Stage::Stateless(stage), Head::Rows(rows)) => {
+                stage(Frame { rows: Cow::Borrowed(rows), skip, origins })
+            }
+            (Stage::Keyed(stage), Head::Keyed(call)) => stage(KeyedFrame { call, skip, origins }),
+            (Stage::Stateless(_), Head::Keyed(_)) => host::abort("a stateless function has no keyed calls"),
+            (Stage::Keyed(_), Head::Rows(_)) => host::abort("a keyed function has keyed calls only"),
+        }
+    }
+
+    fn call(&mut self, frame: Frame<'_>) -> Outcome {
+        match &mut self.stage {
+            Stage::Stateless(stage) => stage(frame),
+            Stage::Keyed(_) => host::abort("a keyed function begins a chain"),
+        }
+    }
+
+    /// Hands a batch to all that want it, the last without a copy.
+    fn send(&self, port: u32, made: Made, waiting: &mut [Option<Made>], pass: &mut Pass) {
+        let Some((last, others)) = self.ports[port as usize].split_last() else { return };
+        for feed in others {
+            let copy = Made { rows: made.rows.clone(), origins: made.origins.clone() };
+            feed.take(copy, waiting, pass);
+        }
+        last.take(made, waiting, pass);
+    }
+}
+
+impl Feed {
+    fn take(self, made: Made, waiting: &mut [Option<Made>], pass: &mut Pass) {
+        match self {
+            Feed::Function(place) => waiting[place] = Some(made),
+            Feed::Output(port) => pass.outputs.push(Output { port, rows: made.rows }),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Chains as the host opens and calls them.

@@ -1,0 +1,199 @@
+//! Runs a job natively, in one process and one thread, for `cargo test`.
+//!
+//! ```
+//! use millstream::prelude::*;
+//! use millstream::testing::Harness;
+//!
+//! #[job]
+//! fn lengths(job: &Job) -> Result<()> {
+//!     job.lines(Connector::stdin()).map(|line| line.len() as i64).print();
+//!     Ok(())
+//! }
+//!
+//! let run = Harness::of(lengths).lines(["a", "bcd"]).run();
+//! assert_eq!(run.rows::<i64>("Sink: print"), [1, 3]);
+//! ```
+//!
+//! The user's functions are the real ones, fused as in a guest; aggregates are a small stand-in for
+//! the host's, in streaming mode. Rows reach every operator in the order of their source.
+
+mod aggregate;
+mod graph;
+mod value;
+
+use std::collections::BTreeMap;
+
+use millstream_sys::bindings::millstream::job::graph::JobGraph;
+use millstream_sys::bindings::millstream::job::rows::Batch;
+use millstream_sys::host::stub::{self, Told};
+
+use crate::job::{Definition, Job, JobFunction, Refusal};
+use crate::logging;
+use crate::record::{Record, Row, finish_rows, reader_of};
+
+/// A job to be run in a test: its arguments and its input.
+pub struct Harness {
+    #[expect(clippy::type_complexity, reason = "a job function with its types erased")]
+    build: Box<dyn Fn(&Job) -> Result<(), Refusal>>,
+    arguments: Vec<String>,
+    /// by the source's name or uid; the empty name is any source
+    inputs: BTreeMap<String, Vec<Batch>>,
+}
+
+impl Harness {
+    /// The job of a job function, without arguments.
+    pub fn of<A>(function: impl JobFunction<A> + 'static) -> Harness {
+        Harness {
+            build: Box::new(move |job| function.build(job)),
+            arguments: Vec::new(),
+            inputs: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the job's arguments.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, arguments: impl IntoIterator<Item = S>) -> Harness {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Gives lines to the job's source.
+    #[must_use]
+    pub fn lines<'a>(self, lines: impl IntoIterator<Item = &'a str>) -> Harness {
+        self.rows::<String>("", lines)
+    }
+
+    /// Gives rows of `T` to the source of this name or uid; `""` is the job's only source.
+    #[must_use]
+    pub fn rows<T: Record>(mut self, source: &str, rows: impl IntoIterator<Item = impl Row<T>>) -> Harness {
+        self.inputs.entry(source.into()).or_default().push(batch_of::<T>(rows));
+        self
+    }
+
+    /// Gives rows of `T` with their event times, in milliseconds.
+    #[must_use]
+    pub fn timed_rows<T: Record>(
+        mut self,
+        source: &str,
+        rows: impl IntoIterator<Item = (i64, impl Row<T>)>,
+    ) -> Harness {
+        let (times, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let batch = Batch { event_times: Some(times), ..batch_of::<T>(rows) };
+        self.inputs.entry(source.into()).or_default().push(batch);
+        self
+    }
+
+    /// The graph, or what the job refuses.
+    ///
+    /// # Errors
+    /// If the job refuses its arguments, gives help, or cannot be built.
+    pub fn plan(&self) -> Result<JobGraph, Refusal> {
+        Ok(self.build()?.0)
+    }
+
+    fn build(&self) -> Result<(JobGraph, graph::Stages), Refusal> {
+        let job = Job::new("job", "", &self.arguments);
+        (self.build)(&job)?;
+        job.plan.into_inner().finish("job").map_err(Refusal::Invalid)
+    }
+
+    /// Runs the job to the end of its input.
+    ///
+    /// # Panics
+    /// If the job cannot be built, an input is missing, or a row fails where the policy is to fail.
+    pub fn run(self) -> Run {
+        logging::begin_call();
+        stub::take();
+        let (graph, stages) = self.build().unwrap_or_else(|refusal| panic!("{}", refusal.text()));
+        let outputs = graph::run(&graph, stages, self.inputs);
+        Run { outputs, told: stub::take() }
+    }
+}
+
+/// What a job has given.
+pub struct Run {
+    outputs: Vec<graph::Output>,
+    told: Told,
+}
+
+impl Run {
+    /// The rows at the sink of this name, uid, or (of `collect`) collection, in order.
+    ///
+    /// # Panics
+    /// If there is no such sink, or its rows are not of the type `T`.
+    pub fn rows<T: Record>(&self, sink: &str) -> Vec<T> {
+        let output = self.output(sink);
+        let mut rows = Vec::new();
+        for batch in &output.batches {
+            let reader = reader_of::<T>(batch);
+            rows.extend((0..batch.length as usize).map(|row| T::from_row(T::get(&reader, row))));
+        }
+        rows
+    }
+
+    /// The event times of the rows at a sink; none where a row has none.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    pub fn times(&self, sink: &str) -> Vec<Option<i64>> {
+        let times = |batch: &Batch| match &batch.event_times {
+            Some(times) => times.iter().copied().map(Some).collect(),
+            None => vec![None; batch.length as usize],
+        };
+        self.output(sink).batches.iter().flat_map(times).collect()
+    }
+
+    /// The columns' names at a sink.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    pub fn names(&self, sink: &str) -> Vec<String> {
+        self.output(sink).names.clone()
+    }
+
+    fn output(&self, sink: &str) -> &graph::Output {
+        let found = self.outputs.iter().find(|output| output.is_called(sink));
+        found.unwrap_or_else(|| {
+            let names: Vec<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
+            panic!("the job has no sink `{sink}`: it has {names:?}")
+        })
+    }
+
+    /// The messages that the job's functions logged.
+    pub fn messages(&self) -> Vec<&str> {
+        self.told.messages.iter().map(|(_, message)| message.as_str()).collect()
+    }
+
+    /// The sum of a counter over all functions.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.told.counts.iter().filter(|(_, counter, _)| counter == name).map(|(.., delta)| delta).sum()
+    }
+
+    /// The last value of a gauge.
+    pub fn gauge(&self, name: &str) -> Option<f64> {
+        self.told.gauges.iter().rev().find(|(_, gauge, _)| gauge == name).map(|(.., value)| *value)
+    }
+
+    /// All samples of a histogram.
+    pub fn histogram(&self, name: &str) -> Vec<f64> {
+        let samples = self.told.histograms.iter().filter(|(_, histogram, _)| histogram == name);
+        samples.flat_map(|(.., samples)| samples.iter().copied()).collect()
+    }
+}
+
+/// A batch of rows.
+pub(crate) fn batch_of<T: Record>(rows: impl IntoIterator<Item = impl Row<T>>) -> Batch {
+    let mut builder = T::Builder::default();
+    let mut length = 0;
+    for row in rows {
+        row.append(&mut builder);
+        length += 1;
+    }
+    Batch { length, event_times: None, kinds: None, columns: finish_rows::<T>(&mut builder) }
+}
+
+impl std::fmt::Debug for Definition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}

@@ -108,7 +108,7 @@ pub mod private {
         Batch, Column, DataType, Field as SchemaField, Values,
     };
 
-    pub use crate::logging::{print, printed};
+    pub use crate::logging::print;
     pub use crate::record::{Builder, Cursor, Sequence};
     pub use crate::run::{open, process, process_keyed};
     pub use crate::job::{jobs, plan};

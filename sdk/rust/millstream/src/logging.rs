@@ -84,26 +84,21 @@ fn is_kept(level: Level) -> bool {
     })
 }
 
-/// What `println!` and its like call in a guest.
+/// What `println!` and its like call: to the log, and natively to the test's own output too.
 #[doc(hidden)]
-pub fn printed(is_error: bool, message: fmt::Arguments<'_>) {
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's own output, which cargo captures")]
+pub fn print(is_error: bool, message: fmt::Arguments<'_>) {
+    if cfg!(not(target_arch = "wasm32")) {
+        if is_error {
+            std::eprint!("{message}");
+        } else {
+            std::print!("{message}");
+        }
+    }
     let level = if is_error { Level::Warn } else { Level::Info };
     if is_kept(level) {
         let message = message.to_string();
         host::write(level, message.strip_suffix('\n').unwrap_or(&message));
-    }
-}
-
-/// What `println!` and its like call: the log in a guest, the terminal in a test.
-#[doc(hidden)]
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's own output, which cargo captures")]
-pub fn print(is_error: bool, message: fmt::Arguments<'_>) {
-    if cfg!(target_arch = "wasm32") {
-        printed(is_error, message);
-    } else if is_error {
-        std::eprint!("{message}");
-    } else {
-        std::print!("{message}");
     }
 }
 

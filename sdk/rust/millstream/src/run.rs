@@ -4,7 +4,9 @@ mod chain;
 mod stage;
 
 pub use chain::{open, process, process_keyed};
-pub(crate) use stage::{Frame, KeyedFrame, Outcome, Stage, each_row, filtered, partitioned, reduced};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use stage::{Frame, KeyedFrame, Outcome};
+pub(crate) use stage::{Stage, each_row, filtered, partitioned, reduced};
 
 #[cfg(test)]
 mod tests;

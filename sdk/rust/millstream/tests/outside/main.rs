@@ -1,0 +1,6 @@
+//! The SDK as a user has it: from another crate.
+
+mod arguments;
+mod compile_fail;
+mod functions;
+mod messages;

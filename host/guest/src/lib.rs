@@ -1,1 +1,28 @@
-//! Compiles, caches, links, instantiates and calls guests; the only crate that knows wasmtime.
+//! Runs guests: compiles, caches, links, instantiates and calls components in a sandbox.
+//!
+//! The only crate that knows wasmtime. A [`Runtime`] is one per process, a [`Program`] one per
+//! component, a [`Chain`] one per subtask: an instance, opened once, then called batch by batch.
+//! Calls run on fibers that [`Chain::poll`] resumes for a slice, so nothing here blocks.
+//!
+//! `unsafe` is used in one place: `Component::deserialize`, for files that the cache wrote itself
+//! and checked.
+
+mod bindings;
+mod cache;
+mod chain;
+mod error;
+mod hooks;
+mod lift;
+mod lower;
+mod plan;
+mod program;
+mod runtime;
+
+pub use chain::{Call, Chain, Moment, NodePort, Opening, Outcome, RowFailure, StateUpdate, Task};
+pub use error::GuestError;
+pub use hooks::{Hooks, LogLevel, NoHooks};
+pub use program::{JobInfo, Program, Refusal};
+pub use runtime::{Limits, Runtime, RuntimeConfig, Yielding};
+
+#[cfg(test)]
+mod tests;

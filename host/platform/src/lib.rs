@@ -14,7 +14,7 @@ pub use io::{Inbox, IoPool};
 pub use network::spawn_task;
 pub use random::Random;
 pub use ready::ReadySet;
-pub use thread::{available_parallelism, spawn_thread};
+pub use thread::{available_parallelism, spawn_thread, thread_cpu_time};
 
 /// The world as one job sees it. Cloning shares it.
 #[derive(Clone)]

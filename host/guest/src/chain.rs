@@ -1,0 +1,380 @@
+//! An instance of a component that is one chain of functions, and the calls into it.
+//!
+//! Between two calls the host may drop the instance: the next call makes and opens a new one. A
+//! trapped instance is always dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use arrow_array::ArrayRef;
+use arrow_buffer::BooleanBuffer;
+use arrow_schema::SchemaRef;
+use model::Batch;
+use model::job_graph::NodeId;
+use wasmtime::Store;
+
+use crate::bindings::exports::millstream::job::{functions, keyed_functions};
+use crate::bindings::millstream::job::calls;
+use crate::hooks::{Host, Hooks, tame};
+use crate::lift::{self, lied};
+use crate::lower::{self, Lowered};
+use crate::program::{cpu_or, failure};
+use crate::runtime::CallMark;
+use crate::{GuestError, Program};
+
+/// Where a chain runs. Results do not depend on it, but for `job` and `args`.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The job's name in the component.
+    pub job: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// From 0.
+    pub subtask: u32,
+    /// Of the operator.
+    pub parallelism: u32,
+    /// 0 at first, one more with each restart.
+    pub attempt: u32,
+}
+
+/// An output of a node of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePort {
+    /// The node.
+    pub node: NodeId,
+    /// Its port.
+    pub port: u32,
+}
+
+/// What a chain is made of.
+pub struct Opening {
+    /// Where it runs.
+    pub task: Task,
+    /// The head, then stateless functions.
+    pub chain: Vec<NodeId>,
+    /// The outputs whose rows are returned.
+    pub outputs: Vec<NodePort>,
+    /// The schema of each.
+    pub schemas: Vec<SchemaRef>,
+    /// The value's schema of each state of the head.
+    pub states: Vec<SchemaRef>,
+    /// What takes logs and metrics.
+    pub hooks: Arc<dyn Hooks>,
+}
+
+/// The time as a call sees it, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The least i64 = none yet.
+    pub watermark: i64,
+    /// The wall clock's.
+    pub processing_time: i64,
+}
+
+/// A call into a chain.
+pub enum Call {
+    /// Rows of an input.
+    Process {
+        /// The time.
+        now: Moment,
+        /// The head's input.
+        input: u32,
+        /// The rows.
+        rows: Batch,
+    },
+    /// Rows with their keys and state.
+    ProcessKeyed {
+        /// The time.
+        now: Moment,
+        /// Number of groups.
+        group_count: u32,
+        /// The key columns, a row a group.
+        keys: Vec<ArrayRef>,
+        /// The head's states, a row a group, null where there is none.
+        state: Vec<ArrayRef>,
+        /// The group of each row.
+        groups: Vec<u32>,
+        /// The rows.
+        rows: Batch,
+    },
+}
+
+impl Call {
+    fn rows(&self) -> &Batch {
+        match self {
+            Self::Process { rows, .. } | Self::ProcessKeyed { rows, .. } => rows,
+        }
+    }
+}
+
+/// What a call gave, checked.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Rows, by place in [`Opening::outputs`]; each at most once.
+    pub outputs: Vec<(u32, Batch)>,
+    /// New values of states.
+    pub updates: Vec<StateUpdate>,
+    /// Rows that failed, while the others went on.
+    pub failures: Vec<RowFailure>,
+}
+
+/// New values of a state.
+#[derive(Debug)]
+pub struct StateUpdate {
+    /// Its place in [`Opening::states`].
+    pub state: u32,
+    /// Which groups have been written; none = all.
+    pub written: Option<BooleanBuffer>,
+    /// One column, a row a group; null = removed.
+    pub columns: Vec<ArrayRef>,
+}
+
+/// A row that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowFailure {
+    /// The function that failed.
+    pub node: NodeId,
+    /// The row's place in the call.
+    pub row: u32,
+    /// What went wrong.
+    pub message: String,
+}
+
+struct Instance {
+    store: Store<Host>,
+    functions: functions::Guest,
+    keyed: Option<keyed_functions::Guest>,
+}
+
+type Finished = (Option<Instance>, Result<Outcome, GuestError>);
+
+struct Running {
+    future: Pin<Box<dyn Future<Output = Finished> + Send>>,
+    _mark: CallMark,
+}
+
+/// A chain of a component's functions, in an instance of its own.
+pub struct Chain {
+    program: Program,
+    opening: Arc<Opening>,
+    instance: Option<Instance>,
+    running: Option<Running>,
+    cpu: Duration,
+    slices: u32,
+}
+
+/// A failure's message is cut after so many bytes.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+impl Chain {
+    pub(crate) fn new(program: Program, opening: Opening) -> Self {
+        let opening = Arc::new(opening);
+        Self { program, opening, instance: None, running: None, cpu: Duration::ZERO, slices: 0 }
+    }
+
+    /// Begins a call; [`poll`](Self::poll) runs it.
+    ///
+    /// # Panics
+    /// If a call is under way.
+    pub fn start(&mut self, call: Call) {
+        assert!(self.running.is_none(), "one call at a time");
+        let (program, opening) = (self.program.clone(), Arc::clone(&self.opening));
+        let instance = self.instance.take();
+        let mark = self.program.0.runtime.begin_call();
+        let future = Box::pin(async move {
+            let instance = match instance {
+                Some(instance) => Ok(instance),
+                None => instantiate(&program, &opening).await,
+            };
+            match instance {
+                Ok(instance) => run(&program, &opening, instance, &call).await,
+                Err(error) => (None, Err(error)),
+            }
+        });
+        self.running = Some(Running { future, _mark: mark });
+        (self.cpu, self.slices) = (Duration::ZERO, 0);
+    }
+
+    /// Runs the call for a slice, about 2 ms at most. Pending: call it again in the next step.
+    /// Ready also when no call is under way, with nothing.
+    pub fn poll(&mut self) -> Poll<Result<Outcome, GuestError>> {
+        let Some(running) = &mut self.running else { return Poll::Ready(Ok(Outcome::default())) };
+        let runtime = &self.program.0.runtime;
+        let clock = &runtime.platform.clock;
+        // The CPU clock costs microseconds: it is asked only once a call has shown to be long.
+        let time = |slices: u32| if slices == 0 { clock.now() } else { cpu_or(clock) };
+        let before = time(self.slices);
+        let polled = running.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        self.cpu += time(self.slices).saturating_sub(before);
+        self.slices += 1;
+        match polled {
+            Poll::Ready((instance, outcome)) => {
+                self.running = None;
+                self.instance = instance;
+                Poll::Ready(outcome)
+            }
+            Poll::Pending if self.cpu > runtime.config.limits.call_time => {
+                // Dropping the future drops the instance with it.
+                self.running = None;
+                Poll::Ready(Err(GuestError::TimedOut(runtime.config.limits.call_time)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// CPU time of the last call so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.cpu
+    }
+
+    /// Throws the instance away, and a call that is under way; the next call makes a new one.
+    pub fn reset(&mut self) {
+        self.running = None;
+        self.instance = None;
+    }
+}
+
+async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, GuestError> {
+    let shared = &program.0;
+    let mut store = shared.runtime.store(Arc::clone(&opening.hooks))?;
+    let opened = async {
+        let instance = shared.pre.instantiate_async(&mut store).await?;
+        let functions = shared.functions.load(&mut store, &instance)?;
+        let keyed = shared.keyed.as_ref().map(|keyed| keyed.load(&mut store, &instance)).transpose()?;
+        let task = &opening.task;
+        let args: Vec<&str> = task.args.iter().map(String::as_str).collect();
+        let task = functions::Task {
+            job: &task.job,
+            args: &args,
+            subtask: task.subtask,
+            parallelism: task.parallelism,
+            attempt: task.attempt,
+        };
+        let outputs: Vec<functions::NodePort> = opening
+            .outputs
+            .iter()
+            .map(|output| functions::NodePort { node: output.node, port: output.port })
+            .collect();
+        let answer = functions.call_open(&mut store, task, &opening.chain, &outputs).await?;
+        wasmtime::Result::Ok((functions, keyed, answer))
+    }
+    .await;
+    match opened {
+        Ok((functions, keyed, Ok(()))) => Ok(Instance { store, functions, keyed }),
+        Ok((_, _, Err(why))) => Err(GuestError::OpenRefused(tame(&why, MESSAGE_BYTES_MAX))),
+        Err(error) => Err(failure(&error, &store, &shared.runtime)),
+    }
+}
+
+async fn run(program: &Program, opening: &Opening, mut instance: Instance, call: &Call) -> Finished {
+    let returned = match call {
+        Call::Process { now, input, rows } => {
+            let flat = lower::flat(rows.rows().columns());
+            let lowered = Lowered::of(&flat);
+            let columns = lowered.lent();
+            let batch = lower::batch(rows, &columns);
+            instance
+                .functions
+                .call_process(&mut instance.store, moment(*now), *input, batch)
+                .await
+                .map(|outcome| (outcome.outputs, Vec::new(), outcome.failures))
+        }
+        Call::ProcessKeyed { now, group_count, keys, state, groups, rows } => {
+            let Some(keyed) = &instance.keyed else {
+                return (None, Err(lied("the plan has keyed functions, but `keyed-functions` is not exported")));
+            };
+            let (flat_keys, flat_state) = (lower::flat(keys), lower::flat(state));
+            let flat_rows = lower::flat(rows.rows().columns());
+            let (keys, state) = (Lowered::of(&flat_keys), Lowered::of(&flat_state));
+            let lowered = Lowered::of(&flat_rows);
+            let columns = lowered.lent();
+            let input = calls::KeyedRows { input: 0, groups, rows: lower::batch(rows, &columns) };
+            let batch = calls::KeyedBatch {
+                group_count: *group_count,
+                keys: &keys.lent(),
+                state: &state.lent(),
+                inputs: &[input],
+            };
+            keyed
+                .call_process_keyed(&mut instance.store, moment(*now), batch)
+                .await
+                .map(|outcome| (outcome.outputs, outcome.updates, outcome.failures))
+        }
+    };
+    let (outputs, updates, failures) = match returned {
+        Ok(returned) => returned,
+        Err(error) => return (None, Err(failure(&error, &instance.store, &program.0.runtime))),
+    };
+    let checked = check(opening, call, outputs, updates, failures);
+    // An instance that lied is not asked again.
+    (checked.is_ok().then_some(instance), checked)
+}
+
+fn moment(now: Moment) -> calls::Moment {
+    calls::Moment { watermark: now.watermark, processing_time: now.processing_time }
+}
+
+fn check(
+    opening: &Opening,
+    call: &Call,
+    outputs: Vec<calls::Output>,
+    updates: Vec<calls::StateUpdate>,
+    failures: Vec<calls::Failure>,
+) -> Result<Outcome, GuestError> {
+    let mut outcome = Outcome::default();
+    for output in outputs {
+        let schema = opening
+            .schemas
+            .get(output.port as usize)
+            .ok_or_else(|| lied(format!("rows for port {}, which was not asked for", output.port)))?;
+        if outcome.outputs.iter().any(|(port, _)| *port == output.port) {
+            return Err(lied(format!("rows for port {} twice", output.port)));
+        }
+        let batch = lift::batch(schema, output.rows)?;
+        if batch.num_rows() > 0 {
+            outcome.outputs.push((output.port, batch));
+        }
+    }
+    let groups = match call {
+        Call::Process { .. } => 0,
+        Call::ProcessKeyed { group_count, .. } => *group_count as usize,
+    };
+    for update in updates {
+        let schema = opening
+            .states
+            .get(update.state as usize)
+            .ok_or_else(|| lied(format!("an update of state {}, which there is not", update.state)))?;
+        if outcome.updates.iter().any(|other| other.state == update.state) {
+            return Err(lied(format!("two updates of state {}", update.state)));
+        }
+        let written = update
+            .written
+            .map(|bits| {
+                lift::bitmap(bits, groups).ok_or_else(|| lied(format!("no `written` for {groups} groups")))
+            })
+            .transpose()?;
+        // Null removes, whatever the schema says.
+        let nullable: Vec<_> =
+            schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))).collect();
+        let columns = lift::columns(&nullable, groups, update.columns)?;
+        outcome.updates.push(StateUpdate { state: update.state, written, columns });
+    }
+    let rows = call.rows().num_rows();
+    let mut seen = vec![false; if failures.is_empty() { 0 } else { rows }];
+    for failed in failures {
+        match seen.get_mut(failed.row as usize) {
+            Some(seen) if !*seen && opening.chain.contains(&failed.node) => *seen = true,
+            _ => {
+                let (row, node) = (failed.row, failed.node);
+                return Err(lied(format!("a failure of row {row} of {rows} in node {node}, or twice of one row")));
+            }
+        }
+        let message = tame(&failed.message, MESSAGE_BYTES_MAX);
+        outcome.failures.push(RowFailure { node: failed.node, row: failed.row, message });
+    }
+    outcome.failures.sort_by_key(|failed| failed.row);
+    Ok(outcome)
+}

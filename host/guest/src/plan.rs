@@ -1,0 +1,152 @@
+//! From the contract's job graph to the engine's, and back for the schemas.
+
+use std::collections::BTreeMap;
+
+use arrow_schema::{SchemaRef, TimeUnit};
+use model::job_graph::{
+    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition, Port,
+    State,
+};
+use model::schema::{FlatField, LogicalType, from_flat};
+
+use crate::GuestError;
+use crate::bindings::millstream::job::{graph, rows};
+use crate::lift::lied;
+
+pub(crate) fn job_graph(plan: graph::JobGraph) -> Result<JobGraph, GuestError> {
+    Ok(JobGraph {
+        name: plan.name,
+        nodes: plan.nodes.into_iter().map(node).collect::<Result<_, _>>()?,
+        edges: plan.edges.into_iter().map(edge).collect(),
+        settings: settings(plan.settings)?,
+    })
+}
+
+fn settings(settings: Vec<graph::Setting>) -> Result<BTreeMap<String, String>, GuestError> {
+    let mut map = BTreeMap::new();
+    for setting in settings {
+        if map.contains_key(&setting.name) {
+            return Err(lied(format!("the option `{}` twice", setting.name)));
+        }
+        map.insert(setting.name, setting.value);
+    }
+    Ok(map)
+}
+
+fn node(node: graph::Node) -> Result<Node, GuestError> {
+    let name = node.name;
+    let of_node = |error: GuestError| match error {
+        GuestError::Lied(what) => lied(format!("node `{name}`: {what}")),
+        other => other,
+    };
+    let kind = kind(node.kind).map_err(of_node)?;
+    let outputs = node
+        .outputs
+        .into_iter()
+        .map(|port| Ok(Port { name: port.name, schema: schema(port.schema)?, changes: port.changes }))
+        .collect::<Result<_, _>>()
+        .map_err(of_node)?;
+    Ok(Node {
+        uid: node.uid,
+        origin: node.origin,
+        parallelism: node.parallelism,
+        max_parallelism: node.max_parallelism,
+        kind,
+        outputs,
+        on_failure: match node.on_failure {
+            graph::FailurePolicy::Fail => FailurePolicy::Fail,
+            graph::FailurePolicy::Skip => FailurePolicy::Skip,
+            graph::FailurePolicy::Divert => FailurePolicy::Divert,
+        },
+        chaining: match node.chaining {
+            graph::Chaining::Allowed => Chaining::Allowed,
+            graph::Chaining::Head => Chaining::Head,
+            graph::Chaining::Never => Chaining::Never,
+        },
+        name,
+    })
+}
+
+fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
+    Ok(match kind {
+        graph::NodeKind::Source(c) => NodeKind::Source(connection(c)?),
+        graph::NodeKind::Sink(c) => NodeKind::Sink(connection(c)?),
+        graph::NodeKind::Function(function) => NodeKind::Function(Function {
+            inputs: function.inputs.into_iter().map(schema).collect::<Result<_, _>>()?,
+            states: function
+                .states
+                .into_iter()
+                .map(|state| Ok(State { name: state.name, value: schema(state.value)? }))
+                .collect::<Result<_, GuestError>>()?,
+        }),
+        graph::NodeKind::Aggregate(aggregates) => NodeKind::Aggregate(
+            aggregates
+                .into_iter()
+                .map(|aggregate| {
+                    Ok(Aggregate {
+                        function: aggregate.function,
+                        columns: aggregate.columns,
+                        options: settings(aggregate.options)?,
+                    })
+                })
+                .collect::<Result<_, GuestError>>()?,
+        ),
+    })
+}
+
+fn connection(connection: graph::Connection) -> Result<Connection, GuestError> {
+    Ok(Connection {
+        connector: connection.connector,
+        options: settings(connection.options)?,
+        format: connection.format,
+        format_options: settings(connection.format_options)?,
+    })
+}
+
+fn edge(edge: graph::Edge) -> Edge {
+    Edge {
+        producer: edge.producer,
+        port: edge.port,
+        consumer: edge.consumer,
+        input: edge.input,
+        partition: match edge.partition {
+            graph::Partition::Forward => Partition::Forward,
+            graph::Partition::Hash(columns) => Partition::Hash(columns),
+            graph::Partition::Rebalance => Partition::Rebalance,
+            graph::Partition::Broadcast => Partition::Broadcast,
+            graph::Partition::Global => Partition::Global,
+            graph::Partition::Chosen(column) => Partition::Chosen(column),
+        },
+    }
+}
+
+fn schema(fields: Vec<rows::Field>) -> Result<SchemaRef, GuestError> {
+    let flat: Vec<FlatField> = fields
+        .into_iter()
+        .map(|field| FlatField {
+            name: field.name,
+            logical_type: match field.data_type {
+                rows::DataType::Boolean => LogicalType::Boolean,
+                rows::DataType::Int32 => LogicalType::Int32,
+                rows::DataType::Int64 => LogicalType::Int64,
+                rows::DataType::Float32 => LogicalType::Float32,
+                rows::DataType::Float64 => LogicalType::Float64,
+                rows::DataType::Decimal(decimal) => {
+                    LogicalType::Decimal { precision: decimal.precision, scale: decimal.scale }
+                }
+                rows::DataType::Text => LogicalType::Text,
+                rows::DataType::Binary => LogicalType::Binary,
+                rows::DataType::Date => LogicalType::Date,
+                rows::DataType::Timestamp(unit) => LogicalType::Timestamp(match unit {
+                    rows::TimeUnit::Milliseconds => TimeUnit::Millisecond,
+                    rows::TimeUnit::Microseconds => TimeUnit::Microsecond,
+                    rows::TimeUnit::Nanoseconds => TimeUnit::Nanosecond,
+                }),
+                rows::DataType::Sequence => LogicalType::Sequence,
+                rows::DataType::Structure(members) => LogicalType::Structure(members),
+            },
+            nullable: field.nullable,
+        })
+        .collect();
+    from_flat(&flat).map_err(|error| lied(error.to_string()))
+}

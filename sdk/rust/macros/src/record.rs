@@ -48,6 +48,15 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
             #constants
         }
 
+        #[allow(dead_code, reason = "one may also emit a tuple, or the struct itself")]
+        impl<'a> #reference<'a> {
+            /// A row of these fields, in their order, to be emitted.
+            #[allow(clippy::too_many_arguments, reason = "a row has as many fields as it has")]
+            #vis fn new(#(#names: <#types as #records>::Ref<'a>),*) -> #reference<'a> {
+                #reference { #(#names,)* #row_type: ::core::marker::PhantomData }
+            }
+        }
+
         const _: () = {
             use ::millstream::Record;
             use ::millstream::private::{Builder, Column, Cursor, DataType, SchemaField, Sequence, Values};

@@ -117,7 +117,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The rows at the sink of this name, uid, or (of `collect`) collection, in order.
+    /// The rows at the sink of this name, uid, collection (of `collect`), or path (of `files`), in order.
     ///
     /// # Panics
     /// If there is no such sink, or its rows are not of the type `T`.

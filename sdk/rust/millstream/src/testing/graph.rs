@@ -115,7 +115,8 @@ impl Runner<'_> {
                 Work::Aggregate(Aggregates::new(keys, aggregates.clone(), fields, output))
             }
             (NodeKind::Sink(connection), _) => {
-                let collection = connection.options.iter().find(|option| option.name == "name");
+                let collection =
+                    connection.options.iter().find(|option| ["name", "path"].contains(&option.name.as_str()));
                 self.outputs.push(Output {
                     name: node.name.clone(),
                     uid: node.uid.clone(),

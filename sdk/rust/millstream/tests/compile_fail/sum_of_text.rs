@@ -9,5 +9,5 @@ pub struct Bid {
 
 pub fn sums(bids: Stream<'_, Bid>) {
     bids.key_by(Bid::AUCTION).sum(Bid::BIDDER);
-    //                            ^^^^^^^^^^^ `String` is not a number
+    //                            ^^^^^^^^^^^ is not a number: it has no sum
 }

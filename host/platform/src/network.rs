@@ -23,11 +23,11 @@ pub fn runtime() -> &'static Runtime {
     })
 }
 
-/// Starts a network task. `name` says in logs and debuggers what it is for.
+/// Starts a network task. The name is for whoever reads the code: tokio takes names only under its
+/// unstable flag.
 pub fn spawn_task<T: Send + 'static>(
-    name: &'static str,
+    _name: &'static str,
     task: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    let _ = name;
     runtime().spawn(task)
 }

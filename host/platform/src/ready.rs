@@ -11,6 +11,8 @@ use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
+use crate::Clock;
+
 /// The ready subtasks of one worker.
 pub struct ReadySet {
     words: Box<[AtomicU64]>,
@@ -81,13 +83,21 @@ impl ReadySet {
     }
 
     /// Sleeps until a subtask is ready, or for `timeout`. Always from the same thread, the worker's.
+    ///
+    /// A waker that finds the worker parked unparks it after the worker may already have seen the
+    /// bit; that token then ends the *next* sleep early, which is why this loops.
     pub fn park(&self, timeout: Option<Duration>) {
         self.worker.get_or_init(std::thread::current);
-        self.parked.store(true, Ordering::SeqCst);
-        if !self.any() {
-            match timeout {
-                Some(timeout) => std::thread::park_timeout(timeout),
+        let asleep = Clock::system();
+        loop {
+            self.parked.store(true, Ordering::SeqCst);
+            if self.any() {
+                break;
+            }
+            match timeout.map(|timeout| timeout.saturating_sub(asleep.now())) {
                 None => std::thread::park(),
+                Some(Duration::ZERO) => break,
+                Some(left) => std::thread::park_timeout(left),
             }
         }
         self.parked.store(false, Ordering::SeqCst);
@@ -109,6 +119,21 @@ mod tests {
         set.take(&mut ready);
         assert_eq!(ready, [3, 64, 199]);
         assert!(!set.any());
+    }
+
+    /// The token of an earlier wake-up does not pass for a new one.
+    #[test]
+    fn a_stale_token_does_not_end_the_sleep() {
+        let set = ReadySet::new(1);
+        std::thread::current().unpark();
+        let waker = set.waker(0);
+        let later = spawn_thread("later", move || {
+            Clock::system().sleep(Duration::from_millis(50));
+            waker.wake();
+        });
+        set.park(Some(Duration::from_secs(30)));
+        assert!(set.any());
+        later.join().unwrap();
     }
 
     /// Two threads hand a token to and fro a great many times; a lost wake-up would hang.

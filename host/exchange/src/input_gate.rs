@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use arrow_schema::ArrowError;
-use model::{Batch, StreamElement};
+use model::{Batch, BatchRange, StreamElement};
 
+/// Rows are copied to be joined; so many are worth a call of their own.
+const LARGE: usize = 2 * 1024;
 /// How much may wait at a gate, until its subtask has measured itself.
 const ROWS_MAX: usize = 16 * 1024;
 /// How many bytes may wait at a gate.
@@ -98,7 +100,7 @@ impl InputGate {
     /// # Errors
     /// If batches cannot be joined (a text column of more than 2 GiB).
     pub fn receive(&mut self, rows: usize) -> Result<Received, ArrowError> {
-        let mut taken: Vec<Batch> = Vec::new();
+        let mut taken: Vec<BatchRange> = Vec::new();
         // Credits are given back only when the rows have been copied.
         let mut credits: Vec<Option<Credit>> = Vec::new();
         let (mut input, mut taken_rows) = (0, 0);
@@ -112,7 +114,7 @@ impl InputGate {
                 }
                 let fits = match queue.elements.front() {
                     Some((StreamElement::Batch(batch), _)) => {
-                        taken.is_empty() || taken_rows + batch.num_rows() <= rows
+                        taken.is_empty() || (taken_rows + batch.num_rows() <= rows && taken_rows < LARGE)
                     }
                     _ => true,
                 };
@@ -145,7 +147,7 @@ impl InputGate {
         if taken.is_empty() {
             return Ok(if self.open == 0 { Received::End } else { Received::Nothing });
         }
-        Ok(Received::Rows(input, Batch::concat(&taken)?))
+        Ok(Received::Rows(input, BatchRange::join(&taken)?))
     }
 
     /// Whether something waits.
@@ -167,7 +169,12 @@ impl Channel {
     ///
     /// # Errors
     /// The rows, if there is no room.
-    pub fn try_send(&self, batch: Batch, credit: Option<Credit>, producer: &Waker) -> Result<(), Batch> {
+    pub fn try_send(
+        &self,
+        batch: BatchRange,
+        credit: Option<Credit>,
+        producer: &Waker,
+    ) -> Result<(), BatchRange> {
         let mut state = lock(&self.shared);
         let room = state.rows < state.rows_max && state.bytes < BYTES_MAX;
         if !room && !state.channels[self.index].elements.is_empty() {
@@ -260,9 +267,9 @@ mod tests {
     use arrow_array::types::Int64Type;
     use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 
-    fn batch(values: std::ops::Range<i64>) -> Batch {
+    fn batch(values: std::ops::Range<i64>) -> BatchRange {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
-        Batch::new(RecordBatch::try_from_iter([("n", numbers)]).unwrap())
+        Batch::new(RecordBatch::try_from_iter([("n", numbers)]).unwrap()).into()
     }
 
     fn rows(received: Received) -> Option<Vec<i64>> {

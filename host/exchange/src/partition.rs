@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
-use model::Batch;
 use model::job_graph::Partition;
 use model::key::{KeyHash, hash_keys, key_group};
+use model::{Batch, BatchRange};
 
 /// Splits batches over the subtasks of a consumer.
 ///
@@ -22,7 +22,11 @@ pub struct Partitioner {
     destinations: Vec<u16>,
     starts: Vec<u32>,
     counts: Vec<u32>,
+    places: Vec<u32>,
 }
+
+/// So many destinations are few.
+const FEW: u32 = 4;
 
 enum Kind {
     One(u32),
@@ -60,6 +64,7 @@ impl Partitioner {
             destinations: Vec::new(),
             starts: Vec::new(),
             counts: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -67,20 +72,24 @@ impl Partitioner {
     ///
     /// # Errors
     /// If rows cannot be copied (a text column of more than 2 GiB).
-    pub fn split(&mut self, batch: Batch, mut ship: impl FnMut(u32, Batch)) -> Result<(), ArrowError> {
+    pub fn split(&mut self, batch: Batch, mut ship: impl FnMut(u32, BatchRange)) -> Result<(), ArrowError> {
         let rows = batch.num_rows();
         if rows == 0 {
             return Ok(());
         }
         match &mut self.kind {
-            Kind::One(destination) => ship(*destination, batch),
-            Kind::Broadcast => (0..self.consumers).for_each(|destination| ship(destination, batch.clone())),
+            Kind::One(destination) => ship(*destination, batch.into()),
+            Kind::Broadcast => {
+                let all = BatchRange::from(batch);
+                (0..self.consumers).for_each(|destination| ship(destination, all.clone()));
+            }
             Kind::Rebalance { next } => {
                 // Contiguous shares: no row is copied, and the first share rotates.
                 let shares = rows.min(self.consumers as usize);
+                let all = BatchRange::from(batch);
                 for share in 0..shares {
                     let (start, end) = (rows * share / shares, rows * (share + 1) / shares);
-                    ship(*next, batch.slice(start, end - start));
+                    ship(*next, all.part(start, end - start));
                     *next = (*next + 1) % self.consumers;
                 }
             }
@@ -107,12 +116,51 @@ impl Partitioner {
         Ok(())
     }
 
-    fn scatter(&mut self, batch: &Batch, mut ship: impl FnMut(u32, Batch)) -> Result<(), ArrowError> {
+    fn scatter(&mut self, batch: &Batch, mut ship: impl FnMut(u32, BatchRange)) -> Result<(), ArrowError> {
         let first = self.destinations[0];
         if self.destinations.iter().all(|d| *d == first) {
-            ship(u32::from(first), batch.clone());
+            ship(u32::from(first), batch.clone().into());
             return Ok(());
         }
+        match self.consumers {
+            ..=FEW => self.place_by_passes(),
+            _ => self.place_by_counting(),
+        }
+        let scattered = BatchRange::from(batch.take(&self.places)?);
+        let mut start = 0;
+        for (destination, count) in (0u32..).zip(&self.counts) {
+            if *count > 0 {
+                ship(destination, scattered.part(start, *count as usize));
+                start += *count as usize;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets `places`, the rows of each destination, one after the other, and `counts`.
+    ///
+    /// One pass for each destination, which only ever adds to a register: with few destinations,
+    /// counters in memory would make each row wait for the one before.
+    fn place_by_passes(&mut self) {
+        let rows = self.destinations.len();
+        // One place more than there are rows: what is written last may be written over.
+        self.places.resize(rows + 1, 0);
+        let mut at = 0;
+        self.counts.clear();
+        for destination in 0..self.consumers {
+            let before = at;
+            for (row, of_row) in (0u32..).zip(&self.destinations) {
+                self.places[at] = row;
+                at += usize::from(u32::from(*of_row) == destination);
+            }
+            // A batch has fewer than 2^32 rows.
+            self.counts.push((at - before) as u32);
+        }
+        self.places.truncate(rows);
+    }
+
+    /// The same by a counting sort.
+    fn place_by_counting(&mut self) {
         self.counts.clear();
         self.counts.resize(self.consumers as usize, 0);
         for destination in &self.destinations {
@@ -124,21 +172,12 @@ impl Partitioner {
             self.starts.push(start);
             start += count;
         }
-        let mut places = vec![0u32; self.destinations.len()];
+        self.places.resize(self.destinations.len(), 0);
         for (row, destination) in (0u32..).zip(&self.destinations) {
             let at = &mut self.starts[usize::from(*destination)];
-            places[*at as usize] = row;
+            self.places[*at as usize] = row;
             *at += 1;
         }
-        let scattered = batch.take(&UInt32Array::from(places))?;
-        let mut start = 0;
-        for (destination, count) in (0u32..).zip(&self.counts) {
-            if *count > 0 {
-                ship(destination, scattered.slice(start, *count as usize));
-                start += *count as usize;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -165,7 +204,7 @@ mod tests {
         let mut out = Vec::new();
         partitioner
             .split(batch, |to, rows| {
-                out.push((to, rows.column(0).as_primitive::<Int64Type>().values().to_vec()));
+                out.push((to, rows.to_batch().column(0).as_primitive::<Int64Type>().values().to_vec()));
             })
             .unwrap();
         out
@@ -185,6 +224,18 @@ mod tests {
             assert_eq!(rows, &expected);
         }
         assert_eq!(owner.len(), 50);
+    }
+
+    #[test]
+    fn both_ways_of_sorting_give_the_same() {
+        let owners: Arc<[u16]> = key_group_owners(128, 3).into();
+        let mut partitioner = Partitioner::new(&Partition::Hash(vec![0]), 0, 3, owners);
+        partitioner.destinations =
+            (0..1_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u16 % 3).collect();
+        partitioner.place_by_passes();
+        let passes = (partitioner.places.clone(), partitioner.counts.clone());
+        partitioner.place_by_counting();
+        assert_eq!((partitioner.places, partitioner.counts), passes);
     }
 
     #[test]
@@ -214,6 +265,7 @@ mod tests {
         let mut out = Vec::new();
         chosen
             .split(rows, |to, rows| {
+                let rows = rows.to_batch();
                 assert_eq!(rows.rows().num_columns(), 1);
                 out.push((to, rows.column(0).as_primitive::<Int64Type>().values().to_vec()));
             })

@@ -40,6 +40,9 @@ pub enum GraphError {
     /// Something is wrong with the whole.
     #[error("the job graph cannot be: {0}")]
     Whole(String),
+    /// A max parallelism out of bounds.
+    #[error("max parallelism {0} is out of bounds")]
+    MaxParallelism(u32),
     /// More subtasks than key groups.
     #[error("parallelism {parallelism} of `{name}` is above max parallelism {max_parallelism}")]
     Parallelism {
@@ -73,6 +76,9 @@ impl GraphError {
                 .detail(format!("edge from node {producer} to node {consumer}: {what}"))
                 .hint("an SDK does not make such graphs; report it with `streamctl info --json`"),
             Self::Whole(what) => Diagnostic::user("the component's job graph is wrong").detail(what.clone()),
+            Self::MaxParallelism(max) => Diagnostic::user(format!("max parallelism cannot be {max}"))
+                .detail(format!("it is within 1 … {}", model::key::MAX_PARALLELISM_BOUNDS.1))
+                .hint("-D pipeline.max-parallelism=128"),
             Self::Parallelism { name, parallelism, max_parallelism } => Diagnostic::user(format!(
                 "parallelism {parallelism} is above max parallelism {max_parallelism}"
             ))

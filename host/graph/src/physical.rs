@@ -4,8 +4,6 @@
 //! subtasks run them in one step. Neighbouring functions in a chain become one stage: one guest
 //! instance, one call.
 
-use std::fmt::Write;
-
 use model::job_graph::{Chaining, FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::{MAX_PARALLELISM_BOUNDS, default_max_parallelism};
 
@@ -94,10 +92,7 @@ impl PhysicalGraph {
         let greatest = of_node.iter().copied().max().unwrap_or(1).max(parallelism.default);
         let max_parallelism = parallelism.max.unwrap_or_else(|| default_max_parallelism(greatest));
         if max_parallelism == 0 || max_parallelism > MAX_PARALLELISM_BOUNDS.1 {
-            return Err(GraphError::Whole(format!(
-                "max parallelism {max_parallelism} is not within 1 … {}",
-                MAX_PARALLELISM_BOUNDS.1
-            )));
+            return Err(GraphError::MaxParallelism(max_parallelism));
         }
         for (node, p) in job.nodes.iter().zip(&of_node) {
             let max = node.max_parallelism.unwrap_or(max_parallelism).min(max_parallelism);
@@ -155,10 +150,14 @@ impl PhysicalGraph {
             };
             let (vertex, stage) = places[edge.producer as usize];
             let chain = &mut vertices[vertex];
-            let _ = write!(chain.name, " -> {}", node.name);
-            let fused = matches!(job.nodes[edge.producer as usize].kind, NodeKind::Function(_))
+            chain.name.push_str(&format!(" -> {}", node.name));
+            // Where a failure does not fail the job, it must not take rows of another function with
+            // it: such functions have a call of their own.
+            let producer = &job.nodes[edge.producer as usize];
+            let fused = matches!(producer.kind, NodeKind::Function(_))
                 && matches!(&node.kind, NodeKind::Function(f) if f.states.is_empty())
-                && node.on_failure != FailurePolicy::Divert;
+                && producer.on_failure == FailurePolicy::Fail
+                && node.on_failure == FailurePolicy::Fail;
             if fused {
                 chain.stages[stage].nodes.push(id);
                 places[id as usize] = (vertex, stage);

@@ -199,10 +199,9 @@ fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphEr
     let (failure, columns) = last.schema.fields().split_last().ok_or_else(wrong)?;
     let fits = match &node.kind {
         NodeKind::Source(_) => columns.len() == 1 && *columns[0].data_type() == DataType::Binary,
-        NodeKind::Function(function) => same_types(
-            &arrow_schema::Schema::new(columns.iter().cloned().collect::<Vec<_>>()),
-            &function.inputs[0],
-        ),
+        NodeKind::Function(function) => {
+            same_types(&arrow_schema::Schema::new(columns.to_vec()), &function.inputs[0])
+        }
         NodeKind::Sink(_) | NodeKind::Aggregate(_) => false,
     };
     if fits && *failure.data_type() == DataType::Utf8 { Ok(()) } else { Err(wrong()) }

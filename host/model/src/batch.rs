@@ -6,6 +6,8 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use arrow_schema::{ArrowError, SchemaRef};
 
+use crate::gather::gather;
+
 /// Rows of one schema, as they travel every edge of a job.
 ///
 /// Cloning and slicing copy no rows: the columns are shared buffers.
@@ -118,13 +120,9 @@ impl Batch {
     ///
     /// # Errors
     /// If a place is out of bounds.
-    pub fn take(&self, places: &arrow_array::UInt32Array) -> Result<Self, ArrowError> {
-        let columns = self
-            .rows
-            .columns()
-            .iter()
-            .map(|column| arrow_select::take::take(column, places, None))
-            .collect::<Result<Vec<_>, _>>()?;
+    pub fn take(&self, places: &[u32]) -> Result<Self, ArrowError> {
+        let columns =
+            self.rows.columns().iter().map(|column| gather(column, places)).collect::<Result<Vec<_>, _>>()?;
         let pick = |i: &u32| i.as_usize();
         Ok(Self {
             rows: RecordBatch::try_new_with_options(
@@ -135,8 +133,8 @@ impl Batch {
             event_times: self
                 .event_times
                 .as_ref()
-                .map(|times| places.values().iter().map(|i| times[pick(i)]).collect()),
-            kinds: self.kinds.as_ref().map(|kinds| places.values().iter().map(|i| kinds[pick(i)]).collect()),
+                .map(|times| places.iter().map(|i| times[pick(i)]).collect()),
+            kinds: self.kinds.as_ref().map(|kinds| places.iter().map(|i| kinds[pick(i)]).collect()),
         })
     }
 
@@ -192,7 +190,7 @@ impl Batch {
     /// # Errors
     /// If the types differ.
     pub fn with_schema(self, schema: SchemaRef) -> Result<Self, ArrowError> {
-        if Arc::ptr_eq(&schema, &self.rows.schema_ref().clone()) {
+        if Arc::ptr_eq(&schema, self.rows.schema_ref()) {
             return Ok(self);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows.num_rows()));

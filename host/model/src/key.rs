@@ -1,19 +1,19 @@
 //! Keys: their hash, which is part of the contract, and the key groups that follow from it.
 //!
 //! The hash of a row's key is made column by column: `h = 0`, then for each key column
-//! `h = xxh3_64(canonical bytes of the value, seed = h)`; a null is the empty string under the
-//! seed `!h`. Canonical bytes: integers, dates, timestamps and booleans as the 8 bytes of an i64,
+//! `h = hash_value(canonical bytes of the value, seed = h)`, of [`crate::hash`]; a null is the empty
+//! string under the seed `!h`. Canonical bytes: integers, dates, timestamps and booleans as the 8 bytes of an i64,
 //! least significant first; floats as those of an f64, with −0.0 as 0.0 and every NaN as one;
 //! decimals as the 16 bytes of the unscaled i128; text and binary as they are; the members of a
 //! structure one after the other. Widening a key column thus keeps its key groups.
 
 use std::ops::Range;
 
+use crate::hash::{hash_number, hash_range, hash_value};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The partition hash of a key. Not seeded: the same in every process and release.
 pub type KeyHash = u64;
@@ -35,9 +35,16 @@ pub fn default_max_parallelism(parallelism: u32) -> u32 {
 }
 
 /// The key group of a key.
+///
+/// # Panics
+/// If max parallelism is above 65,536.
 #[must_use]
+#[inline]
 pub fn key_group(hash: KeyHash, max_parallelism: u32) -> KeyGroup {
-    KeyGroup(u16::try_from(hash % u64::from(max_parallelism)).expect("max parallelism is at most 32,768"))
+    let max = u64::from(max_parallelism);
+    // The default is a power of two: a division for each row would cost more than its hash.
+    let group = if max.is_power_of_two() { hash & (max - 1) } else { hash % max };
+    KeyGroup(u16::try_from(group).expect("max parallelism is at most 32,768"))
 }
 
 /// The half-open range of key groups that `subtask` of `parallelism` owns unless told otherwise.
@@ -87,11 +94,11 @@ fn hash_column(column: &ArrayRef, hashes: &mut [KeyHash]) {
     match column.data_type() {
         DataType::Utf8 => {
             let values = column.as_string::<i32>();
-            each(column, hashes, |i, h| xxh3_64_with_seed(values.value(i).as_bytes(), h));
+            hash_bytes(column, values.offsets(), values.values(), hashes);
         }
         DataType::Binary => {
             let values = column.as_binary::<i32>();
-            each(column, hashes, |i, h| xxh3_64_with_seed(values.value(i), h));
+            hash_bytes(column, values.offsets(), values.values(), hashes);
         }
         DataType::Int64 => {
             let values = column.as_primitive::<Int64Type>().values();
@@ -124,7 +131,7 @@ fn hash_column(column: &ArrayRef, hashes: &mut [KeyHash]) {
         }
         DataType::Decimal128(..) => {
             let values = column.as_primitive::<Decimal128Type>().values();
-            each(column, hashes, |i, h| xxh3_64_with_seed(&values[i].to_le_bytes(), h));
+            each(column, hashes, |i, h| hash_value(&values[i].to_le_bytes(), h));
         }
         DataType::Struct(_) => {
             let structure = column.as_struct();
@@ -134,7 +141,7 @@ fn hash_column(column: &ArrayRef, hashes: &mut [KeyHash]) {
             }
             if let Some(nulls) = structure.nulls() {
                 for i in (0..hashes.len()).filter(|i| nulls.is_null(*i)) {
-                    hashes[i] = xxh3_64_with_seed(&[], !before[i]);
+                    hashes[i] = hash_value(&[], !before[i]);
                 }
             }
         }
@@ -142,19 +149,29 @@ fn hash_column(column: &ArrayRef, hashes: &mut [KeyHash]) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn each(column: &ArrayRef, hashes: &mut [KeyHash], hash: impl Fn(usize, KeyHash) -> KeyHash) {
     match column.nulls() {
         None => hashes.iter_mut().enumerate().for_each(|(i, h)| *h = hash(i, *h)),
         Some(nulls) => hashes.iter_mut().enumerate().for_each(|(i, h)| {
-            *h = if nulls.is_null(i) { xxh3_64_with_seed(&[], !*h) } else { hash(i, *h) };
+            *h = if nulls.is_null(i) { hash_value(&[], !*h) } else { hash(i, *h) };
         }),
+    }
+}
+
+fn hash_bytes(column: &ArrayRef, offsets: &[i32], data: &[u8], hashes: &mut [KeyHash]) {
+    if column.nulls().is_some() {
+        let value = |i: usize| &data[offsets[i] as usize..offsets[i + 1] as usize];
+        return each(column, hashes, |i, h| hash_value(value(i), h));
+    }
+    for (hash, ends) in hashes.iter_mut().zip(offsets.windows(2)) {
+        *hash = hash_range(data, ends[0] as usize, ends[1] as usize, *hash);
     }
 }
 
 #[inline]
 fn hash_integer(value: i64, seed: KeyHash) -> KeyHash {
-    xxh3_64_with_seed(&value.to_le_bytes(), seed)
+    hash_number(value.cast_unsigned(), seed)
 }
 
 #[inline]
@@ -166,7 +183,7 @@ fn hash_float(value: f64, seed: KeyHash) -> KeyHash {
     } else {
         value
     };
-    xxh3_64_with_seed(&canonical.to_bits().to_le_bytes(), seed)
+    hash_number(canonical.to_bits(), seed)
 }
 
 #[cfg(test)]
@@ -188,11 +205,11 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(-1), None, Some(42)]));
         assert_eq!(
             hashes(&[Arc::clone(&text)]),
-            [3244421341483603138, 5478965906984379733, 16629034431890738719, 13633401194662858628]
+            [6876824051721610163, 12808853418874044966, 419570183665626262, 7880811124887324125]
         );
         assert_eq!(
             hashes(&[text, numbers]),
-            [17339862237561379039, 15691832716792626017, 3707366933446634164, 7452895688453128159]
+            [211410055313383039, 14252545060066485756, 8856670105759828820, 3147840284382237250]
         );
     }
 

@@ -3,13 +3,17 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod batch_range;
 pub mod diagnostic;
 pub mod element;
+mod gather;
+pub mod hash;
 pub mod job_graph;
 pub mod key;
 pub mod schema;
 
 pub use batch::Batch;
+pub use batch_range::BatchRange;
 pub use diagnostic::{Blame, Diagnostic, Retry};
 pub use element::StreamElement;
 pub use key::{KeyGroup, KeyHash};

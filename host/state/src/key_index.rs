@@ -1,9 +1,10 @@
 //! Numbers the distinct keys of a stream, from 0, in the order in which they first come.
 //!
-//! One open-addressing table whose entries hold the first 8 bytes of the key: keys of at most
-//! 8 bytes (every number, most words) are found without another look. Seeded, so that nobody can
-//! choose keys that collide. Keys of several columns, decimals and structures are encoded by
-//! `arrow-row` first.
+//! One open-addressing table whose entries hold keys of at most 16 bytes whole (every number, most
+//! words), which are found without another look. Rows go in blocks: all their hashes, then all
+//! their first entries, then the comparisons, so that the misses of a block's loads overlap.
+//! Seeded, so that nobody can choose keys that collide. Keys of several columns, decimals and
+//! structures are encoded by `arrow-row` first.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -27,7 +28,6 @@ pub struct KeyIndex {
     types: Vec<DataType>,
     coding: Coding,
     table: Table,
-    codes: Vec<Code>,
 }
 
 /// How a key becomes bytes.
@@ -40,18 +40,23 @@ enum Coding {
     Rows(Box<RowConverter>),
 }
 
-/// A key of the batch at hand: its hash, its first bytes, its length ([`NULL`] = null).
+/// A key of the batch at hand: its hash; its first 8 bytes and its last 8 (of a key of more than 8
+/// bytes); its length ([`NULL`] = null).
 #[derive(Clone, Copy)]
 struct Code {
     hash: u64,
     prefix: u64,
+    last: u64,
     length: u32,
 }
 
 /// The length that stands for a null key.
 const NULL: u32 = u32::MAX;
 /// Keys up to this length lie in the table whole.
-const INLINE: u32 = 8;
+const INLINE: u32 = 16;
+const INLINE_BYTES: usize = INLINE as usize;
+/// Rows of a block: their codes and entries stay in the first-level cache.
+const BLOCK: usize = 128;
 
 impl KeyIndex {
     /// An empty index of keys of these types. `seed` is best unpredictable.
@@ -73,7 +78,7 @@ impl KeyIndex {
                 types.iter().map(|data_type| SortField::new(data_type.clone())).collect(),
             )?)),
         };
-        Ok(Self { types: types.to_vec(), coding, table: Table::new(seed), codes: Vec::new() })
+        Ok(Self { types: types.to_vec(), coding, table: Table::new(seed) })
     }
 
     /// How many distinct keys there have been.
@@ -105,7 +110,7 @@ impl KeyIndex {
         if columns.is_empty() {
             // No key: all rows are one group.
             if rows > 0 && self.is_empty() {
-                self.table.find_or_insert(Code { hash: 0, prefix: 0, length: 0 }, &[])?;
+                self.table.find_or_insert(Code { hash: 0, prefix: 0, last: 0, length: 0 }, &[])?;
             }
             ids.resize(rows, 0);
             return Ok(());
@@ -123,7 +128,7 @@ impl KeyIndex {
                         (binary.offsets(), binary.values().as_slice())
                     }
                 };
-                self.table.ids_of_bytes(offsets, data, column, &mut self.codes, ids)
+                self.table.ids_of_bytes(offsets, data, column, ids)
             }
             Coding::Number => {
                 let column = columns[0].as_ref();
@@ -199,6 +204,7 @@ struct Table {
 #[derive(Clone, Copy)]
 struct Entry {
     prefix: u64,
+    last: u64,
     length: u32,
     /// The key's number plus 1; 0 = free.
     id: u32,
@@ -211,7 +217,17 @@ struct Key {
     length: u32,
 }
 
-const FREE: Entry = Entry { prefix: 0, length: 0, id: 0 };
+const FREE: Entry = Entry { prefix: 0, last: 0, length: 0, id: 0 };
+
+impl Entry {
+    /// Whether this is the key with this code, as far as the code tells.
+    #[inline]
+    fn has(&self, code: &Code) -> bool {
+        // No branch between the comparisons: one that goes wrong costs more than all of them.
+        (self.prefix ^ code.prefix) | (self.last ^ code.last) | u64::from(self.length ^ code.length) == 0
+            && self.id != 0
+    }
+}
 
 /// Multiplies to 128 bits and folds the halves: every input bit reaches every output bit.
 #[inline]
@@ -250,19 +266,29 @@ impl Table {
         fold(prefix ^ self.seed, 0x9E37_79B9_7F4A_7C15 ^ self.seed.rotate_left(32) ^ u64::from(length))
     }
 
+    /// The hash of a key of at most 16 bytes, or of null.
+    #[inline]
+    fn hash_inline(&self, prefix: u64, last: u64, length: u32) -> u64 {
+        let short = self.hash_short(prefix, length);
+        match length {
+            9..=INLINE => fold(short ^ last, self.seed.rotate_left(17) | 1),
+            _ => short,
+        }
+    }
+
     #[inline]
     fn code_at(&self, data: &[u8], start: usize, length: usize) -> Code {
-        let prefix = prefix(data, start, length);
-        let hash = if length <= INLINE as usize {
-            self.hash_short(prefix, length as u32)
-        } else if length <= 16 {
-            let end = start + length;
-            let last = u64::from_le_bytes(data[end - 8..end].try_into().unwrap_or_default());
-            fold(self.hash_short(prefix, length as u32) ^ last, self.seed.rotate_left(17) | 1)
-        } else {
-            self.long.hash_one(&data[start..start + length])
+        let (prefix, end) = (prefix(data, start, length), start + length);
+        let last = match length {
+            ..=8 => 0,
+            _ => u64::from_le_bytes(data[end - 8..end].try_into().unwrap_or_default()),
         };
-        Code { hash, prefix, length: length as u32 }
+        let hash = match length {
+            // Columns hold fewer than 2^31 bytes.
+            0..=INLINE_BYTES => self.hash_inline(prefix, last, length as u32),
+            _ => self.long.hash_one(&data[start..end]),
+        };
+        Code { hash, prefix, last, length: length as u32 }
     }
 
     fn code(&self, bytes: &[u8]) -> Code {
@@ -270,7 +296,11 @@ impl Table {
     }
 
     fn null(&self) -> Code {
-        Code { hash: self.hash_short(0, NULL), prefix: 0, length: NULL }
+        Code { hash: self.hash_short(0, NULL), prefix: 0, last: 0, length: NULL }
+    }
+
+    fn number(&self, value: u64) -> Code {
+        Code { hash: self.hash_short(value, 8), prefix: value, last: 0, length: 8 }
     }
 
     fn ids_of_bytes(
@@ -278,24 +308,24 @@ impl Table {
         offsets: &[i32],
         data: &[u8],
         column: &dyn Array,
-        codes: &mut Vec<Code>,
         ids: &mut Vec<KeyId>,
     ) -> Result<(), ArrowError> {
-        // Hashes first, look-ups second: two short loops whose loads do not wait for each other.
-        codes.clear();
-        codes.extend(offsets.windows(2).map(|pair| {
-            let (start, end) = (pair[0] as usize, pair[1] as usize);
-            self.code_at(data, start, end - start)
-        }));
-        if let Some(nulls) = column.nulls() {
-            let null = self.null();
-            (0..codes.len()).filter(|i| nulls.is_null(*i)).for_each(|i| codes[i] = null);
-        }
-        ids.reserve(codes.len());
-        for (code, pair) in codes.iter().zip(offsets.windows(2)) {
-            ids.push(self.find_or_insert(*code, &data[pair[0] as usize..pair[1] as usize])?);
-        }
-        Ok(())
+        let rows = offsets.len() - 1;
+        let (null, nulls) = (self.null(), column.nulls());
+        self.ids_of_codes(
+            rows,
+            ids,
+            |table, row| match nulls {
+                Some(nulls) if nulls.is_null(row) => null,
+                _ => {
+                    let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+                    table.code_at(data, start, end - start)
+                }
+            },
+            |table, row, code| {
+                table.find_or_insert(code, &data[offsets[row] as usize..offsets[row + 1] as usize])
+            },
+        )
     }
 
     fn ids_of_numbers(
@@ -304,33 +334,67 @@ impl Table {
         column: &dyn Array,
         ids: &mut Vec<KeyId>,
     ) -> Result<(), ArrowError> {
-        ids.reserve(values.len());
-        for (i, value) in values.iter().enumerate() {
-            let code = if column.is_null(i) {
-                self.null()
-            } else {
-                Code { hash: self.hash_short(*value, INLINE), prefix: *value, length: INLINE }
-            };
-            let before = self.keys.len();
-            let id = self.find_or_insert(code, &[])?;
-            if self.keys.len() > before {
-                self.keys[before].at = *value;
+        let (null, nulls) = (self.null(), column.nulls());
+        self.ids_of_codes(
+            values.len(),
+            ids,
+            |table, row| match nulls {
+                Some(nulls) if nulls.is_null(row) => null,
+                _ => table.number(values[row]),
+            },
+            |table, row, code| {
+                let before = table.keys.len();
+                let id = table.find_or_insert(code, &[])?;
+                if table.keys.len() > before {
+                    table.keys[before].at = values[row];
+                }
+                Ok(id)
+            },
+        )
+    }
+
+    /// Block by block: the rows' codes, the entries where they begin to look, the comparisons.
+    /// What the first entry does not settle is looked up in full; an entry that was read before an
+    /// insert or a growth still names its key rightly.
+    #[inline]
+    fn ids_of_codes(
+        &mut self,
+        rows: usize,
+        ids: &mut Vec<KeyId>,
+        code: impl Fn(&Self, usize) -> Code,
+        look_up: impl Fn(&mut Self, usize, Code) -> Result<KeyId, ArrowError>,
+    ) -> Result<(), ArrowError> {
+        ids.reserve(rows);
+        let mut codes = [Code { hash: 0, prefix: 0, last: 0, length: 0 }; BLOCK];
+        let mut firsts = [FREE; BLOCK];
+        let mut start = 0;
+        while start < rows {
+            let length = BLOCK.min(rows - start);
+            for (i, slot) in codes[..length].iter_mut().enumerate() {
+                *slot = code(self, start + i);
             }
-            ids.push(id);
+            let mask = self.entries.len() - 1;
+            for (slot, code) in firsts[..length].iter_mut().zip(&codes) {
+                *slot = self.entries[code.hash as usize & mask];
+            }
+            for (i, (code, first)) in codes[..length].iter().zip(&firsts).enumerate() {
+                let settled = first.has(code) && (code.length <= INLINE || code.length == NULL);
+                ids.push(if settled { first.id - 1 } else { look_up(self, start + i, *code)? });
+            }
+            start += length;
         }
         Ok(())
     }
 
     /// The key with this code and these bytes (which are looked at only where the code is not enough).
-    #[inline]
     fn find_or_insert(&mut self, code: Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
         let mask = self.entries.len() - 1;
         let mut at = code.hash as usize & mask;
         loop {
-            let entry = self.entries[at];
-            if entry.prefix == code.prefix && entry.length == code.length && entry.id != 0 {
+            let entry = &self.entries[at];
+            if entry.has(&code) {
                 let id = entry.id - 1;
-                if code.length <= INLINE || code.length == NULL || self.same_tail(id, bytes) {
+                if code.length <= INLINE || code.length == NULL || self.same_middle(id, bytes) {
                     return Ok(id);
                 }
             }
@@ -341,9 +405,10 @@ impl Table {
         }
     }
 
-    fn same_tail(&self, id: KeyId, bytes: &[u8]) -> bool {
+    /// Whether a long key with the same ends is the same.
+    fn same_middle(&self, id: KeyId, bytes: &[u8]) -> bool {
         let at = self.keys[id as usize].at as usize;
-        self.arena[at + INLINE as usize..at + bytes.len()] == bytes[INLINE as usize..]
+        self.arena[at + 8..at + bytes.len() - 8] == bytes[8..bytes.len() - 8]
     }
 
     #[cold]
@@ -355,8 +420,9 @@ impl Table {
         if code.length != NULL {
             self.arena.extend_from_slice(bytes);
         }
-        self.entries[at] = Entry { prefix: code.prefix, length: code.length, id: id + 1 };
-        if self.keys.len() * 8 > self.entries.len() * 5 {
+        let Code { prefix, last, length, .. } = code;
+        self.entries[at] = Entry { prefix, last, length, id: id + 1 };
+        if self.keys.len() * 2 > self.entries.len() {
             self.grow();
         }
         Ok(id)
@@ -366,12 +432,18 @@ impl Table {
         let old = std::mem::take(&mut self.entries);
         let mask = old.len() * 2 - 1;
         let mut entries = vec![FREE; old.len() * 2];
+        let mut by_id = vec![FREE; self.keys.len()];
         for entry in old.into_iter().filter(|entry| entry.id != 0) {
-            let hash = if entry.length <= INLINE || entry.length == NULL {
-                self.hash_short(entry.prefix, entry.length)
-            } else {
-                let key = self.keys[entry.id as usize - 1];
-                self.code_at(&self.arena, key.at as usize, key.length as usize).hash
+            by_id[entry.id as usize - 1] = entry;
+        }
+        // In the order in which they came: what came first comes often, and gets its first place.
+        for entry in by_id {
+            let hash = match entry.length {
+                0..=INLINE | NULL => self.hash_inline(entry.prefix, entry.last, entry.length),
+                _ => {
+                    let key = self.keys[entry.id as usize - 1];
+                    self.code_at(&self.arena, key.at as usize, key.length as usize).hash
+                }
             };
             let mut at = hash as usize & mask;
             while entries[at].id != 0 {

@@ -65,12 +65,24 @@ enum Extremes {
 struct Seen<T> {
     values: Vec<T>,
     seen: Vec<bool>,
+    /// Some key may have had none: once there has been a null.
+    gaps: bool,
 }
 
 impl<T: Copy + Default> Seen<T> {
     fn grow(&mut self, groups: usize) {
         self.values.resize(groups, T::default());
         self.seen.resize(groups, false);
+        self.gaps = true;
+    }
+
+    /// For rows without nulls: their keys all get a value, and every new key is among them.
+    fn grow_seen(&mut self, ids: &[KeyId], groups: usize) {
+        self.values.resize(groups, T::default());
+        self.seen.resize(groups, true);
+        if self.gaps {
+            ids.iter().for_each(|id| self.seen[*id as usize] = true);
+        }
     }
 }
 
@@ -184,7 +196,6 @@ impl Accumulator {
                 Arc::new(Int64Array::from(out))
             }
             Values::Sum(Sums::Integers(sums)) => {
-                sums.grow(groups);
                 let column = rows.column(self.column);
                 let narrow;
                 let values: &[i64] = match column.data_type() {
@@ -195,6 +206,7 @@ impl Accumulator {
                     }
                 };
                 if column.null_count() == 0 {
+                    sums.grow_seen(ids, groups);
                     let mut out = Vec::with_capacity(ids.len());
                     for (id, value) in ids.iter().zip(values) {
                         let id = *id as usize;
@@ -202,9 +214,9 @@ impl Accumulator {
                         sums.values[id] = sum;
                         out.push(sum);
                     }
-                    ids.iter().for_each(|id| sums.seen[*id as usize] = true);
                     Arc::new(Int64Array::from(out))
                 } else {
+                    sums.grow(groups);
                     Arc::new(fold::<Int64Type, _>(sums, ids, column, |i, sum, _| {
                         sum.checked_add(values[i]).ok_or_else(overflow)
                     })?)

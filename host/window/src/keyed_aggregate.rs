@@ -52,6 +52,8 @@ pub struct KeyedAggregate {
     accumulators: Vec<Accumulator>,
     output: SchemaRef,
     ids: Vec<KeyId>,
+    /// The last row of each key in the batch at hand; of keys that are not in it, any.
+    last: Vec<u32>,
 }
 
 /// How many rows [`KeyedAggregate::finals`] gives at a time.
@@ -99,7 +101,14 @@ impl KeyedAggregate {
         let types: Vec<_> = keys.iter().map(|k| input.field(*k).data_type().clone()).collect();
         let accumulators =
             aggregates.iter().map(|a| Accumulator::new(a, input)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { keys, index: KeyIndex::new(&types, seed)?, accumulators, output, ids: Vec::new() })
+        Ok(Self {
+            keys,
+            index: KeyIndex::new(&types, seed)?,
+            accumulators,
+            output,
+            ids: Vec::new(),
+            last: Vec::new(),
+        })
     }
 
     /// Takes rows and gives one for each of them, in their order: its key, and the key's
@@ -116,6 +125,26 @@ impl KeyedAggregate {
         }
         Ok(Batch::of(Arc::clone(&self.output), batch.num_rows(), columns)?
             .with_event_times(batch.event_times().cloned()))
+    }
+
+    /// Takes rows and gives one for each of their keys, in the order of the keys' last rows: the
+    /// key, and its aggregates up to and with all of them.
+    ///
+    /// # Errors
+    /// If a sum leaves its type, or columns cannot be made.
+    pub fn fold(&mut self, batch: &Batch) -> Result<Batch, AggregateError> {
+        let updates = self.update(batch)?;
+        self.last.resize(self.index.len(), 0);
+        for (row, id) in (0u32..).zip(&self.ids) {
+            self.last[*id as usize] = row;
+        }
+        let last = &self.last;
+        let places: Vec<u32> = (0u32..)
+            .zip(&self.ids)
+            .filter(|(row, id)| last[**id as usize] == *row)
+            .map(|(row, _)| row)
+            .collect();
+        Ok(updates.take(&places)?)
     }
 
     /// Takes rows and gives none.

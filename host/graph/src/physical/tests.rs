@@ -104,6 +104,16 @@ fn neighbours_share_a_chain_and_functions_a_guest() {
 }
 
 #[test]
+fn functions_that_do_not_fail_the_job_have_a_call_of_their_own() {
+    for (node, policy) in [(1, FailurePolicy::Skip), (2, FailurePolicy::Skip)] {
+        let mut job = word_count();
+        job.nodes[node].on_failure = policy;
+        let drawn = drawn(&plan(job, 3).unwrap());
+        assert_eq!(drawn, "lines -> split -> upper x3 [0][1][2]; count -> print x3 [3][4] | 0-HASH->1");
+    }
+}
+
+#[test]
 fn chaining_can_be_forbidden() {
     let mut job = word_count();
     job.nodes[1].chaining = Chaining::Head;

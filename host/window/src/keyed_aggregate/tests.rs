@@ -94,6 +94,15 @@ proptest! {
                 prop_assert_eq!(got(&out, i), (rows_of_batch[i].0.clone(), expected(&so_far)));
             }
         }
+        // Folded: the last running row of each key of a batch, and no other.
+        let (mut running, mut folding) = (operator(), operator());
+        for rows in rows.chunks(size) {
+            let all = running.update(&batch(rows)).unwrap();
+            let last = (0..rows.len()).filter(|i| rows[i + 1..].iter().all(|later| later.0 != rows[*i].0));
+            let expected: Vec<_> = last.map(|i| got(&all, i)).collect();
+            let folded = folding.fold(&batch(rows)).unwrap();
+            prop_assert_eq!((0..folded.num_rows()).map(|i| got(&folded, i)).collect::<Vec<_>>(), expected);
+        }
         let finals = batched.finals(0).unwrap().unwrap();
         prop_assert!(batched.finals(finals.num_rows()).unwrap().is_none());
         for i in 0..finals.num_rows() {

@@ -1,6 +1,6 @@
 //! The contract, as wasmtime's bindings of `wit/`.
 
-#![expect(missing_docs, unreachable_pub, clippy::all, clippy::missing_errors_doc, reason = "generated")]
+#![allow(clippy::all, reason = "generated")]
 
 wasmtime::component::bindgen!({
     path: "../../wit",

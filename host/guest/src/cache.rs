@@ -33,15 +33,26 @@ pub(crate) fn read(path: &Path, engine: &Engine) -> Option<Component> {
 }
 
 /// Keeps compiled code. A failure is no error: the next start compiles again.
-pub(crate) fn write(path: &Path, component: &Component) -> Option<()> {
+pub(crate) fn write(path: &Path, component: &Component) {
+    // Half a file has no name that is looked for.
+    if try_write(path, component).is_none() {
+        drop(fs::remove_file(unfinished(path)));
+    }
+}
+
+fn try_write(path: &Path, component: &Component) -> Option<()> {
     let folder = path.parent()?;
     private_folder(folder).ok()?;
     let code = component.serialize().ok()?;
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+    let unfinished = unfinished(path);
     let mut file = fs::File::create(&unfinished).ok()?;
     file.write_all(blake3::hash(&code).as_bytes()).ok()?;
     file.write_all(&code).ok()?;
     fs::rename(&unfinished, path).ok()
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension(format!("{}.tmp", std::process::id()))
 }
 
 fn private_folder(folder: &Path) -> std::io::Result<()> {

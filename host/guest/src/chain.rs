@@ -17,7 +17,7 @@ use wasmtime::Store;
 
 use crate::bindings::exports::millstream::job::{functions, keyed_functions};
 use crate::bindings::millstream::job::calls;
-use crate::hooks::{Host, Hooks, tame};
+use crate::hooks::{Hooks, Host, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
 use crate::program::{cpu_or, failure};
@@ -284,7 +284,10 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
         }
         Call::ProcessKeyed { now, group_count, keys, state, groups, rows } => {
             let Some(keyed) = &instance.keyed else {
-                return (None, Err(lied("the plan has keyed functions, but `keyed-functions` is not exported")));
+                return (
+                    None,
+                    Err(lied("the plan has keyed functions, but `keyed-functions` is not exported")),
+                );
             };
             let (flat_keys, flat_state) = (lower::flat(keys), lower::flat(state));
             let flat_rows = lower::flat(rows.rows().columns());
@@ -357,8 +360,11 @@ fn check(
             })
             .transpose()?;
         // Null removes, whatever the schema says.
-        let nullable: Vec<_> =
-            schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))).collect();
+        let nullable: Vec<_> = schema
+            .fields()
+            .iter()
+            .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
+            .collect();
         let columns = lift::columns(&nullable, groups, update.columns)?;
         outcome.updates.push(StateUpdate { state: update.state, written, columns });
     }
@@ -369,7 +375,9 @@ fn check(
             Some(seen) if !*seen && opening.chain.contains(&failed.node) => *seen = true,
             _ => {
                 let (row, node) = (failed.row, failed.node);
-                return Err(lied(format!("a failure of row {row} of {rows} in node {node}, or twice of one row")));
+                return Err(lied(format!(
+                    "a failure of row {row} of {rows} in node {node}, or twice of one row"
+                )));
             }
         }
         let message = tame(&failed.message, MESSAGE_BYTES_MAX);

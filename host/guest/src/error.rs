@@ -116,6 +116,11 @@ impl GuestError {
             Self::TooLarge(_) | Self::Compile(_) => Diagnostic::user(message),
             Self::Trapped { message, backtrace } => {
                 let trapped = Diagnostic::user(format!("trapped: {message}"));
+                let trapped = match message.contains("out of bounds memory access") {
+                    true => trapped
+                        .hint("recursion without end? It ends so too, where the stack is the guest's own"),
+                    false => trapped,
+                };
                 if backtrace.is_empty() { trapped } else { trapped.detail(backtrace.clone()) }
             }
             Self::TimedOut(_) => Diagnostic::user(message)
@@ -125,7 +130,8 @@ impl GuestError {
             }
             Self::StackOverflow => Diagnostic::user(message).hint("recursion without end?"),
             Self::OutputTooLarge(_) => Diagnostic::user(message)
-                .hint("one call may give 64 MiB: does one row become very many?"),
+                .detail("does one row become very many?")
+                .hint("to let a call give more: -D millstream.guest.output=256mb"),
             Self::Lied(_) => Diagnostic::user(message)
                 .detail("what a guest returns is checked before it is used")
                 .hint("a bug in the guest's SDK, or a guest that means harm"),

@@ -23,6 +23,3 @@ pub use error::GuestError;
 pub use hooks::{Hooks, LogLevel, NoHooks};
 pub use program::{JobInfo, Program, Refusal};
 pub use runtime::{Limits, Runtime, RuntimeConfig, Yielding};
-
-#[cfg(test)]
-mod tests;

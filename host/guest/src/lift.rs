@@ -71,20 +71,29 @@ fn column(
             let bits = bitmap(bits, length).ok_or_else(|| wrong(format!("no bits for {length} rows")))?;
             Arc::new(BooleanArray::new(bits, nulls))
         }
-        (DataType::Int32, ValuesResult::Int32(values)) => primitive::<Int32Type>(name, length, values, nulls)?,
-        (DataType::Date32, ValuesResult::Int32(values)) => primitive::<Date32Type>(name, length, values, nulls)?,
-        (DataType::Int64, ValuesResult::Int64(values)) => primitive::<Int64Type>(name, length, values, nulls)?,
+        (DataType::Int32, ValuesResult::Int32(values)) => {
+            primitive::<Int32Type>(name, length, values, nulls)?
+        }
+        (DataType::Date32, ValuesResult::Int32(values)) => {
+            primitive::<Date32Type>(name, length, values, nulls)?
+        }
+        (DataType::Int64, ValuesResult::Int64(values)) => {
+            primitive::<Int64Type>(name, length, values, nulls)?
+        }
         (DataType::Timestamp(unit, zone), ValuesResult::Int64(values)) => {
             let values = sized(name, length, values)?;
             match unit {
                 TimeUnit::Microsecond => Arc::new(
-                    PrimitiveArray::<TimestampMicrosecondType>::new(values, nulls).with_timezone_opt(zone.clone()),
+                    PrimitiveArray::<TimestampMicrosecondType>::new(values, nulls)
+                        .with_timezone_opt(zone.clone()),
                 ),
                 TimeUnit::Nanosecond => Arc::new(
-                    PrimitiveArray::<TimestampNanosecondType>::new(values, nulls).with_timezone_opt(zone.clone()),
+                    PrimitiveArray::<TimestampNanosecondType>::new(values, nulls)
+                        .with_timezone_opt(zone.clone()),
                 ),
                 _ => Arc::new(
-                    PrimitiveArray::<TimestampMillisecondType>::new(values, nulls).with_timezone_opt(zone.clone()),
+                    PrimitiveArray::<TimestampMillisecondType>::new(values, nulls)
+                        .with_timezone_opt(zone.clone()),
                 ),
             }
         }
@@ -126,8 +135,12 @@ fn column(
             Arc::new(list.map_err(|error| wrong(error.to_string()))?)
         }
         (DataType::Struct(members), ValuesResult::Nothing) => {
-            let columns: Vec<ArrayRef> =
-                members.iter().map(|member| column(member, length, given)).collect::<Result<_, _>>()?;
+            // A null structure has null members, whatever their fields say; arrow checks that only
+            // those have.
+            let columns: Vec<ArrayRef> = members
+                .iter()
+                .map(|member| column(&member.as_ref().clone().with_nullable(true), length, given))
+                .collect::<Result<_, _>>()?;
             let structure = StructArray::try_new_with_length(members.clone(), columns, nulls, length);
             Arc::new(structure.map_err(|error| wrong(error.to_string()))?)
         }
@@ -154,7 +167,11 @@ pub(crate) fn bitmap(bytes: Vec<u8>, length: usize) -> Option<BooleanBuffer> {
     (bytes.len() == length.div_ceil(8)).then(|| BooleanBuffer::new(Buffer::from_vec(bytes), 0, length))
 }
 
-fn sized<T: ArrowNativeType>(name: &str, length: usize, values: Vec<T>) -> Result<ScalarBuffer<T>, GuestError> {
+fn sized<T: ArrowNativeType>(
+    name: &str,
+    length: usize,
+    values: Vec<T>,
+) -> Result<ScalarBuffer<T>, GuestError> {
     if values.len() != length {
         return Err(lied(format!("column `{name}`: {} values for {length} rows", values.len())));
     }
@@ -171,7 +188,12 @@ fn primitive<P: ArrowPrimitiveType>(
 }
 
 /// Offsets that begin with 0, never fall, and end with `last`, below 2^31.
-fn offsets(name: &str, length: usize, offsets: Vec<u32>, last: usize) -> Result<OffsetBuffer<i32>, GuestError> {
+fn offsets(
+    name: &str,
+    length: usize,
+    offsets: Vec<u32>,
+    last: usize,
+) -> Result<OffsetBuffer<i32>, GuestError> {
     let wrong = |what: &str| Err(lied(format!("column `{name}`: offsets {what}")));
     if offsets.len() != length + 1 {
         return wrong(&format!("are {} for {length} rows", offsets.len()));

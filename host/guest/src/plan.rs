@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
-    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition, Port,
-    State,
+    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
+    Port, State,
 };
 use model::schema::{FlatField, LogicalType, from_flat};
 

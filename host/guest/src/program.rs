@@ -71,7 +71,10 @@ impl Program {
             _ => return Err(GuestError::NotAComponent("it does not begin as WebAssembly does".into())),
         }
         if bytes.len() > COMPONENT_BYTES_MAX {
-            return Err(GuestError::TooLarge(format!("{} bytes, of {COMPONENT_BYTES_MAX} at most", bytes.len())));
+            return Err(GuestError::TooLarge(format!(
+                "{} bytes, of {COMPONENT_BYTES_MAX} at most",
+                bytes.len()
+            )));
         }
         let component = compile(runtime, bytes)?;
         let ty = component.component_type();
@@ -114,7 +117,8 @@ impl Program {
     /// # Errors
     /// If the guest traps, or runs too long.
     pub fn jobs(&self) -> Result<Vec<JobInfo>, GuestError> {
-        let jobs = self.ask(async |store, instance| self.0.job.load(&mut *store, instance)?.call_jobs(store).await)?;
+        let jobs =
+            self.ask(async |store, instance| self.0.job.load(&mut *store, instance)?.call_jobs(store).await)?;
         Ok(jobs
             .into_iter()
             .map(|job| JobInfo { name: tame(&job.name, 200), description: tame(&job.description, 2_000) })
@@ -174,7 +178,10 @@ impl Program {
         let shared = &self.0;
         self.ask(async |store, instance| {
             let wrong = |interface: &str, error: wasmtime::Error| {
-                wasmtime::Error::from(WrongType { interface: interface.to_owned(), what: format!("{error:#}") })
+                wasmtime::Error::from(WrongType {
+                    interface: interface.to_owned(),
+                    what: format!("{error:#}"),
+                })
             };
             shared.job.load(&mut *store, instance).map_err(|e| wrong("job", e))?;
             shared.functions.load(&mut *store, instance).map_err(|e| wrong("functions", e))?;
@@ -249,8 +256,7 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, GuestError> {
         }
     })?;
     if let Some(path) = cached {
-        // A cache that cannot be written costs time, nothing else.
-        let _ = cache::write(&path, &component);
+        cache::write(&path, &component);
     }
     Ok(component)
 }
@@ -293,10 +299,9 @@ fn link(runtime: &Runtime, component: &Component) -> Result<InstancePre<Host>, G
         metrics::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)
     })();
     linked.map_err(|error: wasmtime::Error| GuestError::Internal(format!("{error:#}")))?;
-    linker.instantiate_pre(component).map_err(|error| GuestError::WrongType {
-        interface: "imports".into(),
-        what: format!("{error:#}"),
-    })
+    linker
+        .instantiate_pre(component)
+        .map_err(|error| GuestError::WrongType { interface: "imports".into(), what: format!("{error:#}") })
 }
 
 /// A type mismatch, on its way through wasmtime's error.
@@ -350,23 +355,34 @@ pub(crate) fn failure(error: &wasmtime::Error, store: &Store<Host>, runtime: &Ru
 /// How many frames the user sees.
 const FRAMES_MAX: usize = 12;
 
+/// Functions between a panic and the user's code.
+const OF_PANICS: [&str; 6] =
+    ["millstream_sys::", "millstream::logging::", "std::", "core::panicking", "__rustc", "core::option"];
+
 fn frames(backtrace: &WasmBacktrace) -> String {
-    let mut lines: Vec<String> = backtrace
-        .frames()
+    let names = backtrace.frames().iter().map(|frame| match frame.func_name() {
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+        None => format!("function {}", frame.func_index()),
+    });
+    let mut all: Vec<(String, Option<usize>)> =
+        names.zip(backtrace.frames().iter().map(wasmtime::FrameInfo::func_offset)).collect();
+    // What Rust does between a panic and the trap says nothing.
+    let of_panic = |name: &str| OF_PANICS.iter().any(|start| name.trim_start_matches('<').starts_with(start));
+    if let Some(panic) = all.iter().position(|(name, _)| name.contains("rust_begin_unwind")) {
+        let more = all[panic..].iter().take_while(|(name, _)| of_panic(name)).count();
+        all.drain(..panic + more);
+    }
+    let mut lines: Vec<String> = all
         .iter()
         .take(FRAMES_MAX)
         .enumerate()
-        .map(|(number, frame)| {
-            let name = frame.func_name().map_or_else(
-                || format!("function {}", frame.func_index()),
-                ToOwned::to_owned,
-            );
-            let at = frame.func_offset().map(|offset| format!(" + {offset:#x}")).unwrap_or_default();
-            format!("  {number:>2}: {}{at}", tame(&name, 200))
+        .map(|(number, (name, offset))| {
+            let at = offset.map(|offset| format!(" + {offset:#x}")).unwrap_or_default();
+            format!("  {number:>2}: {}{at}", tame(name, 200))
         })
         .collect();
-    if backtrace.frames().len() > FRAMES_MAX {
-        lines.push(format!("  … {} more", backtrace.frames().len() - FRAMES_MAX));
+    if all.len() > FRAMES_MAX {
+        lines.push(format!("  … {} more", all.len() - FRAMES_MAX));
     }
     format!("wasm backtrace:\n{}", lines.join("\n"))
 }

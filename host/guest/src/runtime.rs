@@ -7,9 +7,11 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use platform::{Platform, spawn_thread};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder,
+};
 
-use crate::hooks::{Host, Hooks, Rate};
+use crate::hooks::{Hooks, Host, Rate};
 use crate::{GuestError, Program};
 
 /// What a guest may use.
@@ -150,7 +152,7 @@ impl Runtime {
             let (weak, engine) = (Arc::downgrade(&calls), engine.clone());
             let ticker = spawn_thread("epoch", move || Calls::tick(&weak, &engine));
             // Set once, here.
-            let _ = calls.ticker.set(ticker.thread().clone());
+            drop(calls.ticker.set(ticker.thread().clone()));
         }
         Ok(Arc::new(Self { engine, config, platform, calls }))
     }

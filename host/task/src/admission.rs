@@ -15,6 +15,7 @@ use model::schema::same_types;
 use window::output_schema;
 
 use crate::grants::Grants;
+use crate::operator::native::NativeFunction;
 use crate::{Execution, RunOptions};
 
 /// A job that may start.
@@ -29,6 +30,7 @@ pub struct Plan {
     pub(crate) options: RunOptions,
     pub(crate) sources: BTreeMap<NodeId, Arc<dyn SourceFactory>>,
     pub(crate) sinks: BTreeMap<NodeId, Arc<dyn SinkFactory>>,
+    pub(crate) natives: BTreeMap<NodeId, NativeFunction>,
 }
 
 impl Plan {
@@ -40,6 +42,12 @@ impl Plan {
         let mut needs: Vec<_> = sources.chain(sinks).collect();
         needs.sort_by_key(|(id, _)| *id);
         needs
+    }
+
+    /// Runs native code in the place of a function of the guest's, for comparing the two. A function
+    /// that is fused with others stays the guest's.
+    pub fn replace_function(&mut self, node: NodeId, function: NativeFunction) {
+        self.natives.insert(node, function);
     }
 
     /// Whether the input ends by itself.
@@ -139,6 +147,7 @@ pub fn plan(
         options,
         sources,
         sinks,
+        natives: BTreeMap::new(),
     };
     if plan.options.execution == Execution::Batch && !plan.is_bounded() {
         return Err(Diagnostic::user("--execution batch needs input that ends")

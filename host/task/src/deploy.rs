@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 
 use connectors::Context;
@@ -21,6 +22,7 @@ use crate::job::{Control, Watch};
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::{FunctionOperator, KeyedState, Work};
+use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::{Input, Place};
@@ -236,6 +238,11 @@ impl Deployment<'_> {
         let place = Place {
             job: plan.physical.job.name.clone(),
             operator: names.join(" -> "),
+            origins: stage
+                .nodes
+                .iter()
+                .filter_map(|node| plan.physical.job.nodes[*node as usize].origin.clone())
+                .collect(),
             subtask,
             parallelism: vertex.parallelism,
         };
@@ -273,11 +280,15 @@ impl Deployment<'_> {
                 let output = Arc::clone(&node.outputs[0].schema);
                 let aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
                     .map_err(|error| Diagnostic::internal(error.to_string()))?;
-                let execution = plan.options.execution;
+                let (execution, fold) = (plan.options.execution, plan.options.fold_updates);
                 Ok(Operator::Aggregate(
                     head,
-                    Box::new(AggregateOperator { aggregate, execution, given: 0, place }),
+                    Box::new(AggregateOperator { aggregate, execution, fold, given: 0, place }),
                 ))
+            }
+            NodeKind::Function(_) if plan.natives.contains_key(&head) && stage.nodes.len() == 1 => {
+                let function = Arc::clone(&plan.natives[&head]);
+                Ok(Operator::Native(head, NativeOperator { function }))
             }
             NodeKind::Function(function) => {
                 let outputs: BTreeSet<(NodeId, u32)> =
@@ -310,6 +321,7 @@ impl Deployment<'_> {
                     function: place.operator.clone(),
                     subtask,
                     metrics: Arc::clone(&self.watch.user),
+                    told: AtomicBool::new(false),
                 };
                 let chain = plan.program.open(guest::Opening {
                     task: Task {

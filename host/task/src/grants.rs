@@ -1,8 +1,9 @@
 //! Whether a plan may have what it asks of the outside.
 //!
-//! What the user's own arguments name is granted, and what `--allow` names; nothing else. An
-//! argument grants exactly the path, or the host and port, that it spells: a job whose arguments
-//! hold `/` does not get the file system. `--allow` of a folder grants what lies in it.
+//! What the user's own arguments name is granted, and what `--allow` names; nothing else. A path
+//! grants itself and what lies below it (`--side out` grants writing `out/malformed`); but an
+//! argument that is only `/`, `.` or `..` is no name of a folder: a separator does not grant the
+//! file system.
 
 use std::path::{Component, Path};
 
@@ -53,8 +54,18 @@ impl<'a> Grants<'a> {
     }
 
     fn path(&self, path: &str) -> bool {
-        self.named(path) || self.allow.iter().any(|allow| allow == path || lies_in(path, allow))
+        let values = self.args.iter().map(|arg| match arg.split_once('=') {
+            Some((_, after)) if arg.starts_with('-') => after,
+            _ => arg.as_str(),
+        });
+        self.named(path)
+            || values.filter(|value| names_something(value)).any(|value| lies_in(path, value))
+            || self.allow.iter().any(|allow| allow == path || lies_in(path, allow))
     }
+}
+
+fn names_something(path: &str) -> bool {
+    Path::new(path).components().any(|part| matches!(part, Component::Normal(_)))
 }
 
 fn lies_in(path: &str, folder: &str) -> bool {
@@ -92,6 +103,14 @@ mod tests {
         let socket = Need::Connect { host: "localhost".into(), port: "22".into() };
         assert!(!check(&["--host", "localhost", "--port", "7777"], &[], &socket));
         assert!(!check(&[], &[], &Need::Stdin));
+    }
+
+    #[test]
+    fn a_folder_named_by_an_argument_grants_what_lies_in_it() {
+        assert!(check(&["--side", "out"], &[], &Need::Write("out/malformed".into())));
+        assert!(check(&["--side=/tmp/out"], &[], &Need::Write("/tmp/out/malformed".into())));
+        assert!(!check(&["--side", "out"], &[], &Need::Write("out/../secret".into())));
+        assert!(!check(&["."], &[], &read("./secret")));
     }
 
     #[test]

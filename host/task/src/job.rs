@@ -88,7 +88,7 @@ impl Control {
 
     pub(crate) fn set_workers(&self, workers: Vec<Arc<ReadySet>>) {
         // Set once, by `deploy`.
-        let _ = self.workers.set(workers);
+        drop(self.workers.set(workers));
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -112,7 +112,11 @@ impl Control {
     }
 
     fn stop(&self, how: u8) {
-        let _ = self.state.compare_exchange(RUNNING, how, Ordering::AcqRel, Ordering::Acquire);
+        // The first to stop the job says how.
+        let stopped = self.state.compare_exchange(RUNNING, how, Ordering::AcqRel, Ordering::Acquire);
+        if stopped.is_err() {
+            return;
+        }
         self.workers.get().into_iter().flatten().for_each(|ready| ready.mark(0));
     }
 

@@ -20,4 +20,5 @@ mod worker;
 pub use admission::{Plan, plan};
 pub use job::{Job, JobOutcome, Progress, start};
 pub use metrics::{LogRecord, LogSink};
+pub use operator::native::NativeFunction;
 pub use options::{Execution, RunOptions, Sizes};

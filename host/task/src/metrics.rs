@@ -1,7 +1,7 @@
 //! What a running job counts, and what its guests say.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::job_graph::NodeId;
@@ -86,11 +86,19 @@ pub(crate) struct GuestHooks {
     pub(crate) function: String,
     pub(crate) subtask: u32,
     pub(crate) metrics: Arc<Mutex<UserMetrics>>,
+    /// The user has been told that a function has too many names.
+    pub(crate) told: AtomicBool,
 }
 
 impl GuestHooks {
-    fn with(&self, change: impl FnOnce(&mut UserMetrics)) {
-        change(&mut self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Makes a change; it says whether there was room for the name.
+    fn with(&self, name: &str, change: impl FnOnce(&mut UserMetrics) -> Option<()>) {
+        let changed = change(&mut self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+        if changed.is_none() && !self.told.swap(true, Ordering::Relaxed) {
+            let message =
+                format!("metric `{name}` and others are dropped: a function has {NAMES_MAX} names at most");
+            guest::Hooks::log(self, guest::LogLevel::Warn, &message);
+        }
     }
 }
 
@@ -129,31 +137,30 @@ impl guest::Hooks for GuestHooks {
     }
 
     fn count(&self, node: NodeId, name: &str, delta: u64) {
-        self.with(|metrics| {
-            if let Some(value) = entry(&mut metrics.counters, node, name) {
-                *value = value.wrapping_add(delta);
-            }
+        self.with(name, |metrics| {
+            let value = entry(&mut metrics.counters, node, name)?;
+            *value = value.wrapping_add(delta);
+            Some(())
         });
     }
 
     fn gauge(&self, node: NodeId, name: &str, value: f64) {
-        self.with(|metrics| {
-            if let Some(gauge) = entry(&mut metrics.gauges, node, name) {
-                *gauge = value;
-            }
+        self.with(name, |metrics| {
+            *entry(&mut metrics.gauges, node, name)? = value;
+            Some(())
         });
     }
 
     fn histogram(&self, node: NodeId, name: &str, samples: &[f64]) {
-        self.with(|metrics| {
-            if let Some(histogram) = entry(&mut metrics.histograms, node, name) {
-                for sample in samples {
-                    histogram.count += 1;
-                    histogram.sum += sample;
-                    histogram.min = histogram.min.min(*sample);
-                    histogram.max = histogram.max.max(*sample);
-                }
+        self.with(name, |metrics| {
+            let histogram = entry(&mut metrics.histograms, node, name)?;
+            for sample in samples {
+                histogram.count += 1;
+                histogram.sum += sample;
+                histogram.min = histogram.min.min(*sample);
+                histogram.max = histogram.max.max(*sample);
             }
+            Some(())
         });
     }
 }

@@ -21,6 +21,8 @@ pub struct RunOptions {
     pub max_parallelism: Option<u32>,
     /// Changes, or final results.
     pub execution: Execution,
+    /// Streaming aggregates give one update for each key of a batch instead of one for each row.
+    pub fold_updates: bool,
     /// Gives every guest call a fresh instance. No result may change.
     pub chaos_instances: bool,
     /// What the plan may ask of the outside beyond what the job's arguments name.
@@ -37,6 +39,7 @@ impl Default for RunOptions {
             parallelism: 1,
             max_parallelism: None,
             execution: Execution::Streaming,
+            fold_updates: false,
             chaos_instances: false,
             allow: Vec::new(),
             seed: None,

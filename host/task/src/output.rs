@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use arrow_schema::ArrowError;
 use exchange::{Channel, Credit, Partitioner, SendBudget};
-use model::Batch;
+use model::{Batch, BatchRange};
 
 /// One outgoing edge of a subtask.
 pub(crate) struct Output {
@@ -16,7 +16,7 @@ pub(crate) struct Output {
     /// The consumer's subtask that the first channel leads to.
     first: u32,
     /// What found no room, in its order.
-    pending: VecDeque<(u32, Batch, Credit)>,
+    pending: VecDeque<(u32, BatchRange, Credit)>,
     budget: Arc<SendBudget>,
     producer: Waker,
     ended: bool,

@@ -17,6 +17,7 @@ use crate::Sizes;
 use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
+use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::{Input, Ran};
@@ -53,6 +54,7 @@ pub(crate) enum Target {
 pub(crate) enum Operator {
     Source(NodeId, Box<SourceOperator>),
     Function(Box<FunctionOperator>),
+    Native(NodeId, NativeOperator),
     Aggregate(NodeId, Box<AggregateOperator>),
     Sink(Box<SinkOperator>),
 }
@@ -195,6 +197,9 @@ impl Subtask {
                 aggregate.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
             Operator::Function(function) => function.run(input, counters, &mut route),
+            Operator::Native(node, native) => {
+                native.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
             Operator::Sink(sink) => sink.run(input, counters),
         }
     }

@@ -10,6 +10,8 @@ use crate::metrics::{Counters, add};
 pub(crate) struct AggregateOperator {
     pub(crate) aggregate: KeyedAggregate,
     pub(crate) execution: Execution,
+    /// One update for each key of a batch.
+    pub(crate) fold: bool,
     /// How many final rows have been given.
     pub(crate) given: usize,
     pub(crate) place: Place,
@@ -41,7 +43,9 @@ impl AggregateOperator {
         };
         match self.execution {
             Execution::Streaming => {
-                let updates = self.aggregate.update(&rows).map_err(|e| self.failed(&e))?;
+                let updates =
+                    if self.fold { self.aggregate.fold(&rows) } else { self.aggregate.update(&rows) };
+                let updates = updates.map_err(|e| self.failed(&e))?;
                 add(&counters.rows_out, updates.num_rows());
                 emit(0, updates)?;
             }

@@ -222,7 +222,7 @@ impl FunctionOperator {
         }
         let (false, Some((port, schema))) = (diverted.is_empty(), &self.failures) else { return Ok(()) };
         add(&counters.rows_diverted, diverted.len());
-        let places: arrow_array::UInt32Array = diverted.iter().map(|f| Some(f.row)).collect();
+        let places: Vec<u32> = diverted.iter().map(|f| f.row).collect();
         let dead_letters = rows
             .take(&places)
             .and_then(|taken| {

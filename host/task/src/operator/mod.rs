@@ -2,6 +2,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
+pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;
 
@@ -40,16 +41,22 @@ pub(crate) struct Place {
     pub(crate) job: String,
     /// The operator's name.
     pub(crate) operator: String,
+    /// Where the user wrote it, as far as the graph says.
+    pub(crate) origins: Vec<String>,
     /// From 0.
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
 }
 
 impl Place {
-    /// `subtask 2 of 4 of "count" in job word_count`
+    /// ``subtask 2 of 4 of `count` (written at src/lib.rs:17) in job word_count``
     pub(crate) fn text(&self) -> String {
+        let origins = match self.origins.is_empty() {
+            true => String::new(),
+            false => format!(" (written at {})", self.origins.join(", ")),
+        };
         format!(
-            "subtask {} of {} of `{}` in job {}",
+            "subtask {} of {} of `{}`{origins} in job {}",
             self.subtask + 1,
             self.parallelism,
             self.operator,

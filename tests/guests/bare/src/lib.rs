@@ -30,11 +30,7 @@ impl job::Guest for Guest {
 }
 
 impl functions::Guest for Guest {
-    fn open(
-        task: functions::Task,
-        chain: Vec<u32>,
-        outputs: Vec<functions::NodePort>,
-    ) -> Result<(), String> {
+    fn open(task: functions::Task, chain: Vec<u32>, outputs: Vec<functions::NodePort>) -> Result<(), String> {
         let only_split = chain == [plan::SPLIT]
             && matches!(&outputs[..], [functions::NodePort { node: plan::SPLIT, port: 0 }]);
         if only_split {

@@ -2,8 +2,8 @@
 
 use crate::arguments::Arguments;
 use crate::millstream::job::graph::{
-    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition, Port,
-    Setting,
+    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
+    Port, Setting,
 };
 use crate::millstream::job::rows::{DataType, Field};
 

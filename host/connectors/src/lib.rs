@@ -6,6 +6,18 @@
 //! its network runtime, and wakes the subtask.
 #![forbid(unsafe_code)]
 
+mod formats;
+mod options;
+mod records;
+pub mod sinks;
+pub mod sources;
+#[cfg(test)]
+mod test_support;
+
+pub use sinks::collect::collected;
+pub use sinks::sink;
+pub use sources::source;
+
 use std::task::{Poll, Waker};
 
 use model::{Batch, Diagnostic};
@@ -55,12 +67,16 @@ pub trait SourceFactory: Send + Sync {
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
     /// All bytes that it will read, where that is known: for showing progress.
-    fn bytes_total(&self) -> Option<u64>;
+    fn bytes_total(&self) -> Option<u64> {
+        None
+    }
     /// Looks at the outside before the job starts (is the file there?), once, after grants.
     ///
     /// # Errors
     /// What is wrong, for the user.
-    fn prepare(&self) -> Result<(), Diagnostic>;
+    fn prepare(&self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
     /// Opens a subtask's part.
     ///
     /// # Errors
@@ -116,7 +132,9 @@ pub trait SinkFactory: Send + Sync {
     ///
     /// # Errors
     /// What is wrong, for the user.
-    fn prepare(&self) -> Result<(), Diagnostic>;
+    fn prepare(&self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
     /// Opens a subtask's part.
     ///
     /// # Errors
@@ -129,13 +147,15 @@ pub trait SinkFactory: Send + Sync {
     }
 }
 
-/// A subtask's part of a sink.
+/// A subtask's part of a sink. One that takes all at once needs only `write`.
 pub trait Sink: Send {
     /// Whether more rows may be written now; wakes the subtask when that changes. Never blocks.
     ///
     /// # Errors
     /// Where something that was written before could not be.
-    fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>>;
+    fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>> {
+        Poll::Ready(Ok(()))
+    }
     /// Takes rows; only after `poll_ready` was ready. May hold them back until `flush`.
     ///
     /// # Errors
@@ -145,10 +165,14 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// Where something could not be written.
-    fn flush(&mut self) -> Result<(), Diagnostic>;
+    fn flush(&mut self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
     /// After the last row: ready when everything is outside, whole and named.
     ///
     /// # Errors
     /// Where something could not be written.
-    fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>>;
+    fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>> {
+        Poll::Ready(Ok(()))
+    }
 }

@@ -1,0 +1,266 @@
+//! Part files: their names, their order, and what is there before and after.
+
+use arrow_array::{Int64Array, RecordBatch};
+use arrow_schema::DataType;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::test_support::{World, connection, error_of, schema, with_format};
+
+fn number_schema() -> SchemaRef {
+    schema(&[("n", DataType::Int64, false)])
+}
+
+/// Rows of these numbers.
+fn numbers(range: std::ops::Range<i64>) -> Batch {
+    let column = Arc::new(Int64Array::from_iter_values(range));
+    Batch::new(RecordBatch::try_new(number_schema(), vec![column]).unwrap())
+}
+
+fn sink_into(folder: &Path, options: &[(&str, &str)], format: &str) -> FilesFactory {
+    let path = folder.display().to_string();
+    let connection = connection("files", &[&[("path", path.as_str())], options].concat());
+    FilesFactory::of(&with_format(connection, format, &[]), &number_schema()).unwrap()
+}
+
+/// The names in a folder with what is in them, in the order of subtasks and numbers.
+fn contents(folder: &Path) -> Vec<(String, String)> {
+    let mut contents: Vec<(String, String)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().display().to_string(), fs::read_to_string(path).unwrap()))
+        .collect();
+    contents.sort_by_key(|(name, _)| {
+        let numbers = name.split(['-', '.']).filter_map(|part| part.parse::<u64>().ok());
+        (numbers.collect::<Vec<_>>(), name.clone())
+    });
+    contents
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    contents(folder).into_iter().map(|(name, _)| name).collect()
+}
+
+/// All lines of all files, in the order of the files' numbers.
+fn lines(folder: &Path) -> Vec<String> {
+    contents(folder)
+        .iter()
+        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+fn texts_of(range: std::ops::Range<i64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn a_part_is_named_by_subtask_number_and_format() {
+    for (format, text) in [("json", "{\"n\":0}\n"), ("csv", "n\n0\n"), ("text", "0\n")] {
+        let folder = TempDir::new().unwrap();
+        let factory = sink_into(folder.path(), &[], format);
+        factory.prepare().unwrap();
+        let mut world = World::system();
+        for subtask in [0, 11] {
+            let mut sink = factory.open(world.context(subtask, 12)).unwrap();
+            world.write_one(sink.as_mut(), &numbers(0..1)).unwrap();
+            world.finish(sink.as_mut()).unwrap();
+        }
+        let expected = [0, 11].map(|subtask| (format!("part-{subtask}-0.{format}"), text.to_owned()));
+        assert_eq!(contents(folder.path()), expected);
+    }
+}
+
+#[test]
+fn json_is_written_unless_told_otherwise() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().display().to_string();
+    let factory = FilesFactory::of(&connection("files", &[("path", &path)]), &number_schema()).unwrap();
+    World::system().write(&factory, &[numbers(0..1)]).unwrap();
+    assert_eq!(names(folder.path()), ["part-0-0.json"]);
+    assert_eq!(factory.needs(), [Need::Write(path)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn rolling_keeps_all_rows_in_order(
+        sizes in proptest::collection::vec(0..40i64, 0..20),
+        roll_bytes in 1..200u64,
+        simulated in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let folder = TempDir::new().unwrap();
+        let factory = sink_into(folder.path(), &[("roll-bytes", &roll_bytes.to_string())], "text");
+        factory.prepare().unwrap();
+        let mut world = if simulated { World::simulated(seed) } else { World::system() };
+        let mut sink = factory.open(world.context(0, 1)).unwrap();
+        let mut written = 0;
+        for (i, size) in sizes.iter().enumerate() {
+            world.write_one(sink.as_mut(), &numbers(written..written + size)).unwrap();
+            written += size;
+            if i % 3 == 1 {
+                sink.flush().unwrap();
+            }
+        }
+        world.finish(sink.as_mut()).unwrap();
+        prop_assert_eq!(lines(folder.path()), texts_of(0..written));
+        let contents = contents(folder.path());
+        for (i, (name, text)) in contents.iter().enumerate() {
+            prop_assert_eq!(name, &format!("part-0-{i}.text"));
+            // Every file but the last has been filled, and none is empty.
+            prop_assert!(!text.is_empty());
+            prop_assert!(text.len() as u64 >= roll_bytes || i + 1 == contents.len());
+        }
+    }
+}
+
+#[test]
+fn each_part_of_csv_has_its_header() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[("roll-bytes", "4")], "csv");
+    World::system().write(&factory, &[numbers(0..2), numbers(2..3), numbers(3..4)]).unwrap();
+    let texts: Vec<String> = contents(folder.path()).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["n\n0\n1\n", "n\n2\n", "n\n3\n"]);
+}
+
+#[test]
+fn more_than_is_held_back_is_written_on_the_way() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    let mut world = World::simulated(1);
+    let mut sink = factory.open(world.context(0, 1)).unwrap();
+    let batches = 40;
+    for i in 0..batches {
+        world.write_one(sink.as_mut(), &numbers(i * 10_000..(i + 1) * 10_000)).unwrap();
+    }
+    let under_way = contents(folder.path());
+    assert_eq!(under_way.len(), 1);
+    assert!(under_way[0].1.len() >= HELD_BYTES);
+    world.finish(sink.as_mut()).unwrap();
+    assert_eq!(lines(folder.path()), texts_of(0..batches * 10_000));
+}
+
+#[test]
+fn a_file_under_way_has_a_dot_in_front() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    let mut world = World::simulated(1);
+    let mut sink = factory.open(world.context(2, 3)).unwrap();
+    world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    sink.flush().unwrap();
+    world.wait();
+    assert_eq!(contents(folder.path()), [(".part-2-0.text.inprogress".to_owned(), "0\n1\n2\n".to_owned())]);
+    world.finish(sink.as_mut()).unwrap();
+    assert_eq!(contents(folder.path()), [("part-2-0.text".to_owned(), "0\n1\n2\n".to_owned())]);
+}
+
+#[test]
+fn a_sink_without_rows_makes_no_file() {
+    let folder = TempDir::new().unwrap();
+    World::system().write(&sink_into(folder.path(), &[], "text"), &[]).unwrap();
+    World::system().write(&sink_into(folder.path(), &[], "json"), &[numbers(0..0)]).unwrap();
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_dropped_sink_leaves_no_file_under_way() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    for world in [&mut World::system(), &mut World::simulated(1)] {
+        let mut sink = factory.open(world.context(0, 1)).unwrap();
+        world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
+        sink.flush().unwrap();
+        world.wait();
+        assert!(sink.poll_ready().is_ready());
+        drop(sink);
+        assert_eq!(names(folder.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_sink_that_is_dropped_while_it_writes_leaves_no_file() {
+    for _ in 0..20 {
+        let folder = TempDir::new().unwrap();
+        let world = &mut World::system();
+        let mut sink = sink_into(folder.path(), &[], "text").open(world.context(0, 1)).unwrap();
+        world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
+        sink.flush().unwrap();
+        drop(sink);
+        assert_eq!(names(folder.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_folder_is_made_where_there_is_none() {
+    let folder = TempDir::new().unwrap();
+    let deep = folder.path().join("a/b");
+    let factory = sink_into(&deep, &[], "text");
+    factory.prepare().unwrap();
+    World::system().write(&factory, &[numbers(0..1)]).unwrap();
+    assert_eq!(names(&deep), ["part-0-0.text"]);
+}
+
+#[test]
+fn a_folder_that_is_not_empty_is_refused() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("part-0-0.text"), "old").unwrap();
+    let error = error_of(sink_into(folder.path(), &[], "text").prepare());
+    assert_eq!(error.message, format!("the output folder `{}` is not empty", folder.path().display()));
+    assert_eq!(error.detail.as_deref(), Some("`part-0-0.text` is in it"));
+    assert_eq!(error.hint.as_deref(), Some("name another folder, or empty this one"));
+}
+
+#[test]
+fn names_with_a_dot_do_not_count() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join(".part-0-0.text.inprogress"), "left over from a job that failed").unwrap();
+    fs::write(folder.path().join(".other"), "").unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    factory.prepare().unwrap();
+    World::system().write(&factory, &[numbers(0..1)]).unwrap();
+    assert_eq!(names(folder.path()), [".other", "part-0-0.text"]);
+    assert_eq!(lines(folder.path()), ["0"]);
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a");
+    fs::write(&path, "").unwrap();
+    let error = error_of(sink_into(&path, &[], "text").prepare());
+    assert_eq!(error.message, format!("the output `{}` is not a folder", path.display()));
+    let error = error_of(sink_into(&path.join("b"), &[], "text").prepare());
+    assert_eq!(error.message, format!("cannot write to the folder `{}`", path.join("b").display()));
+}
+
+#[test]
+fn another_sinks_file_is_not_overwritten() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    World::system().write(&factory, &[numbers(0..1)]).unwrap();
+    let error = error_of(World::system().write(&factory, &[numbers(1..2)]));
+    assert_eq!(error.detail.as_deref(), Some("another sink has written this file"));
+    assert_eq!(contents(folder.path()), [("part-0-0.text".to_owned(), "0\n".to_owned())]);
+}
+
+#[test]
+fn a_folder_that_goes_away_fails_the_sink() {
+    let folder = TempDir::new().unwrap();
+    let gone = folder.path().join("gone");
+    let error = error_of(World::system().write(&sink_into(&gone, &[], "text"), &[numbers(0..1)]));
+    assert_eq!(error.message, format!("cannot write `{}`", gone.join("part-0-0.text").display()));
+    assert_eq!(error.blame, model::diagnostic::Blame::External);
+}
+
+#[test]
+fn nested_rows_fit_json_and_not_csv() {
+    let nested = DataType::List(arrow_schema::Field::new("item", DataType::Int64, true).into());
+    let schema = schema(&[("list", nested, true)]);
+    let connection = connection("files", &[("path", "out")]);
+    assert!(FilesFactory::of(&connection, &schema).is_ok());
+    let error = error_of(FilesFactory::of(&with_format(connection, "csv", &[]), &schema));
+    assert_eq!(error.message, "csv cannot hold nested columns");
+}

@@ -1,0 +1,290 @@
+//! Files as they are found, cut and read, by threads and in simulation.
+
+use std::os::unix::fs::symlink;
+use std::task::Waker;
+
+use arrow_schema::DataType;
+use platform::Random;
+use tempfile::TempDir;
+
+use super::*;
+use crate::test_support::{World, connection, error_of, schema, text_schema, texts, with_format};
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn path_in(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).display().to_string()
+}
+
+/// Files of lines at this path.
+fn lines_of(path: &str) -> FilesFactory {
+    FilesFactory::of(&connection("files", &[("path", path)]), &text_schema()).unwrap()
+}
+
+fn read(path: &str, parallelism: u32) -> Vec<String> {
+    World::system().read(&lines_of(path), parallelism).unwrap().texts()
+}
+
+/// So many lines of very different lengths, each with its number.
+fn many_lines(count: usize, seed: u64) -> Vec<String> {
+    let mut random = Random::of_seed(seed);
+    let length = |random: &mut Random| if random.one_in(20) { random.below(3_000) } else { random.below(60) };
+    (0..count).map(|i| format!("{seed}-{i} {}", "x".repeat(length(&mut random) as usize))).collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn one_file_is_read_in_order() {
+    let folder = folder(&[("a.txt", "\u{FEFF}one\r\ntwo\n\nlast")]);
+    assert_eq!(read(&path_in(&folder, "a.txt"), 1), ["one", "two", "", "last"]);
+}
+
+#[test]
+fn each_line_comes_once_at_every_parallelism() {
+    let files = [("a", many_lines(500, 1)), ("b", many_lines(30, 2)), ("c", many_lines(700, 3))];
+    let folder = folder(&[]);
+    for (name, lines) in &files {
+        fs::write(folder.path().join(name), lines.join("\n")).unwrap();
+    }
+    let expected = sorted(files.iter().flat_map(|(_, lines)| lines.clone()).collect());
+    let total: u64 =
+        files.iter().map(|(name, _)| fs::metadata(folder.path().join(name)).unwrap().len()).sum();
+    for parallelism in [1, 3, 7] {
+        let factory = lines_of(&path_in(&folder, ""));
+        let given = World::system().with_batches(20, 256).read(&factory, parallelism).unwrap();
+        assert_eq!(given.sorted_texts(), expected, "parallelism {parallelism}");
+        assert_eq!((given.bytes_read, factory.bytes_total()), (total, Some(total)));
+        assert!(given.batches.iter().all(|(_, batch)| batch.num_rows() <= 20));
+    }
+}
+
+#[test]
+fn each_line_comes_once_in_every_simulated_order() {
+    let lines = many_lines(400, 4);
+    let folder = folder(&[("a", &lines.join("\r\n")), ("b", "\u{FEFF}tail")]);
+    let expected = sorted([lines, vec!["tail".to_owned()]].concat());
+    for seed in 0..30 {
+        let batch_bytes = [1, 16, 200, 5_000][seed as usize % 4];
+        let mut world = World::simulated(seed).with_batches(7, batch_bytes);
+        let given = world.read(&lines_of(&path_in(&folder, "")), [1, 3, 7][seed as usize % 3]).unwrap();
+        assert_eq!(given.sorted_texts(), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn subtasks_share_the_splits_of_a_file() {
+    let folder = folder(&[("a", &many_lines(2_000, 5).join("\n"))]);
+    let given = World::simulated(1).with_batches(10, 100).read(&lines_of(&path_in(&folder, "a")), 3).unwrap();
+    for subtask in 0..3 {
+        assert!(given.batches.iter().any(|(of, _)| *of == subtask), "subtask {subtask} read nothing");
+    }
+}
+
+#[test]
+fn a_folder_is_read_by_name_without_hidden_names() {
+    let files = [
+        ("b.txt", "2"),
+        ("a/z.txt", "1"),
+        ("c/deep/x.txt", "3"),
+        (".hidden", "no"),
+        ("_SUCCESS", "no"),
+        (".git/x.txt", "no"),
+        ("_temporary/x.txt", "no"),
+        ("c/_x.txt", "no"),
+    ];
+    assert_eq!(read(&path_in(&folder(&files), ""), 1), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_hidden_file_is_read_where_it_is_named() {
+    let folder = folder(&[("_x.txt", "1"), (".y/z.txt", "2")]);
+    assert_eq!(read(&path_in(&folder, "_x.txt"), 1), ["1"]);
+    assert_eq!(read(&path_in(&folder, ".y"), 1), ["2"]);
+}
+
+#[test]
+fn links_to_files_are_read_and_links_to_folders_are_not() {
+    let folder = folder(&[("a/x.txt", "1"), ("y.txt", "2")]);
+    symlink(folder.path(), folder.path().join("a/circle")).unwrap();
+    symlink(folder.path().join("y.txt"), folder.path().join("a/y.txt")).unwrap();
+    assert_eq!(read(&path_in(&folder, "a"), 1), ["1", "2"]);
+}
+
+#[test]
+fn a_glob_reads_what_it_matches() {
+    let files = [
+        ("1.log", "1"),
+        ("2.log", "2"),
+        ("3.txt", "no"),
+        (".4.log", "no"),
+        ("_5.log", "no"),
+        ("d/6.log", "6"),
+    ];
+    let folder = folder(&files);
+    fs::create_dir(folder.path().join("folder.log")).unwrap();
+    assert_eq!(read(&path_in(&folder, "*.log"), 1), ["1", "2"]);
+    assert_eq!(read(&path_in(&folder, "**/*.log"), 1), ["1", "2", "6"]);
+    assert_eq!(read(&path_in(&folder, "[2-9].log"), 1), ["2"]);
+}
+
+#[test]
+fn a_name_that_looks_like_a_glob_is_a_name_first() {
+    let folder = folder(&[("[1].txt", "name"), ("1.txt", "glob")]);
+    assert_eq!(read(&path_in(&folder, "[1].txt"), 1), ["name"]);
+}
+
+#[test]
+fn empty_files_have_no_rows() {
+    let folder = folder(&[("a", ""), ("b", ""), ("c", "\u{FEFF}")]);
+    for parallelism in [1, 3] {
+        assert_eq!(read(&path_in(&folder, "a"), parallelism), Vec::<String>::new());
+        assert_eq!(read(&path_in(&folder, ""), parallelism), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_missing_file_is_told_with_the_nearest_name() {
+    let folder = folder(&[("orders.json", "")]);
+    let path = path_in(&folder, "order.json");
+    let error = error_of(lines_of(&path).prepare());
+    assert_eq!(error.message, format!("there is no file `{path}`"));
+    assert_eq!(error.hint, Some(format!("did you mean `{}`?", path_in(&folder, "orders.json"))));
+}
+
+#[test]
+fn a_missing_file_with_nothing_near_says_where_is_looked() {
+    let folder = folder(&[("orders.json", "")]);
+    let hint = |name: &str| error_of(lines_of(&path_in(&folder, name)).prepare()).hint.unwrap();
+    assert_eq!(hint("xyz"), "paths are relative to the folder in which streamctl runs");
+    assert_eq!(hint("no/orders.json"), format!("there is no folder `{}` either", path_in(&folder, "no")));
+}
+
+#[test]
+fn what_is_no_file_is_refused_before_the_job_starts() {
+    let folder = folder(&[(".hidden", "")]);
+    let message = |path: &str| error_of(lines_of(path).prepare()).message;
+    let empty = path_in(&folder, "");
+    assert_eq!(message(&empty), format!("there is no file in the folder `{empty}`"));
+    let glob = path_in(&folder, "*.txt");
+    assert_eq!(message(&glob), format!("no file matches `{glob}`"));
+    assert_eq!(message("/dev/null"), "`/dev/null` is not a file");
+    let bad = path_in(&folder, "[");
+    assert_eq!(message(&bad), format!("`{bad}` is no glob"));
+}
+
+#[test]
+fn a_line_of_ten_megabytes_is_one_row() {
+    let long = "long ".repeat(2 << 20);
+    let folder = folder(&[("a", &format!("before\n{long}\nafter"))]);
+    for parallelism in [1, 3] {
+        let rows = read(&path_in(&folder, "a"), parallelism);
+        assert_eq!(rows.len(), 3, "parallelism {parallelism}");
+        assert!(rows.contains(&long));
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_before_it_is_read_fails() {
+    let folder = folder(&[("a", &many_lines(100, 6).join("\n"))]);
+    let path = path_in(&folder, "a");
+    let factory = lines_of(&path);
+    factory.prepare().unwrap();
+    fs::write(&path, "").unwrap();
+    let error = error_of(World::system().read(&factory, 1));
+    assert_eq!(error.message, format!("`{path}` became shorter while it was read"));
+    assert_eq!(error.retry, model::diagnostic::Retry::Backoff);
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_read_fails_after_what_was_there() {
+    let folder = folder(&[("a", &many_lines(1_000, 7).join("\n"))]);
+    let path = path_in(&folder, "a");
+    let factory = lines_of(&path);
+    factory.prepare().unwrap();
+    let whole = fs::metadata(&path).unwrap().len();
+    let mut world = World::simulated(1).with_batches(10, 100);
+    let mut source = factory.open(world.context(0, 1)).unwrap();
+    let mut rows = Vec::new();
+    let error = loop {
+        match source.poll() {
+            Ok(SourcePoll::Rows(decoded)) => rows.extend(texts(&decoded.batch)),
+            Ok(SourcePoll::Pending) => drop(world.wait()),
+            Ok(SourcePoll::End) => panic!("the end of the file was not missed"),
+            Err(error) => break error,
+        }
+        File::options().write(true).open(&path).unwrap().set_len(2_000).unwrap();
+    };
+    assert_eq!(error.message, format!("`{path}` became shorter while it was read"));
+    assert_eq!(error.detail, Some(format!("it had {whole} bytes, now it ends at 2000")));
+    assert!(!rows.is_empty() && rows == many_lines(1_000, 7)[..rows.len()]);
+}
+
+#[test]
+fn a_file_that_grows_is_read_as_far_as_it_was() {
+    let folder = folder(&[("a", "one\ntwo\n")]);
+    let factory = lines_of(&path_in(&folder, "a"));
+    factory.prepare().unwrap();
+    fs::write(folder.path().join("a"), "one\ntwo\nthree\n").unwrap();
+    assert_eq!(World::system().read(&factory, 3).unwrap().sorted_texts(), ["one", "two"]);
+}
+
+#[test]
+fn csv_files_are_not_cut_and_each_has_its_header() {
+    let record = "\"a\nb\",1\n";
+    let text = format!("text,number\n{}", record.repeat(200));
+    let folder = folder(&[("1.csv", &text), ("2.csv", &text), ("3.csv", &text)]);
+    let connection = connection("files", &[("path", &path_in(&folder, ""))]);
+    let connection = with_format(connection, "csv", &[("header", "true")]);
+    let schema = schema(&[("text", DataType::Utf8, false), ("number", DataType::Int64, false)]);
+    for parallelism in [1, 7] {
+        let factory = FilesFactory::of(&connection, &schema).unwrap();
+        let given =
+            World::simulated(parallelism.into()).with_batches(9, 64).read(&factory, parallelism).unwrap();
+        assert_eq!(given.failures, []);
+        assert_eq!(given.texts(), vec!["a\nb"; 600]);
+    }
+}
+
+#[test]
+fn failures_name_the_file_and_the_place() {
+    let folder = folder(&[("a.json", "{\"n\":1}\n\n{\"n\":x}\n{\"n\":2}\n{\"n\":null}")]);
+    let path = path_in(&folder, "a.json");
+    let connection = with_format(connection("files", &[("path", &path)]), "json", &[]);
+    let factory = FilesFactory::of(&connection, &schema(&[("n", DataType::Int64, false)])).unwrap();
+    let given = World::system().read(&factory, 1).unwrap();
+    let failed: Vec<_> = given.failures.iter().map(|f| (f.place.clone(), f.record.as_slice())).collect();
+    let place = |line| format!("{path}, line {line}");
+    assert_eq!(failed, [(place(3), &b"{\"n\":x}"[..]), (place(5), b"{\"n\":null}")]);
+}
+
+#[test]
+fn the_path_is_needed_and_asked_for() {
+    let error = error_of(FilesFactory::of(&connection("files", &[]), &text_schema()));
+    assert_eq!(error.message, "`files` needs the option `path`");
+    assert_eq!(lines_of("logs/*").needs(), [Need::Read("logs/*".to_owned())]);
+}
+
+#[test]
+fn a_source_that_is_dropped_while_it_reads_harms_nobody() {
+    let folder = folder(&[("a", "one\n")]);
+    let factory = lines_of(&path_in(&folder, "a"));
+    factory.prepare().unwrap();
+    let world = World::simulated(1);
+    let mut source = factory.open(Context { waker: Waker::noop().clone(), ..world.context(0, 1) }).unwrap();
+    assert!(matches!(source.poll(), Ok(SourcePoll::Pending)));
+    drop(source);
+    assert!(world.platform.io.run_one(&mut Random::of_seed(1)));
+}

@@ -1,0 +1,210 @@
+//! Made-up rows, the same for the same seed at every parallelism, at a rate or as fast as they go.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, SchemaRef};
+use model::job_graph::Connection;
+use model::{Batch, Diagnostic};
+use platform::{Inbox, Random, spawn_task};
+
+use super::no_format;
+use crate::options::Options;
+use crate::{Context, Decoded, Need, Source, SourceFactory, SourcePoll};
+
+/// What to make.
+pub struct GeneratorFactory {
+    kind: Kind,
+    rows: Option<u64>,
+    /// Rows a second, of all subtasks together.
+    rate: Option<f64>,
+    seed: u64,
+    vocabulary: u64,
+    schema: SchemaRef,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// 0, 1, 2 …
+    Sequence,
+    /// Lines of ten words, the k-th word of the vocabulary about 1/k as often as the first.
+    Words,
+}
+
+const WORDS_A_LINE: usize = 10;
+/// With a rate, rows are due at most so late.
+const TICK: Duration = Duration::from_millis(10);
+
+impl GeneratorFactory {
+    pub(super) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
+        no_format(connection)?;
+        let known = ["kind", "rows", "rate", "seed", "vocabulary"];
+        let options = Options::new("generator", &connection.options, &known)?;
+        let kind = match options.one_of("kind", &["sequence", "words"])? {
+            Some("words") => Kind::Words,
+            _ => Kind::Sequence,
+        };
+        let wanted = if kind == Kind::Words { DataType::Utf8 } else { DataType::Int64 };
+        if schema.fields().len() != 1 || *schema.field(0).data_type() != wanted {
+            return Err(Diagnostic::user(format!("the generator makes rows of one column of type {wanted}")));
+        }
+        let rate: Option<f64> = options.parsed("rate")?;
+        if rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+            return Err(Diagnostic::user("the rate of `generator` is above 0, in rows a second"));
+        }
+        let vocabulary = options.parsed("vocabulary")?.unwrap_or(10_000);
+        if vocabulary == 0 {
+            return Err(Diagnostic::user("the vocabulary of `generator` has at least one word"));
+        }
+        Ok(Self {
+            kind,
+            rows: options.parsed("rows")?,
+            rate,
+            seed: options.parsed("seed")?.unwrap_or(0),
+            vocabulary,
+            schema: Arc::clone(schema),
+        })
+    }
+}
+
+impl SourceFactory for GeneratorFactory {
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+    fn parallelism_max(&self) -> Option<u32> {
+        None
+    }
+    fn bounded(&self) -> bool {
+        self.rows.is_some()
+    }
+    fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
+        Ok(Box::new(Generator {
+            kind: self.kind,
+            rows: self.rows.unwrap_or(u64::MAX),
+            rate: self.rate,
+            seed: self.seed,
+            vocabulary: self.vocabulary as f64,
+            schema: Arc::clone(&self.schema),
+            next: u64::from(context.subtask),
+            start: context.platform.clock.now(),
+            ticks: Inbox::new(context.waker.clone()),
+            asleep: false,
+            bytes: 0,
+            context,
+        }))
+    }
+}
+
+struct Generator {
+    kind: Kind,
+    rows: u64,
+    rate: Option<f64>,
+    seed: u64,
+    vocabulary: f64,
+    schema: SchemaRef,
+    /// The number of the next row: those of a subtask are `parallelism` apart.
+    next: u64,
+    start: Duration,
+    ticks: Inbox<()>,
+    /// A tick will come.
+    asleep: bool,
+    bytes: u64,
+    context: Context,
+}
+
+impl Generator {
+    /// Rows below this number may be made now.
+    fn due(&self) -> u64 {
+        let Some(rate) = self.rate else { return self.rows };
+        let since = self.context.platform.clock.now() - self.start;
+        // The first row is due at once.
+        ((since.as_secs_f64() * rate) as u64).saturating_add(1).min(self.rows)
+    }
+
+    fn sleep(&mut self) {
+        while self.ticks.take().is_some() {
+            self.asleep = false;
+        }
+        if std::mem::replace(&mut self.asleep, true) {
+            return;
+        }
+        let clock = self.context.platform.clock.clone();
+        if clock.is_simulated() {
+            self.context.platform.io.submit(&self.ticks, move || clock.sleep(TICK));
+        } else {
+            let ticks = self.ticks.clone();
+            spawn_task("generator", async move {
+                tokio::time::sleep(TICK).await;
+                ticks.put(());
+            });
+        }
+    }
+
+    fn make(&self, numbers: &[u64]) -> ArrayRef {
+        match self.kind {
+            Kind::Sequence => Arc::new(numbers.iter().map(|number| *number as i64).collect::<Int64Array>()),
+            Kind::Words => {
+                Arc::new(numbers.iter().map(|number| Some(self.line(*number))).collect::<StringArray>())
+            }
+        }
+    }
+
+    /// The line of this number, whoever makes it.
+    fn line(&self, number: u64) -> String {
+        let mut random = Random::of_seed(self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut line = String::with_capacity(WORDS_A_LINE * 7);
+        for i in 0..WORDS_A_LINE {
+            if i > 0 {
+                line.push(' ');
+            }
+            // Log-uniform ranks: rank k comes with probability ln(1 + 1/k) / ln(vocabulary), close to Zipf's.
+            let rank = ((self.vocabulary + 1.0).powf(random.unit()) as u64).clamp(1, self.vocabulary as u64);
+            word(rank - 1, &mut line);
+        }
+        line
+    }
+}
+
+/// Appends the word of a rank: short for common ones; one word, one rank.
+pub fn word(mut rank: u64, line: &mut String) {
+    const SYLLABLES: [&str; 16] =
+        ["ka", "to", "mi", "ra", "ne", "so", "lu", "vi", "da", "po", "shi", "re", "no", "ta", "me", "ku"];
+    loop {
+        line.push_str(SYLLABLES[(rank % 16) as usize]);
+        rank /= 16;
+        if rank == 0 {
+            return;
+        }
+        rank -= 1;
+    }
+}
+
+impl Source for Generator {
+    fn poll(&mut self) -> Result<SourcePoll, Diagnostic> {
+        if self.next >= self.rows {
+            return Ok(SourcePoll::End);
+        }
+        let due = self.due();
+        let step = u64::from(self.context.parallelism);
+        let numbers: Vec<u64> = (0..self.context.batch_rows as u64)
+            .map_while(|i| self.next.checked_add(i * step).filter(|number| *number < due))
+            .collect();
+        let Some(last) = numbers.last() else {
+            self.sleep();
+            return Ok(SourcePoll::Pending);
+        };
+        self.next = last.saturating_add(step);
+        let column = self.make(&numbers);
+        self.bytes += column.get_array_memory_size() as u64;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column])
+            .map_err(|error| Diagnostic::internal(error.to_string()))?;
+        Ok(SourcePoll::Rows(Decoded { batch: Batch::new(rows), failures: Vec::new() }))
+    }
+    fn bytes_read(&self) -> u64 {
+        self.bytes
+    }
+}

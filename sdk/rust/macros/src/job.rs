@@ -52,7 +52,8 @@ fn check(function: &ItemFn) -> Result<()> {
     if let Some(token) = &signature.unsafety {
         return Err(Error::new(token.span(), EXPECTED));
     }
-    if let Some(parameter) = signature.generics.params.iter().find(|p| !matches!(p, syn::GenericParam::Lifetime(_)))
+    if let Some(parameter) =
+        signature.generics.params.iter().find(|p| !matches!(p, syn::GenericParam::Lifetime(_)))
     {
         return Err(Error::new(parameter.span(), "a job function has no type parameters"));
     }
@@ -101,7 +102,8 @@ pub(crate) fn jobs(input: TokenStream) -> Result<TokenStream> {
     let mut calls = Vec::new();
     for path in &paths {
         let mut definition = path.clone();
-        let last = definition.segments.last_mut().ok_or_else(|| Error::new(path.span(), "a path of a job"))?;
+        let last =
+            definition.segments.last_mut().ok_or_else(|| Error::new(path.span(), "a path of a job"))?;
         last.ident = definition_name(&last.ident);
         calls.push(quote_spanned!(path.span()=> #definition()));
     }

@@ -200,7 +200,8 @@ fn members(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
     for field in named {
         let Some(ident) = &field.ident else { continue };
         if let Type::Reference(reference) = &field.ty {
-            let message = "a row owns its fields: closures get them borrowed all the same (`String` as `&str`)";
+            let message =
+                "a row owns its fields: closures get them borrowed all the same (`String` as `&str`)";
             return Err(Error::new(reference.span(), message));
         }
         let name = ident.unraw().to_string();

@@ -102,7 +102,6 @@ fn spread<V: Copy>(ends: &[u32], values: &[V]) -> Vec<V> {
 }
 
 impl<A: Record> Emits for Emit<A> {
-
     fn lengths(&self) -> [usize; 3] {
         [self.length, 0, 0]
     }
@@ -123,7 +122,6 @@ impl<A: Record> Emits for Emit<A> {
 }
 
 impl<A: Record, B: Record> Emits for (Emit<A>, Emit<B>) {
-
     fn lengths(&self) -> [usize; 3] {
         [self.0.length, self.1.length, 0]
     }
@@ -147,7 +145,6 @@ impl<A: Record, B: Record> Emits for (Emit<A>, Emit<B>) {
 }
 
 impl<A: Record, B: Record, C: Record> Emits for (Emit<A>, Emit<B>, Emit<C>) {
-
     fn lengths(&self) -> [usize; 3] {
         [self.0.length, self.1.length, self.2.length]
     }

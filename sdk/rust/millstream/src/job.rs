@@ -205,7 +205,11 @@ pub fn jobs(definitions: &[Definition]) -> Vec<JobInfo> {
 /// # Errors
 /// As the contract says.
 #[doc(hidden)]
-pub fn plan(definitions: &[Definition], job: &str, arguments: &[String]) -> Result<JobGraph, contract::Refusal> {
+pub fn plan(
+    definitions: &[Definition],
+    job: &str,
+    arguments: &[String],
+) -> Result<JobGraph, contract::Refusal> {
     logging::begin_call();
     let Some(definition) = definitions.iter().find(|definition| definition.name == job) else {
         let names: Vec<&str> = definitions.iter().map(|definition| definition.name).collect();

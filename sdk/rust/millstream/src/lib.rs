@@ -65,10 +65,14 @@ pub mod testing;
 #[doc = include_str!("../../../../docs/sdk-rust.md")]
 mod guide {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/from-flink.md")]
+mod from_flink {}
+
 pub use aggregate::{avg, count, count_of, max, min, sum};
+pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
 pub use args::{InputArgs, OutputArgs};
-pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
 pub use clap;
 #[cfg(feature = "clap")]
@@ -108,8 +112,8 @@ pub mod private {
         Batch, Column, DataType, Field as SchemaField, Values,
     };
 
+    pub use crate::job::{jobs, plan};
     pub use crate::logging::print;
     pub use crate::record::{Builder, Cursor, Sequence};
     pub use crate::run::{open, process, process_keyed};
-    pub use crate::job::{jobs, plan};
 }

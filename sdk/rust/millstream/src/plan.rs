@@ -57,12 +57,7 @@ pub(crate) struct NewNode {
 
 impl Plan {
     /// Adds a node that takes a stream, if it takes one.
-    pub(crate) fn add(
-        &mut self,
-        new: NewNode,
-        input: Option<&StreamEntry>,
-        location: &Location<'_>,
-    ) -> u32 {
+    pub(crate) fn add(&mut self, new: NewNode, input: Option<&StreamEntry>, location: &Location<'_>) -> u32 {
         // A plan has far fewer nodes than 2^32.
         let id = self.nodes.len() as u32;
         for (producer, port, partition) in input.into_iter().flat_map(|input| &input.producers) {
@@ -132,7 +127,9 @@ impl Plan {
             return Err(error);
         }
         if self.nodes.is_empty() {
-            return Err(format!("job {name} has no operators\nhint: begin with a source, such as `job.lines(…)`"));
+            return Err(format!(
+                "job {name} has no operators\nhint: begin with a source, such as `job.lines(…)`"
+            ));
         }
         let mut uids: BTreeMap<&str, &Node> = BTreeMap::new();
         for Planned { node, .. } in &self.nodes {

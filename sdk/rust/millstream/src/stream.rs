@@ -248,7 +248,7 @@ impl<'j, T> Stream<'j, T> {
         self.configure("parallelism", |planned| planned.node.parallelism = Some(parallelism))
     }
 
-    /// Sets its number of key groups.
+    /// Sets the greatest parallelism that it may have; the number of key groups is the job's.
     #[track_caller]
     pub fn max_parallelism(self, max_parallelism: u32) -> Self {
         self.configure("max_parallelism", |planned| planned.node.max_parallelism = Some(max_parallelism))

@@ -14,7 +14,7 @@
 //! assert_eq!(run.rows::<i64>("Sink: print"), [1, 3]);
 //! ```
 //!
-//! The user's functions are the real ones, fused as in a guest; aggregates are a small stand-in for
+//! The user's functions are the real ones; aggregates are a small stand-in for
 //! the host's, in streaming mode. Rows reach every operator in the order of their source.
 
 mod aggregate;

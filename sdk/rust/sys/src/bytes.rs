@@ -39,7 +39,10 @@ impl BytesBuilder {
         if self.data.capacity() - start < length {
             self.grow(length);
         }
-        #[expect(unsafe_code, reason = "a copy of seven bytes by memory.copy is a slow call out of wasm code")]
+        #[expect(
+            unsafe_code,
+            reason = "a copy of seven bytes by memory.copy is a slow call out of wasm code"
+        )]
         // SAFETY: there is room for `length` bytes after `start`, `value` cannot overlap the
         // buffer that `self` holds alone, and all bytes up to the new length are written.
         unsafe {

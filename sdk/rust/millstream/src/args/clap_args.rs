@@ -31,18 +31,19 @@ impl<P: clap::Parser> JobArgs for P {
     }
 }
 
-/// Where a job reads: `--input PATH`, or `--host HOST --port PORT`.
+// The comments of these structs are none to clap, which would show them in place of the job's own.
+#[cfg_attr(doc, doc = "Where a job reads: `--input PATH`, or `--host HOST --port PORT`.")]
+#[cfg_attr(not(doc), allow(missing_docs, reason = "documented for readers, not for clap"))]
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Input")]
 pub struct InputArgs {
-    /// File, folder or glob to read
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    /// File, folder or glob to read; `-` is standard input
+    #[arg(long, help_heading = "Input", value_name = "PATH", conflicts_with_all = ["host", "port"])]
     pub input: Option<String>,
     /// Host of a socket to read
-    #[arg(long, requires = "port")]
+    #[arg(long, help_heading = "Input", requires = "port")]
     pub host: Option<String>,
     /// Port of a socket to read
-    #[arg(long, requires = "host")]
+    #[arg(long, help_heading = "Input", requires = "host")]
     pub port: Option<u16>,
 }
 
@@ -64,6 +65,7 @@ impl InputArgs {
 
     fn given(&self) -> Option<Connector> {
         match (&self.input, &self.host, self.port) {
+            (Some(path), _, _) if path == "-" => Some(Connector::stdin()),
             (Some(path), _, _) => Some(Connector::files(path)),
             (None, Some(host), Some(port)) => Some(Connector::socket(host, port)),
             _ => None,
@@ -71,15 +73,15 @@ impl InputArgs {
     }
 }
 
-/// Where a job writes: `--output print|blackhole|DIR`, `--format json|csv|text`.
+#[cfg_attr(doc, doc = "Where a job writes: `--output print|blackhole|DIR`, `--format json|csv|text`.")]
+#[cfg_attr(not(doc), allow(missing_docs, reason = "documented for readers, not for clap"))]
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Where rows go: `print`, `blackhole`, or a folder
-    #[arg(long, value_name = "print|blackhole|DIR", default_value = "print")]
+    #[arg(long, help_heading = "Output", value_name = "print|blackhole|DIR", default_value = "print")]
     pub output: String,
     /// Format of the rows [default: json, and text where they are printed]
-    #[arg(long, value_parser = ["json", "csv", "text"])]
+    #[arg(long, help_heading = "Output", value_parser = ["json", "csv", "text"])]
     pub format: Option<String>,
 }
 

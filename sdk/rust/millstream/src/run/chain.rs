@@ -91,9 +91,10 @@ fn chain(
         if consumer <= producer {
             return Err(format!("node {} stands before what feeds it, {}", edge.consumer, edge.producer));
         }
-        let is_fed = functions.iter().flat_map(|function| function.ports.iter().flatten()).any(
-            |feed| matches!(feed, Feed::Function(fed) if *fed == consumer),
-        );
+        let is_fed = functions
+            .iter()
+            .flat_map(|function| function.ports.iter().flatten())
+            .any(|feed| matches!(feed, Feed::Function(fed) if *fed == consumer));
         if is_fed {
             return Err(format!("node {} has two inputs in one chain", edge.consumer));
         }
@@ -167,11 +168,8 @@ impl Chain {
         let pass = self.pass(head, None, false);
         if pass.failures.iter().all(|(function, ..)| *function == 0) {
             let node = self.functions[0].node;
-            let failures = pass
-                .failures
-                .into_iter()
-                .map(|(_, row, message)| Failure { node, row, message })
-                .collect();
+            let failures =
+                pass.failures.into_iter().map(|(_, row, message)| Failure { node, row, message }).collect();
             return CallResult { outputs: pass.outputs, updates: pass.updates, failures };
         }
         // What these passes log and count has been logged and counted.

@@ -9,7 +9,7 @@ use millstream_sys::bindings::millstream::job::rows::{Batch, Column, Values};
 use millstream_sys::host::stub;
 
 use crate as millstream;
-use crate::job::{plan, Definition};
+use crate::job::{Definition, plan};
 use crate::prelude::*;
 use crate::record::reader_of;
 use crate::testing::batch_of;
@@ -17,6 +17,7 @@ use crate::testing::batch_of;
 use super::{open, process, process_keyed};
 
 /// Opens nodes of a job in a thread of its own, as an instance is, and does something with it.
+#[expect(clippy::disallowed_methods, reason = "the SDK knows nothing of the host's platform")]
 fn opened<R: Send + 'static>(
     build: fn(&Job) -> std::result::Result<(), millstream::Refusal>,
     chain: &'static [u32],
@@ -129,9 +130,8 @@ fn no_rows_give_no_output() {
 
 #[test]
 fn an_output_in_the_middle_of_a_chain_goes_both_ways() {
-    let outcome = opened(build_numbers, &[1, 2], &[(1, 0), (2, 0)], || {
-        process(NOW, 0, batch_of::<String>(["5"]))
-    });
+    let outcome =
+        opened(build_numbers, &[1, 2], &[(1, 0), (2, 0)], || process(NOW, 0, batch_of::<String>(["5"])));
     let ports: Vec<u32> = outcome.outputs.iter().map(|output| output.port).collect();
     assert_eq!(ports, [0, 1]);
     assert_eq!(rows_of::<i64>(&outcome.outputs[0].rows), [5]);
@@ -140,8 +140,11 @@ fn an_output_in_the_middle_of_a_chain_goes_both_ways() {
 #[test]
 fn a_chain_that_is_none_is_refused() {
     let definition = Definition { name: "job", description: "", build: build_numbers };
-    for (chain, outputs) in [(&[0u32][..], vec![]), (&[9], vec![]), (&[1, 3], vec![(2, 0)]), (&[2, 1], vec![])] {
-        let outputs: Vec<NodePort> = outputs.iter().map(|(node, port)| NodePort { node: *node, port: *port }).collect();
+    for (chain, outputs) in
+        [(&[0u32][..], vec![]), (&[9], vec![]), (&[1, 3], vec![(2, 0)]), (&[2, 1], vec![])]
+    {
+        let outputs: Vec<NodePort> =
+            outputs.iter().map(|(node, port)| NodePort { node: *node, port: *port }).collect();
         assert!(open(&[definition], &task(), chain, &outputs).is_err(), "{chain:?} {outputs:?}");
     }
     assert!(open(&[], &task(), &[1], &[]).is_err());
@@ -167,12 +170,19 @@ fn call_longest(rows: &'static [(&'static str, i64)], state: &'static [Option<i6
         let keys = ["a", "b", "c"];
         let groups = rows.iter().map(|(key, _)| keys.iter().position(|k| k == key).unwrap() as u32).collect();
         let state = state.iter().zip(keys).map(|(value, key)| value.map(|value| (key, value)));
-        process_keyed(NOW, KeyedBatch {
-            group_count: 3,
-            keys: batch_of::<String>(keys).columns,
-            state: batch_of::<Option<(String, i64)>>(state).columns,
-            inputs: vec![KeyedRows { input: 0, groups, rows: batch_of::<(String, i64)>(rows.iter().copied()) }],
-        })
+        process_keyed(
+            NOW,
+            KeyedBatch {
+                group_count: 3,
+                keys: batch_of::<String>(keys).columns,
+                state: batch_of::<Option<(String, i64)>>(state).columns,
+                inputs: vec![KeyedRows {
+                    input: 0,
+                    groups,
+                    rows: batch_of::<(String, i64)>(rows.iter().copied()),
+                }],
+            },
+        )
     })
 }
 
@@ -200,9 +210,10 @@ fn graph_of_all(job: &Job) -> Result<()> {
     let lines = job.lines(Connector::stdin()).name("input").parallelism(1);
     let (good, bad) = lines.try_map(|line| Ok(line.parse::<i64>()?)).uid("parse").divert_failures();
     bad.rebalance().print();
-    let (even, odd) = good.start_new_chain().side_output("odd").flat_map(|number, even, odd| {
-        if number % 2 == 0 { even.emit(number) } else { odd.emit(number) }
-    });
+    let (even, odd) = good
+        .start_new_chain()
+        .side_output("odd")
+        .flat_map(|number, even, odd| if number % 2 == 0 { even.emit(number) } else { odd.emit(number) });
     let all = even.broadcast().union([odd.global()]);
     all.partition_custom(|number| number as u32).filter(|_| true).disable_chaining().print();
     good.map(|number| (number % 3, Some(number), 0.5f32))

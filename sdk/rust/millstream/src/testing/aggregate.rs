@@ -53,7 +53,8 @@ impl Aggregates {
                 result.push(value);
             }
         }
-        let columns = self.output.iter().zip(&results).map(|(field, values)| column_of(field, values)).collect();
+        let columns =
+            self.output.iter().zip(&results).map(|(field, values)| column_of(field, values)).collect();
         Batch { length: rows.length, event_times: rows.event_times.clone(), kinds: None, columns }
     }
 }

@@ -224,8 +224,7 @@ impl KeyedState {
             let length = order.len() as u32;
             let written = Batch { length, event_times: None, kinds: None, columns: update.columns.clone() };
             for (group, (bytes, _)) in order.iter().enumerate() {
-                let is_written =
-                    update.written.as_ref().is_none_or(|bits| is_set(bits, group));
+                let is_written = update.written.as_ref().is_none_or(|bits| is_set(bits, group));
                 if is_written {
                     self.by_key.insert(bytes.clone(), row_of(&self.value, &written, group));
                 }

@@ -87,7 +87,8 @@ fn arguments_reach_the_graph() {
     let graph = Harness::of(by_clap).args(words("--input a.txt --output out")).plan().unwrap();
     let text = format!("{graph:?}");
     assert!(text.contains("a.txt") && text.contains("\"json\"") && text.contains("\"out\""), "{text}");
-    let graph = Harness::of(by_clap).args(words("--host h --port 7 --output out --format csv")).plan().unwrap();
+    let graph =
+        Harness::of(by_clap).args(words("--host h --port 7 --output out --format csv")).plan().unwrap();
     let text = format!("{graph:?}");
     assert!(text.contains("socket") && text.contains("\"csv\""), "{text}");
     let run = Harness::of(by_hand).args(words("--min-length=3 --quiet")).lines(["ab", "abc"]).run();

@@ -56,7 +56,8 @@ fn expected(source: &str) -> Vec<Reported> {
 /// The SDK as it lies beside this test, the newest build first.
 fn libraries() -> Vec<PathBuf> {
     let test = std::env::current_exe().unwrap();
-    let mut libraries: Vec<PathBuf> = test.parent().unwrap().read_dir().unwrap().map(|e| e.unwrap().path()).collect();
+    let mut libraries: Vec<PathBuf> =
+        test.parent().unwrap().read_dir().unwrap().map(|e| e.unwrap().path()).collect();
     libraries.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("libmillstream-") && name.ends_with(".rlib")

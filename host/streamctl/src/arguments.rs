@@ -1,0 +1,140 @@
+//! Sorts the arguments of `run` and `info` into Millstream's and the job's.
+//!
+//! Before FILE all options are Millstream's. After it a few are (Flink users write
+//! `run FILE -p 3`); all else is the job's, in its order, and so is everything after `--`.
+
+use clap::{ArgAction, CommandFactory};
+use model::Diagnostic;
+
+use crate::cli::Cli;
+
+/// Options with a value that are Millstream's after FILE too.
+const AFTER_FILE: [&str; 5] = ["-p", "-c", "-D", "--execution", "--allow"];
+/// Of Flink's, kept for what is not there yet: name, whether it takes a value, what it needs.
+const NOT_YET: [(&str, &str); 4] = [
+    ("-d", "jobs that run on in a session"),
+    ("-m", "a session to send the job to"),
+    ("-s", "savepoints"),
+    ("-n", "savepoints"),
+];
+
+/// Puts Millstream's arguments first, then FILE, `--`, and the job's.
+pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
+    let command = Cli::command();
+    let Some(at) = raw.iter().skip(1).position(|arg| !arg.starts_with('-')).map(|at| at + 1) else {
+        return Ok(raw);
+    };
+    let Some(sub) = ["run", "info"].contains(&raw[at].as_str()).then(|| command.find_subcommand(&raw[at]))
+    else {
+        return Ok(raw);
+    };
+    // What stands before FILE: known options, with their values.
+    let takes_value = |arg: &str| {
+        sub.into_iter().chain([&command]).flat_map(|c| c.get_arguments()).any(|known| {
+            matches!(known.get_action(), ArgAction::Set | ArgAction::Append)
+                && (known.get_long().is_some_and(|long| arg == format!("--{long}"))
+                    || known.get_short().is_some_and(|short| arg == format!("-{short}")))
+        })
+    };
+    let mut file = at + 1;
+    while file < raw.len() && raw[file].starts_with('-') && raw[file] != "--" {
+        refuse(&raw[file])?;
+        file += if takes_value(&raw[file]) { 2 } else { 1 };
+    }
+    if file >= raw.len() || raw[file] == "--" {
+        return Ok(raw);
+    }
+    let mut ours = raw[..file].to_vec();
+    let mut jobs = Vec::new();
+    let mut rest = raw[file + 1..].iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--" {
+            jobs.extend(rest.cloned());
+            break;
+        }
+        refuse(arg)?;
+        if AFTER_FILE.contains(&arg.as_str()) {
+            ours.push(arg.clone());
+            ours.extend(rest.next().cloned());
+        } else if is_attached(arg) {
+            ours.push(arg.clone());
+        } else {
+            jobs.push(arg.clone());
+        }
+    }
+    ours.push(raw[file].clone());
+    ours.push("--".to_owned());
+    ours.extend(jobs);
+    Ok(ours)
+}
+
+/// `-p3`, `-Dkey=value`, `--allow=PATH`.
+fn is_attached(arg: &str) -> bool {
+    let attached = |option: &&str| match option.len() {
+        2 => arg
+            .strip_prefix(*option)
+            .is_some_and(|rest| *option != "-p" || rest.chars().all(|c| c.is_ascii_digit())),
+        _ => arg.strip_prefix(*option).is_some_and(|rest| rest.starts_with('=')),
+    };
+    AFTER_FILE.iter().filter(|option| **option != "-c").any(attached)
+}
+
+fn refuse(arg: &str) -> Result<(), Diagnostic> {
+    match NOT_YET.iter().find(|(name, _)| *name == arg) {
+        Some((name, needs)) => Err(Diagnostic::user(format!("`{name}` is not there yet"))
+            .detail(format!("it needs {needs}, which this version does not have (docs/limits.md)"))
+            .hint(format!("an argument `{name}` of the job's own goes after `--`"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(line: &str) -> String {
+        sort(line.split(' ').map(str::to_owned).collect()).unwrap().join(" ")
+    }
+
+    #[test]
+    fn after_the_file_only_a_few_are_ours() {
+        assert_eq!(
+            sorted("streamctl run wc.wasm -p 3 --input a -Dx.y=1 --execution=batch -q"),
+            "streamctl run -p 3 -Dx.y=1 --execution=batch wc.wasm -- --input a -q"
+        );
+        assert_eq!(
+            sorted("streamctl run -c word_count -p 3 wc.wasm --host localhost --port 7777"),
+            "streamctl run -c word_count -p 3 wc.wasm -- --host localhost --port 7777"
+        );
+    }
+
+    #[test]
+    fn after_two_dashes_all_is_the_jobs() {
+        assert_eq!(sorted("streamctl run wc.wasm -- -p 3"), "streamctl run wc.wasm -- -p 3");
+        assert_eq!(sorted("streamctl run wc.wasm -p 1 -- -p -- 3"), "streamctl run -p 1 wc.wasm -- -p -- 3");
+    }
+
+    #[test]
+    fn help_before_the_file_is_ours_and_after_it_the_jobs() {
+        assert_eq!(sorted("streamctl run --help"), "streamctl run --help");
+        assert_eq!(sorted("streamctl run wc.wasm --help"), "streamctl run wc.wasm -- --help");
+    }
+
+    #[test]
+    fn a_word_that_begins_like_an_option_is_the_jobs() {
+        assert_eq!(sorted("streamctl run a.wasm -path x"), "streamctl run a.wasm -- -path x");
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused() {
+        let error = sort(["streamctl", "run", "-s", "p", "a.wasm"].map(str::to_owned).to_vec()).unwrap_err();
+        assert!(error.message.contains("`-s`"), "{error}");
+        assert!(sort(["streamctl", "run", "a.wasm", "--", "-s"].map(str::to_owned).to_vec()).is_ok());
+    }
+
+    #[test]
+    fn other_commands_are_left_as_they_are() {
+        assert_eq!(sorted("streamctl build . -o x.wasm"), "streamctl build . -o x.wasm");
+        assert_eq!(sorted("streamctl --color never run a.wasm b"), "streamctl --color never run a.wasm b");
+    }
+}

@@ -1,0 +1,202 @@
+//! The command line, as clap reads it; `docs/cli.md` is made from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs stream-processing jobs whose operators are WebAssembly components.
+#[derive(Parser)]
+#[command(name = "streamctl", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a job
+    Run(RunArgs),
+    /// Show a component: its jobs, graph, imports, and what it asks of the outside
+    Info(InfoArgs),
+    /// Make a project from a template: word count in Rust, with the SDK
+    New(NewArgs),
+    /// Build a component from a project
+    Build(BuildArgs),
+    /// Run a project's tests, then its golden cases in the real sandbox
+    Test(TestArgs),
+    /// Look whether this machine has what jobs and projects need
+    Doctor,
+    /// Show the configuration, and where each value comes from
+    Config(ConfigArgs),
+    /// Print a shell's completion script
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What `run` and `info` have in common.
+#[derive(Args)]
+pub(crate) struct JobArgs {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The job, where the component has several [default: its first]
+    #[arg(short = 'c', long = "job", value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Parallel subtasks of each operator that does not set its own [default: parallelism.default]
+    #[arg(short = 'p', long, value_name = "N")]
+    pub(crate) parallelism: Option<u32>,
+    /// Sets a configuration value; may be given several times
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
+    /// Results as they change, or final ones only (for input that ends) [default: streaming]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) execution: Option<Execution>,
+    /// Grants a path, a HOST:PORT, or `stdin` that the job's arguments do not name
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) allow: Vec<String>,
+    /// The job's own arguments; `streamctl run FILE --help` asks the job
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Execution {
+    /// Every change is a row
+    Streaming,
+    /// Final results only
+    Batch,
+}
+
+/// Run a job
+///
+/// Options stand before FILE. What stands after it is the job's own, in its order, but for
+/// -p, -c, -D, --execution and --allow; all that stands after `--` is the job's.
+#[derive(Args)]
+#[command(override_usage = "streamctl run [OPTIONS] FILE [ARGS]")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Gives every call of the guest a fresh instance, for testing: no result may change
+    #[arg(long)]
+    pub(crate) chaos_instances: bool,
+    /// Says nothing on standard error but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Show a component
+#[derive(Args)]
+#[command(override_usage = "streamctl info [OPTIONS] FILE [ARGS]")]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct NewArgs {
+    /// The project's folder, which is made; its last part is the project's name
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct BuildArgs {
+    /// The project's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Where the component goes [default: DIR/NAME.wasm]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// The project's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A component that is built already; the project's own tests are passed over
+    #[arg(long, value_name = "FILE")]
+    pub(crate) component: Option<PathBuf>,
+    /// Parallelisms to run each case at
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2, 3, 7])]
+    pub(crate) parallelism: Vec<u32>,
+    /// Writes what comes out as the expectation, where there is none yet
+    #[arg(long)]
+    pub(crate) accept: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigArgs {
+    /// Only this key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Sets a value, to see what it would be
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// The page as it should be.
+    fn page() -> String {
+        let mut page = String::from(
+            "# The command line\n\nMade from the binary's own help; `UPDATE=1 cargo test --release -p streamctl cli` writes it anew.\n\n\
+             `run` and `info` take all options before FILE. After it only `-p`, `-c`, `-D`, `--execution` and `--allow` are\n\
+             streamctl's; all else is the job's own, in its order, and so is everything after `--`.\n\n\
+             Exit codes: 0 finished, or did what was asked; 1 failed; 2 wrong usage, or refused before anything started;\n\
+             130 and 143 after a clean stop by Ctrl-C and SIGTERM; 141 when nobody reads standard output any more.\n\
+             Standard output carries rows and answers that were asked for; progress, logs and errors go to standard\n\
+             error.\n",
+        );
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut add = |name: &str, command: &mut clap::Command| {
+            let help = command.render_long_help().to_string();
+            let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+            page.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n")));
+        };
+        add("streamctl", &mut command);
+        for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+            let name = format!("streamctl {}", sub.get_name());
+            add(&name, sub);
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_the_command_line_is_true() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, page()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&file).unwrap_or_default() == page(),
+            "docs/cli.md is not up to date"
+        );
+    }
+}

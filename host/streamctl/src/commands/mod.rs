@@ -1,0 +1,12 @@
+//! One file each.
+
+pub(crate) mod build;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod info;
+pub(crate) mod new;
+pub(crate) mod run;
+pub(crate) mod test;
+
+mod load;

@@ -1,0 +1,12 @@
+//! The binary as a user meets it: arguments, exit codes, messages, streams, signals.
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+
+mod arguments;
+mod counts;
+mod input;
+mod operators;
+mod output;
+mod project;
+mod signals;
+mod sockets;
+mod support;

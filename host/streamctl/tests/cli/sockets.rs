@@ -1,0 +1,37 @@
+//! Rows from a socket.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use crate::support::{Folder, Ran, component};
+
+#[test]
+fn lines_of_a_socket_are_counted_as_they_come_until_it_closes() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let wc = component("word_count");
+    let mut child =
+        folder.start(&["run", "-c", "word_count", "-p", "3", &wc, "--host", "127.0.0.1", "--port", &port]);
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"to be\n").unwrap();
+    // The rows of a line come without waiting for the next.
+    let mut seen = [0; 16];
+    child.stdout.as_mut().unwrap().read_exact(&mut seen).unwrap();
+    peer.write_all(b"or not to be").unwrap();
+    drop(peer);
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    let rows = Ran { out: format!("{}{}", String::from_utf8_lossy(&seen), ran.succeeds().out), ..ran }.rows();
+    assert_eq!(rows, ["(be,1)", "(be,2)", "(not,1)", "(or,1)", "(to,1)", "(to,2)"]);
+}
+
+#[test]
+fn a_refused_connection_is_tried_for_a_while() {
+    let folder = Folder::new();
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port().to_string()
+    };
+    let run = folder.streamctl(&["run", &component("word_count"), "--host", "127.0.0.1", "--port", &port]);
+    run.fails(1, &[&format!("cannot connect to `127.0.0.1:{port}`"), "tried for 10 s", "hint: "]);
+}

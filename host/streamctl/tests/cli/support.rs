@@ -1,0 +1,146 @@
+//! Runs the binary in a folder of the test's own.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The guests that `scripts/setup` and `scripts/test` build.
+pub(crate) fn component(name: &str) -> String {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+    let file = target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"));
+    assert!(file.exists(), "{} is missing; `scripts/test` builds it", file.display());
+    file.display().to_string()
+}
+
+/// A folder with a few files.
+pub(crate) struct Folder {
+    pub(crate) dir: TempDir,
+}
+
+/// How a run ended.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Refused or failed with this code; the message has all of these.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32, told: &[&str]) {
+        assert_eq!(self.code, code, "{}", self.err);
+        assert!(self.err.contains("error: "), "{}", self.err);
+        for part in told {
+            assert!(self.err.contains(part), "`{part}` is not in: {}", self.err);
+        }
+        assert!(!self.err.contains("panicked"), "{}", self.err);
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeds(&self) -> &Self {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self
+    }
+
+    /// Its rows without the subtasks' numbers, sorted.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<String> = self
+            .out
+            .lines()
+            .map(|line| match line.split_once("> ") {
+                Some((subtask, row)) if subtask.bytes().all(|b| b.is_ascii_digit()) => row.to_owned(),
+                _ => line.to_owned(),
+            })
+            .collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamctl"));
+        // Nothing of the user's own configuration; compiled components are shared by the tests.
+        command.current_dir(self.dir.path()).env("MILLSTREAM_CONF_DIR", self.dir.path());
+        command
+    }
+
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).current_dir(self.dir.path()).env("MILLSTREAM_CONF_DIR", self.dir.path());
+        command
+    }
+
+    pub(crate) fn streamctl(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).stdin(Stdio::null()).output().unwrap())
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    pub(crate) fn with_stdin(&self, args: &[&str], stdin: &[u8]) -> Ran {
+        let mut child = self.start(args);
+        child.stdin.take().unwrap().write_all(stdin).unwrap();
+        Ran::of(child.wait_with_output().unwrap())
+    }
+
+    /// Lines of all part files in a folder, sorted.
+    pub(crate) fn parts(&self, folder: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for entry in std::fs::read_dir(self.path(folder)).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            assert!(name.starts_with("part-"), "{name} is left over");
+            lines.extend(std::fs::read_to_string(entry.path()).unwrap().lines().map(str::to_owned));
+        }
+        lines.sort_unstable();
+        lines
+    }
+}
+
+/// Word counts by tools that are not ours: rows of a streaming run, sorted.
+pub(crate) fn counted_by_tools(file: &str, last_only: bool) -> Vec<String> {
+    let script = r#"LC_ALL=C tr -s '[:space:]' '\n' < "$0" | LC_ALL=C grep -av '^$' | LC_ALL=C sort | LC_ALL=C uniq -c"#;
+    let output = Command::new("sh").args(["-c", script, file]).output().unwrap();
+    let mut rows = Vec::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let (count, word) = line.trim_start().split_once(' ').unwrap();
+        let count: u64 = count.parse().unwrap();
+        let from = if last_only { count } else { 1 };
+        rows.extend((from..=count).map(|n| format!("({word},{n})")));
+    }
+    rows.sort_unstable();
+    rows
+}

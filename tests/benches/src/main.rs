@@ -1,0 +1,89 @@
+//! Millstream's speed, in ratios to baselines that run beside it.
+//!
+//! Every subject runs in a process of its own over the same bytes; rounds are interleaved; outputs
+//! are compared before any figure counts. A table goes to standard output, rows to `--json FILE`.
+#![forbid(unsafe_code)]
+
+mod handwritten;
+mod latency;
+mod measure;
+mod native;
+mod report;
+mod start;
+mod text;
+mod timely_count;
+mod totals;
+mod word_count;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+
+use report::Report;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Millstream, and prints figures with their baselines
+#[derive(Parser)]
+struct Arguments {
+    /// Only this bench: word_count, start, latency
+    name: Option<String>,
+    /// Also writes the rows to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Interleaved rounds, at least 1; the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Bytes of the text that is counted
+    #[arg(long, default_value_t = 500_000_000)]
+    bytes: u64,
+    /// Runs one subject in this process: that is how benches run them
+    #[arg(long, hide = true)]
+    subject: Option<String>,
+    /// The text of the subject
+    #[arg(long, hide = true)]
+    file: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(subject) = &arguments.subject {
+        let file = arguments.file.context("a subject takes a file")?;
+        let totals = match subject.as_str() {
+            "handwritten" => handwritten::word_count(&file)?,
+            "timely-1" => timely_count::word_count(&file, 1)?,
+            "timely-2" => timely_count::word_count(&file, 2)?,
+            "native-split" => native::word_count(&file)?,
+            other => bail!("there is no subject `{other}`"),
+        };
+        print_line(&totals.to_string());
+        return Ok(());
+    }
+    let mut report = Report::default();
+    let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
+    if !["word_count", "start", "latency"].iter().any(|name| wanted(name)) {
+        bail!("there is no such bench; there are word_count, start, latency");
+    }
+    if wanted("word_count") {
+        word_count::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
+    }
+    if wanted("start") {
+        start::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("latency") {
+        latency::run(&mut report)?;
+    }
+    print_line(&report.table());
+    if let Some(file) = arguments.json {
+        std::fs::write(file, report.json()?)?;
+    }
+    Ok(())
+}
+
+/// The one place that writes to standard output.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn print_line(text: &str) {
+    println!("{text}");
+}

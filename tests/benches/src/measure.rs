@@ -1,0 +1,87 @@
+//! A run of a command: its CPU time, wall time and greatest resident memory.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use platform::Clock;
+
+/// What a run took.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+    /// Bytes.
+    pub(crate) resident: u64,
+    /// Standard output and standard error.
+    pub(crate) said: String,
+}
+
+/// The system's unit of CPU time, in milliseconds.
+const TICK_MS: u64 = 10;
+
+/// CPU time of all processes that this one has started and that have ended.
+fn children_cpu() -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Fields are counted behind the name, which may have spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
+    let clock = Clock::system();
+    let cpu_before = children_cpu()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut resident = 0;
+    while child.try_wait()?.is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+        resident = resident.max(kib * 1024);
+        clock.sleep(Duration::from_millis(2));
+    }
+    let wall = clock.now();
+    let output = child.wait_with_output()?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("{command:?} failed: {said}");
+    }
+    Ok(Run { cpu: children_cpu()?.saturating_sub(cpu_before), wall, resident, said })
+}
+
+/// This program, running one subject.
+pub(crate) fn subject(name: &str, file: &std::path::Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--subject", name, "--file"]).arg(file);
+    Ok(command)
+}
+
+/// The binary under test, and a guest.
+pub(crate) fn streamctl() -> anyhow::Result<Command> {
+    let here = std::env::current_exe()?;
+    let binary = here.with_file_name("streamctl");
+    if !binary.exists() {
+        bail!("{} is missing; scripts/bench builds it", binary.display());
+    }
+    Ok(Command::new(binary))
+}
+
+/// A guest that `scripts/setup` has built.
+pub(crate) fn guest(name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let here = std::env::current_exe()?;
+    let target = here.ancestors().nth(2).context("a target folder")?;
+    Ok(target.join(format!("wasm32-unknown-unknown/guest/{name}.wasm")))
+}
+
+/// The middle one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}

@@ -1,0 +1,48 @@
+//! Rows of figures.
+
+use serde::Serialize;
+
+/// A figure, beside what it is compared with.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) bench: String,
+    pub(crate) subject: String,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+    /// To the baseline's value; none = it is one, or has none.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) baseline: Option<String>,
+    pub(crate) rounds: usize,
+}
+
+/// All rows of a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    pub(crate) fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(&self.rows)? + "\n")
+    }
+
+    /// As Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::from(
+            "| bench | subject | value | unit | ratio | baseline | rounds |\n|---|---|---:|---|---:|---|---:|\n",
+        );
+        for row in &self.rows {
+            let ratio = row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+            let baseline = row.baseline.as_deref().unwrap_or_default();
+            text.push_str(&format!(
+                "| {} | {} | {:.2} | {} | {ratio} | {baseline} | {} |\n",
+                row.bench, row.subject, row.value, row.unit, row.rounds
+            ));
+        }
+        text
+    }
+}

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_schema::ArrowError;
 use model::job_graph::Partition;
-use model::key::{KeyHash, hash_keys, key_group};
+use model::key::{KeyHash, hash_keys, owners_of_keys};
 use model::{Batch, BatchRange};
 
 /// Splits batches over the subtasks of a consumer.
@@ -23,6 +23,7 @@ pub struct Partitioner {
     starts: Vec<u32>,
     counts: Vec<u32>,
     places: Vec<u32>,
+    lasts: Vec<u32>,
 }
 
 /// So many destinations are few.
@@ -65,6 +66,7 @@ impl Partitioner {
             starts: Vec::new(),
             counts: Vec::new(),
             places: Vec::new(),
+            lasts: Vec::new(),
         }
     }
 
@@ -96,10 +98,7 @@ impl Partitioner {
             Kind::Hash { columns, owners } => {
                 let keys: Vec<&ArrayRef> = columns.iter().map(|c| batch.column(*c)).collect();
                 hash_keys(&keys, rows, &mut self.hashes);
-                let groups = u32::try_from(owners.len()).unwrap_or(u32::MAX);
-                self.destinations.clear();
-                self.destinations
-                    .extend(self.hashes.iter().map(|hash| owners[usize::from(key_group(*hash, groups).0)]));
+                owners_of_keys(&self.hashes, owners, &mut self.destinations);
                 self.scatter(&batch, ship)?;
             }
             Kind::Chosen { column } => {
@@ -139,24 +138,33 @@ impl Partitioner {
 
     /// Sets `places`, the rows of each destination, one after the other, and `counts`.
     ///
-    /// One pass for each destination, which only ever adds to a register: with few destinations,
-    /// counters in memory would make each row wait for the one before.
+    /// A pass for each destination but the last, which only ever adds to registers: with few
+    /// destinations, counters in memory would make each row wait for the one before.
     fn place_by_passes(&mut self) {
         let rows = self.destinations.len();
         // One place more than there are rows: what is written last may be written over.
         self.places.resize(rows + 1, 0);
-        let mut at = 0;
+        self.lasts.resize(rows + 1, 0);
         self.counts.clear();
-        for destination in 0..self.consumers {
+        let last = (self.consumers - 1) as u16;
+        let (mut at, mut lasts) = (0, 0);
+        for destination in 0..last {
             let before = at;
+            // The last destination's rows are found on the way, in every pass anew.
+            lasts = 0;
+            let (places, places_of_last) = (&mut self.places[..], &mut self.lasts[..]);
             for (row, of_row) in (0u32..).zip(&self.destinations) {
-                self.places[at] = row;
-                at += usize::from(u32::from(*of_row) == destination);
+                places[at] = row;
+                at += usize::from(*of_row == destination);
+                places_of_last[lasts] = row;
+                lasts += usize::from(*of_row == last);
             }
             // A batch has fewer than 2^32 rows.
             self.counts.push((at - before) as u32);
         }
-        self.places.truncate(rows);
+        self.places.truncate(at);
+        self.places.extend_from_slice(&self.lasts[..lasts]);
+        self.counts.push(lasts as u32);
     }
 
     /// The same by a counting sort.
@@ -228,14 +236,17 @@ mod tests {
 
     #[test]
     fn both_ways_of_sorting_give_the_same() {
-        let owners: Arc<[u16]> = key_group_owners(128, 3).into();
-        let mut partitioner = Partitioner::new(&Partition::Hash(vec![0]), 0, 3, owners);
-        partitioner.destinations =
-            (0..1_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u16 % 3).collect();
-        partitioner.place_by_passes();
-        let passes = (partitioner.places.clone(), partitioner.counts.clone());
-        partitioner.place_by_counting();
-        assert_eq!((partitioner.places, partitioner.counts), passes);
+        for consumers in 2..=FEW {
+            let owners: Arc<[u16]> = key_group_owners(128, consumers).into();
+            let mut partitioner = Partitioner::new(&Partition::Hash(vec![0]), 0, consumers, owners);
+            partitioner.destinations = (0..1_000u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u16 % consumers as u16)
+                .collect();
+            partitioner.place_by_passes();
+            let passes = (partitioner.places.clone(), partitioner.counts.clone());
+            partitioner.place_by_counting();
+            assert_eq!((partitioner.places, partitioner.counts), passes, "{consumers} consumers");
+        }
     }
 
     #[test]

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+use arrow_array::types::{
+    ArrowPrimitiveType, BinaryType, ByteArrayType, Float64Type, Int32Type, Int64Type, Utf8Type,
 };
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, DataType};
 
 use crate::Batch;
+use crate::whole_rows::WholeRows;
 
 /// A range of a shared batch.
 #[derive(Clone, Debug)]
@@ -98,20 +98,8 @@ fn join_column(ranges: &[BatchRange], column: usize) -> Result<ArrayRef, ArrowEr
         .iter()
         .all(|range| range.column(column).nulls().is_none() && range.column(column).data_type() == data_type);
     match data_type {
-        DataType::Utf8 if simple => {
-            let (offsets, bytes) = join_bytes(ranges, |range| {
-                let text = range.column(column).as_string::<i32>();
-                (text.offsets(), text.values())
-            })?;
-            Ok(Arc::new(StringArray::try_new(offsets, bytes, None)?))
-        }
-        DataType::Binary if simple => {
-            let (offsets, bytes) = join_bytes(ranges, |range| {
-                let binary = range.column(column).as_binary::<i32>();
-                (binary.offsets(), binary.values())
-            })?;
-            Ok(Arc::new(BinaryArray::try_new(offsets, bytes, None)?))
-        }
+        DataType::Utf8 if simple => join_bytes::<Utf8Type>(ranges, column),
+        DataType::Binary if simple => join_bytes::<BinaryType>(ranges, column),
         DataType::Int32 if simple => Ok(join_numbers::<Int32Type>(ranges, column)),
         DataType::Int64 if simple => Ok(join_numbers::<Int64Type>(ranges, column)),
         DataType::Float64 if simple => Ok(join_numbers::<Float64Type>(ranges, column)),
@@ -133,33 +121,22 @@ fn join_numbers<T: ArrowPrimitiveType>(ranges: &[BatchRange], column: usize) -> 
     Arc::new(PrimitiveArray::<T>::new(all.into(), None))
 }
 
-fn join_bytes<'a>(
-    ranges: &'a [BatchRange],
-    parts: impl Fn(&'a BatchRange) -> (&'a OffsetBuffer<i32>, &'a Buffer),
-) -> Result<(OffsetBuffer<i32>, Buffer), ArrowError> {
-    let rows = ranges.iter().map(BatchRange::num_rows).sum::<usize>();
-    let mut ends: Vec<i32> = Vec::with_capacity(rows + 1);
-    let mut data: Vec<u8> = Vec::with_capacity(ranges.iter().map(BatchRange::bytes).sum());
-    ends.push(0);
+fn join_bytes<T: ByteArrayType<Offset = i32>>(
+    ranges: &[BatchRange],
+    column: usize,
+) -> Result<ArrayRef, ArrowError> {
+    let rows = ranges.iter().map(BatchRange::num_rows).sum();
+    let mut joined = WholeRows::with_capacity(rows, ranges.iter().map(BatchRange::bytes).sum());
     for range in ranges {
-        let (offsets, bytes) = parts(range);
-        let offsets = &offsets[range.offset..=range.offset + range.length];
-        let (start, end) = (offsets[0], offsets[range.length]);
-        let before =
-            i32::try_from(data.len()).ok().filter(|before| before.checked_add(end - start).is_some());
-        let before = before.ok_or_else(|| {
-            ArrowError::ComputeError("a text column of more than 2 GiB cannot be joined".to_owned())
-        })?;
-        data.extend_from_slice(&bytes[start as usize..end as usize]);
-        ends.extend(offsets[1..].iter().map(|offset| offset - start + before));
+        joined.append(range.column(column).as_bytes::<T>(), range.offset, range.length)?;
     }
-    Ok((OffsetBuffer::new(ScalarBuffer::from(ends)), Buffer::from_vec(data)))
+    Ok(Arc::new(joined.finish()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{BooleanArray, Float64Array, Int32Array, Int64Array};
+    use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
     use proptest::prelude::*;
 
     /// Rows of columns of every kind of path; with nulls where `nulls` says so.

@@ -4,38 +4,33 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, BinaryArray, PrimitiveArray, StringArray, UInt32Array};
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::types::{
+    ArrowPrimitiveType, BinaryType, ByteArrayType, Float64Type, Int32Type, Int64Type, Utf8Type,
+};
+use arrow_array::{Array, ArrayRef, PrimitiveArray, UInt32Array};
 use arrow_schema::{ArrowError, DataType};
 
-/// How many bytes are moved at once.
-const MOVED: usize = 16;
+use crate::whole_rows::WholeRows;
 
 /// The rows of `column` at `places`, in this order.
 pub(crate) fn gather(column: &ArrayRef, places: &[u32]) -> Result<ArrayRef, ArrowError> {
-    if column.nulls().is_some() {
-        return arrow_select::take::take(column, &UInt32Array::from(places.to_vec()), None);
+    let gathered = match column.data_type() {
+        _ if column.nulls().is_some() => None,
+        DataType::Utf8 => gather_bytes::<Utf8Type>(column, places),
+        DataType::Binary => gather_bytes::<BinaryType>(column, places),
+        DataType::Int32 => Some(gather_numbers::<Int32Type>(column, places)),
+        DataType::Int64 => Some(gather_numbers::<Int64Type>(column, places)),
+        DataType::Float64 => Some(gather_numbers::<Float64Type>(column, places)),
+        _ => None,
+    };
+    match gathered {
+        Some(gathered) => Ok(gathered),
+        None => arrow_select::take::take(column, &UInt32Array::from(places.to_vec()), None),
     }
-    match column.data_type() {
-        DataType::Utf8 => {
-            let text = column.as_string::<i32>();
-            if let Some((offsets, bytes)) = gather_bytes(text.offsets(), text.values(), places) {
-                return Ok(Arc::new(StringArray::try_new(offsets, bytes, None)?));
-            }
-        }
-        DataType::Binary => {
-            let binary = column.as_binary::<i32>();
-            if let Some((offsets, bytes)) = gather_bytes(binary.offsets(), binary.values(), places) {
-                return Ok(Arc::new(BinaryArray::try_new(offsets, bytes, None)?));
-            }
-        }
-        DataType::Int32 => return Ok(gather_numbers::<Int32Type>(column, places)),
-        DataType::Int64 => return Ok(gather_numbers::<Int64Type>(column, places)),
-        DataType::Float64 => return Ok(gather_numbers::<Float64Type>(column, places)),
-        _ => {}
-    }
-    arrow_select::take::take(column, &UInt32Array::from(places.to_vec()), None)
+}
+
+fn gather_bytes<T: ByteArrayType<Offset = i32>>(column: &ArrayRef, places: &[u32]) -> Option<ArrayRef> {
+    Some(Arc::new(WholeRows::gather(column.as_bytes::<T>(), places)?.finish()))
 }
 
 fn gather_numbers<T: ArrowPrimitiveType>(column: &ArrayRef, places: &[u32]) -> ArrayRef {
@@ -44,36 +39,10 @@ fn gather_numbers<T: ArrowPrimitiveType>(column: &ArrayRef, places: &[u32]) -> A
     Arc::new(PrimitiveArray::<T>::new(gathered.into(), None))
 }
 
-/// None where the rows are long (a call for each costs nothing then), or too many for one array.
-fn gather_bytes(offsets: &[i32], data: &[u8], places: &[u32]) -> Option<(OffsetBuffer<i32>, Buffer)> {
-    let rows = offsets.len() - 1;
-    let held = usize::try_from(offsets[rows] - offsets[0]).ok()?;
-    if rows == 0 || held / rows > 2 * MOVED {
-        return None;
-    }
-    let mut ends = Vec::with_capacity(places.len() + 1);
-    ends.push(0);
-    // Room for what is moved too much at the end.
-    let mut out: Vec<u8> = Vec::with_capacity(held + MOVED);
-    for place in places {
-        let (start, end) = (offsets[*place as usize] as usize, offsets[*place as usize + 1] as usize);
-        let (before, length) = (out.len(), end - start);
-        match data.get(start..start + MOVED) {
-            Some(moved) if length <= MOVED => {
-                out.extend_from_slice(moved);
-                out.truncate(before + length);
-            }
-            _ => out.extend_from_slice(&data[start..end]),
-        }
-        ends.push(i32::try_from(out.len()).ok()?);
-    }
-    Some((OffsetBuffer::new(ScalarBuffer::from(ends)), Buffer::from_vec(out)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::Int32Array;
+    use arrow_array::{BinaryArray, Int32Array, StringArray};
     use proptest::prelude::*;
 
     proptest! {

@@ -42,16 +42,21 @@ pub(crate) fn hash_number(value: u64, seed: u64) -> u64 {
 /// The hash of `data[start..end]`, by loads that may take in neighbours, which are then masked.
 #[inline(always)]
 pub(crate) fn hash_range(data: &[u8], start: usize, end: usize, seed: u64) -> u64 {
-    let length = end - start;
-    if length > SHORT || end < 8 || start + 8 > data.len() {
+    let length = end.wrapping_sub(start);
+    // From 1 to 16 bytes, with one comparison.
+    if length.wrapping_sub(1) >= SHORT {
         return hash_at_an_end(data, start, end, seed);
     }
-    let word = |at: usize| u64::from_le_bytes(data[at..at + 8].try_into().unwrap_or_default());
-    // All bits for a length of 8 or more, none for 0.
-    let kept = length.min(8);
-    let mask = (u64::MAX >> (64 - 8 * kept.max(1))) & u64::from(kept > 0).wrapping_neg();
-    let b = word(end - 8) & u64::from(length > 8).wrapping_neg();
-    mix(word(start) & mask, b, length as u64, seed)
+    let Some(first) = data.get(start..start.wrapping_add(8)) else {
+        return hash_at_an_end(data, start, end, seed);
+    };
+    let Some(last) = data.get(end.wrapping_sub(8)..end) else {
+        return hash_at_an_end(data, start, end, seed);
+    };
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    let a = word(first) & (u64::MAX >> (64 - 8 * length.min(8)));
+    let b = if length > 8 { word(last) } else { 0 };
+    mix(a, b, length as u64, seed)
 }
 
 #[cold]

@@ -42,9 +42,7 @@ pub fn default_max_parallelism(parallelism: u32) -> u32 {
 #[inline]
 pub fn key_group(hash: KeyHash, max_parallelism: u32) -> KeyGroup {
     let max = u64::from(max_parallelism);
-    // The default is a power of two: a division for each row would cost more than its hash.
-    let group = if max.is_power_of_two() { hash & (max - 1) } else { hash % max };
-    KeyGroup(u16::try_from(group).expect("max parallelism is at most 32,768"))
+    KeyGroup(u16::try_from(hash % max).expect("max parallelism is at most 32,768"))
 }
 
 /// The half-open range of key groups that `subtask` of `parallelism` owns unless told otherwise.
@@ -66,6 +64,23 @@ pub fn key_group_range(max_parallelism: u32, parallelism: u32, subtask: u32) -> 
 #[must_use]
 pub fn key_group_owners(max_parallelism: u32, parallelism: u32) -> Vec<u16> {
     (0..max_parallelism).map(|group| (group * parallelism / max_parallelism) as u16).collect()
+}
+
+/// The subtask that owns each key, into `subtasks`, which is cleared first. `owners` has the subtask
+/// of each key group.
+///
+/// # Panics
+/// If there are no owners, or more than 65,536.
+pub fn owners_of_keys(hashes: &[KeyHash], owners: &[u16], subtasks: &mut Vec<u16>) {
+    subtasks.clear();
+    if owners.len().is_power_of_two() {
+        // [`key_group`] of a power of two: said here once, not asked for each row.
+        let mask = owners.len() - 1;
+        subtasks.extend(hashes.iter().map(|hash| owners[*hash as usize & mask]));
+    } else {
+        let max_parallelism = u32::try_from(owners.len()).expect("max parallelism is at most 32,768");
+        subtasks.extend(hashes.iter().map(|hash| owners[usize::from(key_group(*hash, max_parallelism).0)]));
+    }
 }
 
 /// Whether a column of this type can be a key (sequences cannot).
@@ -164,8 +179,11 @@ fn hash_bytes(column: &ArrayRef, offsets: &[i32], data: &[u8], hashes: &mut [Key
         let value = |i: usize| &data[offsets[i] as usize..offsets[i + 1] as usize];
         return each(column, hashes, |i, h| hash_value(value(i), h));
     }
-    for (hash, ends) in hashes.iter_mut().zip(offsets.windows(2)) {
-        *hash = hash_range(data, ends[0] as usize, ends[1] as usize, *hash);
+    let mut start = offsets[0] as usize;
+    for (hash, end) in hashes.iter_mut().zip(&offsets[1..]) {
+        let end = *end as usize;
+        *hash = hash_range(data, start, end, *hash);
+        start = end;
     }
 }
 

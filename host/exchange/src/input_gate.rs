@@ -1,7 +1,12 @@
 //! A subtask's input: one queue for each channel, bounded; joins what waits into full batches.
 //!
+//! The gate's watermark is the least of its channels', without those that have ended or are idle;
+//! it never falls. It follows the rows that came before it on its channel, and comes before those
+//! after it.
+//!
 //! Invariants: a channel with elements is in `ready` exactly once; `rows` and `bytes` are the sums
-//! over all queues; after `End` a channel has nothing more.
+//! over all queues; after `End` a channel has nothing more; no two watermarks wait one after the
+//! other on a channel, so that they need no room.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use arrow_schema::ArrowError;
+use model::element::Mark;
 use model::{Batch, BatchRange, StreamElement};
 
 /// Rows are copied to be joined; so many are worth a call of their own.
@@ -22,6 +28,29 @@ const BYTES_MAX: usize = 1 << 20;
 pub struct InputGate {
     shared: Arc<Shared>,
     open: usize,
+    times: Times,
+    /// What follows the rows that were received last.
+    next: Option<Mark>,
+}
+
+/// How far event time is, on each channel and over all.
+struct Times {
+    channels: Vec<ChannelTime>,
+    watermark: i64,
+    idle: bool,
+}
+
+#[derive(Clone, Copy)]
+struct ChannelTime {
+    watermark: i64,
+    status: Status,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Active,
+    Idle,
+    Ended,
 }
 
 /// The sending end of one channel.
@@ -56,6 +85,8 @@ struct Queue {
 pub enum Received {
     /// Rows of an input, in the order of their channels.
     Rows(u32, Batch),
+    /// How far event time is, now that it has gone on.
+    Mark(Mark),
     /// Nothing now.
     Nothing,
     /// Nothing ever again: all channels have ended.
@@ -78,7 +109,8 @@ impl InputGate {
             rows_max: ROWS_MAX,
             waiting: Vec::new(),
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), consumer }), open: 0 }
+        let times = Times { channels: Vec::new(), watermark: i64::MIN, idle: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), consumer }), open: 0, times, next: None }
     }
 
     /// Adds a channel into this input.
@@ -87,6 +119,7 @@ impl InputGate {
         let index = state.channels.len();
         state.channels.push(Queue { input, elements: VecDeque::new(), ended: false });
         self.open += 1;
+        self.times.channels.push(ChannelTime { watermark: i64::MIN, status: Status::Active });
         Channel { shared: Arc::clone(&self.shared), index }
     }
 
@@ -100,6 +133,10 @@ impl InputGate {
     /// # Errors
     /// If batches cannot be joined (a text column of more than 2 GiB).
     pub fn receive(&mut self, rows: usize) -> Result<Received, ArrowError> {
+        if let Some(mark) = self.next.take() {
+            self.next = self.times.after(mark);
+            return Ok(Received::Mark(mark));
+        }
         let mut taken: Vec<BatchRange> = Vec::new();
         // Credits are given back only when the rows have been copied.
         let mut credits: Vec<Option<Credit>> = Vec::new();
@@ -107,7 +144,9 @@ impl InputGate {
         let wake = {
             let mut state = lock(&self.shared);
             let state = &mut *state;
-            while let Some(&channel) = state.ready.front() {
+            while self.next.is_none()
+                && let Some(&channel) = state.ready.front()
+            {
                 let queue = &mut state.channels[channel];
                 if !taken.is_empty() && queue.input != input {
                     break;
@@ -124,13 +163,24 @@ impl InputGate {
                 match queue.elements.pop_front() {
                     Some((StreamElement::Batch(batch), credit)) => {
                         input = queue.input;
+                        self.times.channels[channel].status = Status::Active;
+                        self.times.idle = false;
                         state.rows -= batch.num_rows();
                         state.bytes -= batch.bytes();
                         taken_rows += batch.num_rows();
                         taken.push(batch);
                         credits.push(credit);
                     }
-                    Some((StreamElement::End, _)) => self.open -= 1,
+                    Some((StreamElement::Mark(Mark::Watermark(time)), _)) => {
+                        self.next = self.times.watermark(channel, time);
+                    }
+                    Some((StreamElement::Mark(Mark::Idle), _)) => {
+                        self.next = self.times.stop(channel, Status::Idle);
+                    }
+                    Some((StreamElement::End, _)) => {
+                        self.open -= 1;
+                        self.next = self.times.stop(channel, Status::Ended);
+                    }
                     None => {}
                 }
                 if queue.elements.is_empty() {
@@ -145,6 +195,10 @@ impl InputGate {
         };
         wake.into_iter().for_each(Waker::wake);
         if taken.is_empty() {
+            if let Some(mark) = self.next.take() {
+                self.next = self.times.after(mark);
+                return Ok(Received::Mark(mark));
+            }
             return Ok(if self.open == 0 { Received::End } else { Received::Nothing });
         }
         Ok(Received::Rows(input, BatchRange::join(&taken)?))
@@ -153,13 +207,54 @@ impl InputGate {
     /// Whether something waits.
     #[must_use]
     pub fn has_elements(&self) -> bool {
-        !lock(&self.shared).ready.is_empty()
+        self.next.is_some() || !lock(&self.shared).ready.is_empty()
     }
 
     /// Rows that wait.
     #[must_use]
     pub fn rows_waiting(&self) -> usize {
         lock(&self.shared).rows
+    }
+}
+
+impl Times {
+    /// A channel's watermark; gives the gate's, if that goes on.
+    fn watermark(&mut self, channel: usize, time: i64) -> Option<Mark> {
+        let of_channel = &mut self.channels[channel];
+        of_channel.watermark = of_channel.watermark.max(time);
+        of_channel.status = Status::Active;
+        self.idle = false;
+        self.go_on()
+    }
+
+    /// A channel that holds nothing back any more.
+    fn stop(&mut self, channel: usize, status: Status) -> Option<Mark> {
+        self.channels[channel].status = status;
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> Option<Mark> {
+        let of = |status| self.channels.iter().filter(move |c| c.status == status).map(|c| c.watermark);
+        let least = match of(Status::Active).min() {
+            Some(least) => least,
+            // All have ended: the end says more than a watermark. All that have not are idle: the
+            // furthest of them counts, as in Flink.
+            None => of(Status::Idle).max()?,
+        };
+        if least > self.watermark {
+            self.watermark = least;
+            return Some(Mark::Watermark(least));
+        }
+        let idle = self.channels.iter().all(|channel| channel.status != Status::Active);
+        (idle && !std::mem::replace(&mut self.idle, idle)).then_some(Mark::Idle)
+    }
+
+    /// Idleness that a watermark came before, if it is still to be said.
+    fn after(&mut self, mark: Mark) -> Option<Mark> {
+        match mark {
+            Mark::Watermark(_) => self.go_on(),
+            Mark::Idle => None,
+        }
     }
 }
 
@@ -187,6 +282,17 @@ impl Channel {
         state.bytes += batch.bytes();
         self.push(state, StreamElement::Batch(batch), credit);
         Ok(())
+    }
+
+    /// Sends how far event time is, for which there is always room.
+    pub fn mark(&self, mark: Mark) {
+        let mut state = lock(&self.shared);
+        // One that waits at the end of the queue is outdated, but idleness after a watermark is more.
+        match (state.channels[self.index].elements.back_mut(), mark) {
+            (Some((StreamElement::Mark(waiting), _)), Mark::Watermark(_)) => *waiting = mark,
+            (Some((StreamElement::Mark(Mark::Idle), _)), Mark::Idle) => {}
+            _ => self.push(state, StreamElement::Mark(mark), None),
+        }
     }
 
     /// Sends the end of the channel, for which there is always room.
@@ -275,7 +381,7 @@ mod tests {
     fn rows(received: Received) -> Option<Vec<i64>> {
         match received {
             Received::Rows(_, batch) => Some(batch.column(0).as_primitive::<Int64Type>().values().to_vec()),
-            Received::Nothing | Received::End => None,
+            Received::Mark(_) | Received::Nothing | Received::End => None,
         }
     }
 
@@ -320,6 +426,69 @@ mod tests {
         b.try_send(batch(1..2), None, Waker::noop()).unwrap();
         assert!(matches!(gate.receive(9).unwrap(), Received::Rows(0, _)));
         assert!(matches!(gate.receive(9).unwrap(), Received::Rows(1, _)));
+    }
+
+    /// Takes all that waits, as text: rows, watermarks, idleness.
+    fn all(gate: &mut InputGate) -> String {
+        let mut said = Vec::new();
+        loop {
+            match gate.receive(100).unwrap() {
+                Received::Mark(Mark::Watermark(time)) => said.push(format!("w{time}")),
+                Received::Mark(Mark::Idle) => said.push("idle".to_owned()),
+                Received::Nothing => return said.join(" "),
+                Received::End => {
+                    said.push("end".to_owned());
+                    return said.join(" ");
+                }
+                received => said.push(format!("{:?}", rows(received).unwrap())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_watermark_is_the_least_of_the_channels_and_keeps_its_place() {
+        let mut gate = InputGate::new(Waker::noop().clone());
+        let (a, b) = (gate.add_channel(0), gate.add_channel(0));
+        let waker = Waker::noop();
+        a.mark(Mark::Watermark(5));
+        assert_eq!(all(&mut gate), "");
+        a.try_send(batch(0..1), None, waker).unwrap();
+        b.try_send(batch(10..11), None, waker).unwrap();
+        b.mark(Mark::Watermark(3));
+        b.try_send(batch(11..12), None, waker).unwrap();
+        b.mark(Mark::Watermark(9));
+        assert_eq!(all(&mut gate), "[0, 10] w3 [11] w5");
+        // It never falls, and one that waits gives way to the next.
+        b.mark(Mark::Watermark(1));
+        a.mark(Mark::Watermark(7));
+        a.mark(Mark::Watermark(8));
+        assert_eq!(all(&mut gate), "w8");
+    }
+
+    #[test]
+    fn what_is_idle_or_has_ended_holds_nothing_back() {
+        let mut gate = InputGate::new(Waker::noop().clone());
+        let (a, b, c) = (gate.add_channel(0), gate.add_channel(0), gate.add_channel(1));
+        a.mark(Mark::Watermark(5));
+        b.mark(Mark::Idle);
+        assert_eq!(all(&mut gate), "");
+        c.end();
+        assert_eq!(all(&mut gate), "w5");
+        // Rows make it active again; the watermark stays.
+        b.try_send(batch(0..1), None, Waker::noop()).unwrap();
+        a.mark(Mark::Watermark(6));
+        assert_eq!(all(&mut gate), "[0]");
+        b.mark(Mark::Watermark(9));
+        b.mark(Mark::Idle);
+        assert_eq!(all(&mut gate), "w6");
+        // All idle: the furthest counts.
+        a.mark(Mark::Idle);
+        assert_eq!(all(&mut gate), "w9 idle");
+        a.mark(Mark::Idle);
+        assert_eq!(all(&mut gate), "");
+        a.end();
+        b.end();
+        assert_eq!(all(&mut gate), "end");
     }
 
     #[test]

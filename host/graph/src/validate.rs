@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use arrow_schema::DataType;
-use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition};
+use model::job_graph::{
+    Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, WatermarkStrategy, Watermarks,
+};
 use model::key::can_be_key;
 use model::schema::same_types;
 
@@ -79,7 +81,7 @@ fn check_edge(graph: &JobGraph, edge: &Edge) -> Result<(), GraphError> {
     let inputs = match &consumer.kind {
         NodeKind::Source(_) => 0,
         NodeKind::Function(function) => function.inputs.len(),
-        NodeKind::Sink(_) | NodeKind::Aggregate(_) => 1,
+        NodeKind::Sink(_) | NodeKind::Watermarks(_) | NodeKind::Aggregate(_) => 1,
     };
     if edge.input as usize >= inputs {
         return Err(wrong(format!("`{}` has no input {}", consumer.name, edge.input)));
@@ -144,8 +146,9 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
             if inputs.is_empty() {
                 return wrong("a function without an input");
             }
-            if !function.states.is_empty() && !inputs.iter().all(|edge| is_keyed(&edge.partition)) {
-                return wrong("it has state, but its input is not keyed (use key_by)");
+            if function.is_keyed() && !inputs.iter().all(|edge| is_keyed(&edge.partition)) {
+                let what = if function.states.is_empty() { "sets timers" } else { "has state" };
+                return wrong(&format!("it {what}, but its input is not keyed (use key_by)"));
             }
             let mut names = BTreeSet::new();
             for state in &function.states {
@@ -153,10 +156,14 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
                     return wrong("a state has one field (a structure for several)");
                 }
                 if !names.insert(&state.name) {
-                    return wrong("two states of one name");
+                    return wrong(&format!("two states of the name `{}`", state.name));
+                }
+                if state.ttl.is_some_and(|ttl| ttl.after.is_zero()) {
+                    return wrong(&format!("the TTL of its state `{}` is 0", state.name));
                 }
             }
         }
+        NodeKind::Watermarks(watermarks) => check_watermarks(graph, id, node, watermarks)?,
         NodeKind::Aggregate(aggregates) => {
             if aggregates.is_empty() || node.outputs.len() != 1 {
                 return wrong("an aggregate has at least one function, and one output");
@@ -182,6 +189,44 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
     Ok(())
 }
 
+/// Its columns are times, and what leaves it is what came.
+fn check_watermarks(
+    graph: &JobGraph,
+    id: NodeId,
+    node: &Node,
+    watermarks: &Watermarks,
+) -> Result<(), GraphError> {
+    let wrong = |what: String| Err(GraphError::node(graph, id, what));
+    let Some(edge) = graph.edges_into(id).next() else {
+        return wrong("watermarks of no input".into());
+    };
+    let input = arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge);
+    let ports = if node.on_failure == FailurePolicy::Divert { 2 } else { 1 };
+    if node.outputs.len() != ports || !same_types(&node.outputs[0].schema, &input) {
+        return wrong("its output is not its input".into());
+    }
+    let columns = match watermarks.strategy {
+        WatermarkStrategy::Bounded(_) => [watermarks.time_column, None],
+        WatermarkStrategy::Punctuated(column) => [watermarks.time_column, Some(column)],
+    };
+    for column in columns.into_iter().flatten() {
+        let Some(field) = input.fields().get(column as usize) else {
+            return wrong(format!("there is no time column {column}: its input is ({})", columns_of(&input)));
+        };
+        if !matches!(field.data_type(), DataType::Timestamp(..)) {
+            return wrong(format!(
+                "the time column `{}` is {}, not a timestamp",
+                field.name(),
+                field.data_type()
+            ));
+        }
+    }
+    if watermarks.idle_after.is_some_and(|after| after.is_zero()) {
+        return wrong("it is idle after 0 ms".into());
+    }
+    Ok(())
+}
+
 pub(crate) fn is_keyed(partition: &Partition) -> bool {
     matches!(partition, Partition::Hash(_))
 }
@@ -201,6 +246,9 @@ fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphEr
         NodeKind::Source(_) => columns.len() == 1 && *columns[0].data_type() == DataType::Binary,
         NodeKind::Function(function) => {
             same_types(&arrow_schema::Schema::new(columns.to_vec()), &function.inputs[0])
+        }
+        NodeKind::Watermarks(_) => {
+            same_types(&arrow_schema::Schema::new(columns.to_vec()), &node.outputs[0].schema)
         }
         NodeKind::Sink(_) | NodeKind::Aggregate(_) => false,
     };

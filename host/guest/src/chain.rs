@@ -12,12 +12,12 @@ use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::SchemaRef;
 use model::Batch;
-use model::job_graph::NodeId;
+use model::job_graph::{NodeId, TimeDomain};
 use wasmtime::Store;
 
 use crate::bindings::exports::millstream::job::{functions, keyed_functions};
-use crate::bindings::millstream::job::calls;
-use crate::hooks::{Hooks, Host, tame};
+use crate::bindings::millstream::job::{calls, graph};
+use crate::hooks::{Hooks, Host, LogLevel, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
 use crate::program::{cpu_or, failure};
@@ -88,23 +88,49 @@ pub enum Call {
     ProcessKeyed {
         /// The time.
         now: Moment,
-        /// Number of groups.
-        group_count: u32,
-        /// The key columns, a row a group.
-        keys: Vec<ArrayRef>,
-        /// The head's states, a row a group, null where there is none.
-        state: Vec<ArrayRef>,
+        /// Their keys and state.
+        groups: Groups,
         /// The group of each row.
-        groups: Vec<u32>,
+        of_rows: Vec<u32>,
         /// The rows.
         rows: Batch,
     },
+    /// Timers that are due, one a group.
+    Timers {
+        /// The time.
+        now: Moment,
+        /// Of which clock they are.
+        domain: TimeDomain,
+        /// When each was due, in milliseconds since the epoch.
+        times: Vec<i64>,
+        /// Their keys and state.
+        groups: Groups,
+    },
+}
+
+/// The keys of a call, each once, with their state.
+pub struct Groups {
+    /// How many there are.
+    pub count: u32,
+    /// The key columns, a row a group.
+    pub keys: Vec<ArrayRef>,
+    /// The head's states, a row a group, null where there is none.
+    pub state: Vec<ArrayRef>,
 }
 
 impl Call {
-    fn rows(&self) -> &Batch {
+    /// How many rows, or timers, it has.
+    fn length(&self) -> usize {
         match self {
-            Self::Process { rows, .. } | Self::ProcessKeyed { rows, .. } => rows,
+            Self::Process { rows, .. } | Self::ProcessKeyed { rows, .. } => rows.num_rows(),
+            Self::Timers { times, .. } => times.len(),
+        }
+    }
+
+    fn group_count(&self) -> usize {
+        match self {
+            Self::Process { .. } => 0,
+            Self::ProcessKeyed { groups, .. } | Self::Timers { groups, .. } => groups.count as usize,
         }
     }
 }
@@ -116,6 +142,8 @@ pub struct Outcome {
     pub outputs: Vec<(u32, Batch)>,
     /// New values of states.
     pub updates: Vec<StateUpdate>,
+    /// Timers set and deleted, in this order.
+    pub timers: Vec<TimerChange>,
     /// Rows that failed, while the others went on.
     pub failures: Vec<RowFailure>,
 }
@@ -129,6 +157,19 @@ pub struct StateUpdate {
     pub written: Option<BooleanBuffer>,
     /// One column, a row a group; null = removed.
     pub columns: Vec<ArrayRef>,
+}
+
+/// A timer set or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerChange {
+    /// Of this group of the call.
+    pub group: u32,
+    /// When it is due, in milliseconds since the epoch.
+    pub time: i64,
+    /// By which clock.
+    pub domain: TimeDomain,
+    /// Set, or deleted.
+    pub set: bool,
 }
 
 /// A row that failed.
@@ -224,6 +265,11 @@ impl Chain {
         }
     }
 
+    /// Tells the user of the job, as if the guest had.
+    pub fn warn(&self, message: &str) {
+        self.opening.hooks.log(LogLevel::Warn, message);
+    }
+
     /// CPU time of the last call so far.
     #[must_use]
     pub fn cpu(&self) -> Duration {
@@ -276,57 +322,105 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
             let lowered = Lowered::of(&flat);
             let columns = lowered.lent();
             let batch = lower::batch(rows, &columns);
-            instance
-                .functions
-                .call_process(&mut instance.store, moment(*now), *input, batch)
-                .await
-                .map(|outcome| (outcome.outputs, Vec::new(), outcome.failures))
+            instance.functions.call_process(&mut instance.store, moment(*now), *input, batch).await.map(
+                |outcome| Returned {
+                    outputs: outcome.outputs,
+                    failures: outcome.failures,
+                    ..Returned::default()
+                },
+            )
         }
-        Call::ProcessKeyed { now, group_count, keys, state, groups, rows } => {
-            let Some(keyed) = &instance.keyed else {
-                return (
-                    None,
-                    Err(lied("the plan has keyed functions, but `keyed-functions` is not exported")),
-                );
-            };
-            let (flat_keys, flat_state) = (lower::flat(keys), lower::flat(state));
-            let flat_rows = lower::flat(rows.rows().columns());
-            let (keys, state) = (Lowered::of(&flat_keys), Lowered::of(&flat_state));
-            let lowered = Lowered::of(&flat_rows);
+        Call::ProcessKeyed { now, groups, of_rows, rows } => {
+            let Some(keyed) = &instance.keyed else { return (None, Err(not_exported())) };
+            let flat = lower::flat(rows.rows().columns());
+            let lowered = Lowered::of(&flat);
             let columns = lowered.lent();
-            let input = calls::KeyedRows { input: 0, groups, rows: lower::batch(rows, &columns) };
+            let input = calls::KeyedRows { input: 0, groups: of_rows, rows: lower::batch(rows, &columns) };
+            let lent = LentGroups::of(groups);
+            let (keys, state) = (lent.keys(), lent.state());
             let batch = calls::KeyedBatch {
-                group_count: *group_count,
+                group_count: groups.count,
                 keys: &keys.lent(),
                 state: &state.lent(),
                 inputs: &[input],
             };
+            keyed.call_process_keyed(&mut instance.store, moment(*now), batch).await.map(Returned::from)
+        }
+        Call::Timers { now, domain, times, groups } => {
+            let Some(keyed) = &instance.keyed else { return (None, Err(not_exported())) };
+            let domain = match domain {
+                TimeDomain::EventTime => graph::TimeDomain::EventTime,
+                TimeDomain::ProcessingTime => graph::TimeDomain::ProcessingTime,
+            };
+            let lent = LentGroups::of(groups);
+            let (keys, state) = (lent.keys(), lent.state());
+            let batch = calls::KeyedBatch {
+                group_count: groups.count,
+                keys: &keys.lent(),
+                state: &state.lent(),
+                inputs: &[],
+            };
             keyed
-                .call_process_keyed(&mut instance.store, moment(*now), batch)
+                .call_on_timers(&mut instance.store, moment(*now), domain, times, batch)
                 .await
-                .map(|outcome| (outcome.outputs, outcome.updates, outcome.failures))
+                .map(Returned::from)
         }
     };
-    let (outputs, updates, failures) = match returned {
+    let returned = match returned {
         Ok(returned) => returned,
         Err(error) => return (None, Err(failure(&error, &instance.store, &program.0.runtime))),
     };
-    let checked = check(opening, call, outputs, updates, failures);
+    let checked = check(opening, call, returned);
     // An instance that lied is not asked again.
     (checked.is_ok().then_some(instance), checked)
+}
+
+fn not_exported() -> GuestError {
+    lied("the plan has keyed functions, but `keyed-functions` is not exported")
+}
+
+/// The keys and states of a call, flattened.
+struct LentGroups {
+    keys: Vec<ArrayRef>,
+    state: Vec<ArrayRef>,
+}
+
+impl LentGroups {
+    fn of(groups: &Groups) -> Self {
+        Self { keys: lower::flat(&groups.keys), state: lower::flat(&groups.state) }
+    }
+
+    fn keys(&self) -> Lowered<'_> {
+        Lowered::of(&self.keys)
+    }
+
+    fn state(&self) -> Lowered<'_> {
+        Lowered::of(&self.state)
+    }
+}
+
+/// What a call returned, unchecked.
+#[derive(Default)]
+struct Returned {
+    outputs: Vec<calls::Output>,
+    updates: Vec<calls::StateUpdate>,
+    timers: Option<calls::TimerChanges>,
+    failures: Vec<calls::Failure>,
+}
+
+impl From<calls::KeyedOutcome> for Returned {
+    fn from(outcome: calls::KeyedOutcome) -> Self {
+        let calls::KeyedOutcome { outputs, updates, timers, failures } = outcome;
+        Self { outputs, updates, timers: Some(timers), failures }
+    }
 }
 
 fn moment(now: Moment) -> calls::Moment {
     calls::Moment { watermark: now.watermark, processing_time: now.processing_time }
 }
 
-fn check(
-    opening: &Opening,
-    call: &Call,
-    outputs: Vec<calls::Output>,
-    updates: Vec<calls::StateUpdate>,
-    failures: Vec<calls::Failure>,
-) -> Result<Outcome, GuestError> {
+fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, GuestError> {
+    let Returned { outputs, updates, timers, failures } = returned;
     let mut outcome = Outcome::default();
     for output in outputs {
         let schema = opening
@@ -341,10 +435,7 @@ fn check(
             outcome.outputs.push((output.port, batch));
         }
     }
-    let groups = match call {
-        Call::Process { .. } => 0,
-        Call::ProcessKeyed { group_count, .. } => *group_count as usize,
-    };
+    let groups = call.group_count();
     for update in updates {
         let schema = opening
             .states
@@ -368,7 +459,10 @@ fn check(
         let columns = lift::columns(&nullable, groups, update.columns)?;
         outcome.updates.push(StateUpdate { state: update.state, written, columns });
     }
-    let rows = call.rows().num_rows();
+    if let Some(timers) = timers {
+        outcome.timers = timer_changes(&timers, groups)?;
+    }
+    let rows = call.length();
     let mut seen = vec![false; if failures.is_empty() { 0 } else { rows }];
     for failed in failures {
         match seen.get_mut(failed.row as usize) {
@@ -385,4 +479,29 @@ fn check(
     }
     outcome.failures.sort_by_key(|failed| failed.row);
     Ok(outcome)
+}
+
+fn timer_changes(timers: &calls::TimerChanges, groups: usize) -> Result<Vec<TimerChange>, GuestError> {
+    let calls::TimerChanges { groups: of_groups, times, changes } = timers;
+    if of_groups.len() != times.len() || of_groups.len() != changes.len() {
+        return Err(lied("changes of timers in columns of unequal length"));
+    }
+    of_groups
+        .iter()
+        .zip(times)
+        .zip(changes)
+        .map(|((group, time), change)| {
+            if *group as usize >= groups {
+                return Err(lied(format!("a timer of group {group} of {groups}")));
+            }
+            let (domain, set) = match change {
+                0 => (TimeDomain::EventTime, true),
+                1 => (TimeDomain::EventTime, false),
+                2 => (TimeDomain::ProcessingTime, true),
+                3 => (TimeDomain::ProcessingTime, false),
+                other => return Err(lied(format!("a change of a timer {other}, not 0 to 3"))),
+            };
+            Ok(TimerChange { group: *group, time: *time, domain, set })
+        })
+        .collect()
 }

@@ -18,7 +18,9 @@ mod plan;
 mod program;
 mod runtime;
 
-pub use chain::{Call, Chain, Moment, NodePort, Opening, Outcome, RowFailure, StateUpdate, Task};
+pub use chain::{
+    Call, Chain, Groups, Moment, NodePort, Opening, Outcome, RowFailure, StateUpdate, Task, TimerChange,
+};
 pub use error::GuestError;
 pub use hooks::{Hooks, LogLevel, NoHooks};
 pub use program::{JobInfo, Program, Refusal};

@@ -1,11 +1,12 @@
 //! From the contract's job graph to the engine's, and back for the schemas.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
     Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
-    Port, State,
+    Port, State, Ttl, WatermarkStrategy, Watermarks,
 };
 use model::schema::{FlatField, LogicalType, from_flat};
 
@@ -71,13 +72,33 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
     Ok(match kind {
         graph::NodeKind::Source(c) => NodeKind::Source(connection(c)?),
         graph::NodeKind::Sink(c) => NodeKind::Sink(connection(c)?),
+        graph::NodeKind::Watermarks(watermarks) => NodeKind::Watermarks(Watermarks {
+            time_column: watermarks.time_column,
+            strategy: match watermarks.strategy {
+                graph::WatermarkStrategy::Bounded(bound) => {
+                    WatermarkStrategy::Bounded(Duration::from_millis(bound))
+                }
+                graph::WatermarkStrategy::Punctuated(column) => WatermarkStrategy::Punctuated(column),
+            },
+            idle_after: watermarks.idle_after.map(Duration::from_millis),
+            ahead_max: watermarks.ahead_max.map(Duration::from_millis),
+        }),
         graph::NodeKind::Function(function) => NodeKind::Function(Function {
             inputs: function.inputs.into_iter().map(schema).collect::<Result<_, _>>()?,
             states: function
                 .states
                 .into_iter()
-                .map(|state| Ok(State { name: state.name, value: schema(state.value)? }))
+                .map(|state| {
+                    Ok(State {
+                        name: state.name,
+                        value: schema(state.value)?,
+                        ttl: state
+                            .ttl
+                            .map(|ttl| Ttl { after: Duration::from_millis(ttl.after), on_read: ttl.on_read }),
+                    })
+                })
                 .collect::<Result<_, GuestError>>()?,
+            timers: function.timers,
         }),
         graph::NodeKind::Aggregate(aggregates) => NodeKind::Aggregate(
             aggregates

@@ -1,6 +1,7 @@
 //! The job graph: what a component says its job is, as plain data (`wit/graph.wit`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 
@@ -115,6 +116,8 @@ pub enum NodeKind {
     Source(Connection),
     /// Rows go out.
     Sink(Connection),
+    /// Gives rows their event time, and makes watermarks.
+    Watermarks(Watermarks),
     /// Code in the guest.
     Function(Function),
     /// Native running aggregates by key.
@@ -141,6 +144,51 @@ pub struct Function {
     pub inputs: Vec<SchemaRef>,
     /// The states by value that it declares; empty = stateless.
     pub states: Vec<State>,
+    /// It sets timers.
+    pub timers: bool,
+}
+
+impl Function {
+    /// Whether it is called with keys, states and timers.
+    #[must_use]
+    pub fn is_keyed(&self) -> bool {
+        self.timers || !self.states.is_empty()
+    }
+}
+
+/// Where event time comes from, and how watermarks follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// A timestamp column; none = the connector's time, else the time of arrival.
+    pub time_column: Option<u32>,
+    /// How the watermark follows.
+    pub strategy: WatermarkStrategy,
+    /// A subtask without rows for so long holds nothing back; none = never.
+    pub idle_after: Option<Duration>,
+    /// Rows further ahead of the processing time than this fail; none = [`AHEAD_MAX`].
+    pub ahead_max: Option<Duration>,
+}
+
+/// How far a row's event time may be ahead of the processing time unless the plan says otherwise:
+/// one bad row must not close every window.
+pub const AHEAD_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How the watermark follows the event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatermarkStrategy {
+    /// The greatest event time so far, less this, less 1 ms.
+    Bounded(Duration),
+    /// The greatest value so far in this timestamp column, less 1 ms.
+    Punctuated(u32),
+}
+
+/// Of which clock a timer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimeDomain {
+    /// The watermark's.
+    EventTime,
+    /// The machine's.
+    ProcessingTime,
 }
 
 /// A state by value: at most one entry a key.
@@ -150,6 +198,17 @@ pub struct State {
     pub name: String,
     /// One field, nullable in the table whatever it says here.
     pub value: SchemaRef,
+    /// How long an entry lives; none = until it is removed.
+    pub ttl: Option<Ttl>,
+}
+
+/// How long an entry of a state lives, in processing time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// After the last write or, if `on_read`, the last touch.
+    pub after: Duration,
+    /// Riding in with a call is a touch.
+    pub on_read: bool,
 }
 
 /// A native aggregate.

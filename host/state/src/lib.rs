@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod key_index;
+pub mod timers;
 pub mod value_table;
 
 pub use key_index::KeyIndex;
+pub use timers::Timers;
 pub use value_table::ValueTable;

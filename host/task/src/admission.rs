@@ -131,7 +131,7 @@ pub fn plan(
                     .detail(detail));
                 }
             }
-            NodeKind::Function(_) => {}
+            NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
     }
     let parallelism = Parallelism { default: options.parallelism, max: options.max_parallelism };

@@ -13,7 +13,7 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::{KeyIndex, ValueTable};
+use state::{KeyIndex, Timers, ValueTable};
 use window::KeyedAggregate;
 
 use crate::Plan;
@@ -25,10 +25,11 @@ use crate::operator::function::{FunctionOperator, KeyedState, Work};
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
+use crate::operator::watermarks::{EventTime, WatermarksOperator};
 use crate::operator::{Input, Place};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
-use crate::worker::Worker;
+use crate::worker::{Wakes, Worker};
 
 /// A job's workers, ready to run.
 pub(crate) struct Deployed {
@@ -78,6 +79,7 @@ pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<D
             subtasks: (0..*size).map(|_| None).collect(),
             control: Arc::clone(&control),
             clock: platform.clock.clone(),
+            wakes: Wakes::default(),
         })
         .collect();
     let wakers: Vec<Vec<Waker>> = places
@@ -189,6 +191,7 @@ impl Deployment<'_> {
             clock: self.platform.clock.clone(),
             sizes: self.plan.options.sizes,
             eaten: Eaten::default(),
+            blocked: false,
         })
     }
 
@@ -286,6 +289,17 @@ impl Deployment<'_> {
                     Box::new(AggregateOperator { aggregate, execution, fold, given: 0, place }),
                 ))
             }
+            NodeKind::Watermarks(spec) => Ok(Operator::Watermarks(
+                head,
+                Box::new(WatermarksOperator {
+                    spec: spec.clone(),
+                    clock: self.platform.clock.clone(),
+                    policy: node.on_failure,
+                    failures,
+                    place,
+                    progress: EventTime::new(self.platform.clock.now()),
+                }),
+            )),
             NodeKind::Function(_) if plan.natives.contains_key(&head) && stage.nodes.len() == 1 => {
                 let function = Arc::clone(&plan.natives[&head]);
                 Ok(Operator::Native(head, NativeOperator { function }))
@@ -295,7 +309,7 @@ impl Deployment<'_> {
                     targets.iter().map(|(node, port, _)| (*node, *port)).collect();
                 let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
                 let internal = |error: arrow_schema::ArrowError| Diagnostic::internal(error.to_string());
-                let keyed = if function.states.is_empty() {
+                let keyed = if !function.is_keyed() {
                     None
                 } else {
                     let keys: Vec<usize> =
@@ -309,8 +323,11 @@ impl Deployment<'_> {
                         tables: function
                             .states
                             .iter()
-                            .map(|state| ValueTable::new(state.value.field(0).data_type()).map_err(internal))
+                            .map(|state| {
+                                ValueTable::new(state.value.field(0).data_type(), state.ttl).map_err(internal)
+                            })
                             .collect::<Result<_, _>>()?,
+                        timers: Timers::default(),
                     })
                 };
                 let schema = |node: NodeId, port: u32| {

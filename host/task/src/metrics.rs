@@ -1,7 +1,7 @@
 //! What a running job counts, and what its guests say.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::job_graph::NodeId;
@@ -41,6 +41,27 @@ pub struct Counters {
     pub calls: AtomicU64,
     /// CPU time of guest calls, in nanoseconds.
     pub guest_nanoseconds: AtomicU64,
+    /// Timers that have fired.
+    pub timers_fired: AtomicU64,
+    /// Timers that failed and were dropped.
+    pub timers_skipped: AtomicU64,
+    /// The last watermark that it sent on, in milliseconds since the epoch.
+    watermark: AtomicI64,
+    has_watermark: AtomicBool,
+}
+
+impl Counters {
+    /// Says how far event time is, in milliseconds since the epoch.
+    pub(crate) fn set_watermark(&self, time: i64) {
+        self.watermark.store(time, Ordering::Relaxed);
+        self.has_watermark.store(true, Ordering::Release);
+    }
+
+    /// How far event time is; none = there has been no watermark.
+    #[must_use]
+    pub fn watermark(&self) -> Option<i64> {
+        self.has_watermark.load(Ordering::Acquire).then(|| self.watermark.load(Ordering::Relaxed))
+    }
 }
 
 /// Adds to a counter.

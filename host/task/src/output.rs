@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use arrow_schema::ArrowError;
 use exchange::{Channel, Credit, Partitioner, SendBudget};
+use model::element::Mark;
 use model::{Batch, BatchRange};
 
 /// One outgoing edge of a subtask.
@@ -16,10 +17,16 @@ pub(crate) struct Output {
     /// The consumer's subtask that the first channel leads to.
     first: u32,
     /// What found no room, in its order.
-    pending: VecDeque<(u32, BatchRange, Credit)>,
+    pending: VecDeque<(u32, Pending)>,
     budget: Arc<SendBudget>,
     producer: Waker,
     ended: bool,
+}
+
+/// What waits for room in a channel, or behind what waits.
+enum Pending {
+    Rows(BatchRange, Credit),
+    Mark(Mark),
 }
 
 impl Output {
@@ -42,12 +49,22 @@ impl Output {
             if pending.is_empty() {
                 let channel = &channels[(to - *first) as usize];
                 if let Err(rows) = channel.try_send(rows, Some(credit.clone()), producer) {
-                    pending.push_back((to, rows, credit.clone()));
+                    pending.push_back((to, Pending::Rows(rows, credit.clone())));
                 }
             } else {
-                pending.push_back((to, rows, credit.clone()));
+                pending.push_back((to, Pending::Rows(rows, credit.clone())));
             }
         })
+    }
+
+    /// Sends how far event time is to all channels, after the rows before it.
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        for (to, channel) in (self.first..).zip(&self.channels) {
+            match self.pending.is_empty() {
+                true => channel.mark(mark),
+                false => self.pending.push_back((to, Pending::Mark(mark))),
+            }
+        }
     }
 
     /// Whether more rows may be sent; what waited is sent first. If not, the producer is woken
@@ -56,15 +73,20 @@ impl Output {
         // Rows for one full channel do not hold back those for another.
         let mut full: Vec<u32> = Vec::new();
         for _ in 0..self.pending.len() {
-            let Some((to, rows, credit)) = self.pending.pop_front() else { break };
+            let Some((to, waiting)) = self.pending.pop_front() else { break };
             if full.contains(&to) {
-                self.pending.push_back((to, rows, credit));
+                self.pending.push_back((to, waiting));
                 continue;
             }
             let channel = &self.channels[(to - self.first) as usize];
-            if let Err(rows) = channel.try_send(rows, Some(credit.clone()), &self.producer) {
-                full.push(to);
-                self.pending.push_back((to, rows, credit));
+            match waiting {
+                Pending::Mark(mark) => channel.mark(mark),
+                Pending::Rows(rows, credit) => {
+                    if let Err(rows) = channel.try_send(rows, Some(credit.clone()), &self.producer) {
+                        full.push(to);
+                        self.pending.push_back((to, Pending::Rows(rows, credit)));
+                    }
+                }
             }
         }
         self.pending.is_empty() && self.budget.has_room()

@@ -76,7 +76,8 @@ pub fn run(
     let mut marked = Vec::new();
     let mut live: usize = deployed.workers.iter().map(crate::worker::Worker::live).sum();
     while live > 0 && !deployed.control.is_stopping() && steps < STEPS_MAX {
-        for (number, worker) in deployed.workers.iter().enumerate() {
+        for (number, worker) in deployed.workers.iter_mut().enumerate() {
+            worker.wake_due();
             worker.ready.take(&mut marked);
             for index in marked.drain(..) {
                 let lost = matches!(fault, Some(Fault::LostWakeUp(n)) if random.one_in(n));
@@ -91,7 +92,12 @@ pub fn run(
             continue;
         }
         if ready.is_empty() {
-            break;
+            // Nothing goes on before the next timer: the time is moved there.
+            let next = deployed.workers.iter().filter_map(|worker| worker.wakes.next()).min();
+            let Some(next) = next else { break };
+            platform.clock.advance(next.saturating_sub(platform.clock.now()));
+            trace.update(b"time");
+            continue;
         }
         let chosen = usize::try_from(random.below(ready.len() as u64)).unwrap_or(0);
         let (number, index) = ready.swap_remove(chosen);

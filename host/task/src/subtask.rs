@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use exchange::InputGate;
 use exchange::input_gate::Received;
+use model::element::Mark;
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
@@ -20,7 +21,8 @@ use crate::operator::function::FunctionOperator;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
-use crate::operator::{Input, Ran};
+use crate::operator::watermarks::WatermarksOperator;
+use crate::operator::{Element, Input, Ran};
 use crate::output::Output;
 
 /// One parallel instance of a chain.
@@ -31,6 +33,8 @@ pub(crate) struct Subtask {
     pub(crate) clock: Clock,
     pub(crate) sizes: Sizes,
     pub(crate) eaten: Eaten,
+    /// It waits for room in what it feeds.
+    pub(crate) blocked: bool,
 }
 
 /// A stage of a subtask: an operator, and where its rows go.
@@ -53,6 +57,7 @@ pub(crate) enum Target {
 
 pub(crate) enum Operator {
     Source(NodeId, Box<SourceOperator>),
+    Watermarks(NodeId, Box<WatermarksOperator>),
     Function(Box<FunctionOperator>),
     Native(NodeId, NativeOperator),
     Aggregate(NodeId, Box<AggregateOperator>),
@@ -88,6 +93,7 @@ impl Subtask {
     /// Does what there is to do, for about `step_time`. Never blocks.
     pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
         let start = self.clock.now();
+        self.blocked = false;
         let mut runs = 0;
         let step = loop {
             let mut room = true;
@@ -95,10 +101,11 @@ impl Subtask {
                 room &= output.ready();
             }
             if !room {
+                self.blocked = true;
                 break Step::Idle;
             }
             match self.run_deepest()? {
-                Ran::Progress => {}
+                Ran::Progress | Ran::Forward(_) => {}
                 Ran::Yield => break Step::More,
                 Ran::Idle => break Step::Idle,
                 Ran::Ended => break Step::Done,
@@ -126,7 +133,7 @@ impl Subtask {
             }
             all_ended = false;
             if self.stages[at].targets.iter().any(|(_, _, target)| match target {
-                Target::Stage(stage) => !self.stages[*stage].input.rows.is_empty(),
+                Target::Stage(stage) => !self.stages[*stage].input.elements.is_empty(),
                 Target::Output(output) => self.outputs[*output].has_pending(),
             }) {
                 continue;
@@ -140,6 +147,10 @@ impl Subtask {
                     self.end_stage(at);
                     return Ok(Ran::Progress);
                 }
+                Ran::Forward(mark) => {
+                    self.forward(at, mark);
+                    return Ok(Ran::Progress);
+                }
                 ran => return Ok(ran),
             }
         }
@@ -151,15 +162,16 @@ impl Subtask {
         let head = &mut self.stages[0];
         let Some(gate) = &mut self.gate else { return Ok(()) };
         let busy = matches!(&head.operator, Operator::Function(function) if function.is_busy());
-        if busy || head.input.ended || !head.input.rows.is_empty() {
+        if busy || head.input.ended || !head.input.elements.is_empty() {
             return Ok(());
         }
         match gate.receive(self.sizes.native_rows).map_err(|e| Diagnostic::internal(e.to_string()))? {
             Received::Rows(_, rows) => {
                 self.eaten.rows += rows.num_rows();
                 add(&head.counters.rows_in, rows.num_rows());
-                head.input.rows.push_back(rows);
+                head.input.elements.push_back(Element::Rows(rows));
             }
+            Received::Mark(mark) => head.input.elements.push_back(Element::Mark(mark)),
             Received::Nothing => {}
             Received::End => head.input.ended = true,
         }
@@ -180,7 +192,7 @@ impl Subtask {
                     Target::Stage(stage) => {
                         let next = &mut after[*stage - at - 1];
                         add(&next.counters.rows_in, rows.num_rows());
-                        next.input.rows.push_back(rows);
+                        next.input.elements.push_back(Element::Rows(rows));
                     }
                     Target::Output(output) => {
                         outputs[*output].send(rows).map_err(|e| Diagnostic::internal(e.to_string()))?;
@@ -196,12 +208,56 @@ impl Subtask {
             Operator::Aggregate(node, aggregate) => {
                 aggregate.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
+            Operator::Watermarks(node, watermarks) => {
+                watermarks.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
             Operator::Function(function) => function.run(input, counters, &mut route),
             Operator::Native(node, native) => {
                 native.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
             Operator::Sink(sink) => sink.run(input, counters),
         }
+    }
+
+    /// Sends how far event time is to all that a stage feeds, once each.
+    fn forward(&mut self, at: usize, mark: Mark) {
+        if let Mark::Watermark(time) = mark {
+            self.stages[at].counters.set_watermark(time);
+        }
+        for i in 0..self.stages[at].targets.len() {
+            match self.stages[at].targets[i].2 {
+                Target::Stage(stage) => self.stages[stage].input.elements.push_back(Element::Mark(mark)),
+                Target::Output(output) => self.outputs[output].mark(mark),
+            }
+        }
+    }
+
+    /// When the subtask has something to do though nothing comes: a timer, or idleness. None
+    /// also where what it would give has no room yet.
+    pub(crate) fn wakes_at(&self) -> Option<Duration> {
+        if self.blocked {
+            return None;
+        }
+        let (now, wall) = (self.clock.now(), self.clock.wall_ms());
+        let has_room = |stage: &&StageInstance| {
+            !stage.ended
+                && stage.targets.iter().all(|(_, _, target)| match target {
+                    Target::Stage(stage) => self.stages[*stage].input.elements.is_empty(),
+                    Target::Output(output) => !self.outputs[*output].has_pending(),
+                })
+        };
+        self.stages
+            .iter()
+            .filter(has_room)
+            .filter_map(|stage| match &stage.operator {
+                Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
+                Operator::Function(function) => {
+                    let ahead = function.next_timer()?.saturating_sub(wall);
+                    Some(now + Duration::from_millis(u64::try_from(ahead).unwrap_or(0)))
+                }
+                _ => None,
+            })
+            .min()
     }
 
     fn end_stage(&mut self, at: usize) {

@@ -1,5 +1,6 @@
 //! A worker: the thread that steps the subtasks of one or more task slots.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,6 +18,48 @@ pub(crate) struct Worker {
     pub(crate) subtasks: Vec<Option<Subtask>>,
     pub(crate) control: Arc<Control>,
     pub(crate) clock: Clock,
+    /// When subtasks have something to do though nobody wakes them.
+    pub(crate) wakes: Wakes,
+}
+
+/// When each subtask of a worker wants to be stepped.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    in_order: BTreeSet<(Duration, usize)>,
+    of_subtask: BTreeMap<usize, Duration>,
+}
+
+impl Wakes {
+    fn set(&mut self, subtask: usize, at: Option<Duration>) {
+        let before = match at {
+            Some(at) => self.of_subtask.insert(subtask, at),
+            None => self.of_subtask.remove(&subtask),
+        };
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.in_order.remove(&(before, subtask));
+        }
+        if let Some(at) = at {
+            self.in_order.insert((at, subtask));
+        }
+    }
+
+    /// When the first is due.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.in_order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first, if it is due.
+    fn take(&mut self, now: Duration) -> Option<usize> {
+        let (at, subtask) = *self.in_order.first()?;
+        if at > now {
+            return None;
+        }
+        self.set(subtask, None);
+        Some(subtask)
+    }
 }
 
 /// How long sinks may take to finish when a job is stopped.
@@ -31,9 +74,10 @@ impl Worker {
             if self.control.is_stopping() {
                 return self.stop();
             }
+            self.wake_due();
             self.ready.take(&mut ready);
             if ready.is_empty() {
-                self.ready.park(None);
+                self.ready.park(self.wakes.next().map(|at| at.saturating_sub(self.clock.now())));
                 continue;
             }
             for index in ready.drain(..) {
@@ -46,6 +90,17 @@ impl Worker {
                     break;
                 }
             }
+        }
+    }
+
+    /// Makes those subtasks ready whose time has come.
+    pub(crate) fn wake_due(&mut self) {
+        if self.wakes.next().is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        while let Some(subtask) = self.wakes.take(now) {
+            self.ready.mark(subtask);
         }
     }
 
@@ -63,9 +118,14 @@ impl Worker {
         match stepped {
             Ok(Step::Done) => {
                 self.subtasks[index] = None;
+                self.wakes.set(index, None);
                 Some(Step::Done)
             }
-            Ok(step) => Some(step),
+            Ok(Step::Idle) => {
+                self.wakes.set(index, subtask.wakes_at());
+                Some(Step::Idle)
+            }
+            Ok(Step::More) => Some(Step::More),
             Err(error) => {
                 self.control.fail(error);
                 None

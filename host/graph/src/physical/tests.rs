@@ -37,7 +37,7 @@ fn node(name: &str, kind: NodeKind) -> Node {
 }
 
 fn function(name: &str) -> Node {
-    node(name, NodeKind::Function(Function { inputs: vec![text()], states: vec![] }))
+    node(name, NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: false }))
 }
 
 fn edge(producer: u32, consumer: u32, partition: Partition) -> Edge {
@@ -174,8 +174,9 @@ fn what_cannot_run_is_refused() {
     );
     check(
         |job| {
-            let state = State { name: "s".into(), value: text() };
-            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states: vec![state] });
+            let state = State { name: "s".into(), value: text(), ttl: None };
+            job.nodes[1].kind =
+                NodeKind::Function(Function { inputs: vec![text()], states: vec![state], timers: false });
         },
         "it has state, but its input is not keyed",
     );

@@ -53,7 +53,8 @@ fn kind_text(node: &Node) -> String {
     match &node.kind {
         NodeKind::Source(from) => format!("source {}", from.connector),
         NodeKind::Sink(to) => format!("sink {}", to.connector),
-        NodeKind::Function(function) if function.states.is_empty() => "function".to_owned(),
+        NodeKind::Watermarks(_) => "watermarks".to_owned(),
+        NodeKind::Function(function) if !function.is_keyed() => "function".to_owned(),
         NodeKind::Function(_) => "keyed function".to_owned(),
         NodeKind::Aggregate(aggregates) => {
             aggregates.iter().map(|a| a.function.as_str()).collect::<Vec<_>>().join(", ")

@@ -3,7 +3,7 @@
 use model::Diagnostic;
 use window::{AggregateError, KeyedAggregate};
 
-use super::{Emit, Input, Place, Ran};
+use super::{Element, Emit, Input, Place, Ran};
 use crate::Execution;
 use crate::metrics::{Counters, add};
 
@@ -24,22 +24,11 @@ impl AggregateOperator {
         counters: &Counters,
         emit: &mut Emit<'_>,
     ) -> Result<Ran, Diagnostic> {
-        let Some(rows) = input.rows.pop_front() else {
-            if !input.ended {
-                return Ok(Ran::Idle);
-            }
-            return match self.execution {
-                Execution::Streaming => Ok(Ran::Ended),
-                Execution::Batch => match self.aggregate.finals(self.given).map_err(|e| self.failed(&e))? {
-                    None => Ok(Ran::Ended),
-                    Some(rows) => {
-                        self.given += rows.num_rows();
-                        add(&counters.rows_out, rows.num_rows());
-                        emit(0, rows)?;
-                        Ok(Ran::Progress)
-                    }
-                },
-            };
+        let rows = match input.elements.pop_front() {
+            Some(Element::Rows(rows)) => rows,
+            Some(Element::Mark(mark)) => return Ok(Ran::Forward(mark)),
+            None if !input.ended => return Ok(Ran::Idle),
+            None => return self.end(counters, emit),
         };
         match self.execution {
             Execution::Streaming => {
@@ -52,6 +41,21 @@ impl AggregateOperator {
             Execution::Batch => self.aggregate.absorb(&rows).map_err(|e| self.failed(&e))?,
         }
         Ok(Ran::Progress)
+    }
+
+    fn end(&mut self, counters: &Counters, emit: &mut Emit<'_>) -> Result<Ran, Diagnostic> {
+        match self.execution {
+            Execution::Streaming => Ok(Ran::Ended),
+            Execution::Batch => match self.aggregate.finals(self.given).map_err(|e| self.failed(&e))? {
+                None => Ok(Ran::Ended),
+                Some(rows) => {
+                    self.given += rows.num_rows();
+                    add(&counters.rows_out, rows.num_rows());
+                    emit(0, rows)?;
+                    Ok(Ran::Progress)
+                }
+            },
+        }
     }
 
     fn failed(&self, error: &AggregateError) -> Diagnostic {

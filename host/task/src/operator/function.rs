@@ -1,5 +1,8 @@
-//! A chain of guest functions in its subtask: cuts rows into calls, keeps their state, finds the
-//! row that traps.
+//! A chain of guest functions in its subtask: cuts rows and due timers into calls, keeps their
+//! state, finds the row or timer that traps.
+//!
+//! Timers fire before the rows that come after their watermark, in rounds of one a key, so that a
+//! timer may set or delete the next; the watermark goes on after the last.
 //!
 //! A call has no effect until it has returned. So after a trap the call is repeated once in a new
 //! instance; if it traps again it is halved, until the row is found, which then fails by policy.
@@ -11,13 +14,15 @@ use std::time::Duration;
 use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, SchemaRef};
-use guest::{Call, Chain, GuestError, Moment, Outcome, RowFailure};
-use model::job_graph::{FailurePolicy, NodeId};
+use guest::{Call, Chain, Groups, GuestError, Moment, Outcome, RowFailure};
+use model::element::Mark;
+use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::Clock;
-use state::{KeyIndex, ValueTable};
+use state::key_index::KeyId;
+use state::{KeyIndex, Timers, ValueTable};
 
-use super::{Input, Place, Ran};
+use super::{Element, Input, Place, Ran};
 use crate::metrics::{Counters, add};
 
 /// What a guest call should take.
@@ -46,24 +51,83 @@ pub(crate) struct KeyedState {
     pub(crate) keys: Vec<usize>,
     pub(crate) index: KeyIndex,
     pub(crate) tables: Vec<ValueTable>,
+    pub(crate) timers: Timers,
 }
 
 /// What is under way.
-#[derive(Default)]
 pub(crate) struct Work {
-    /// Rows to be called, the next last; with how often they have trapped.
-    parts: Vec<(Batch, u32)>,
-    /// The rows of the call that runs.
-    running: Option<(Batch, u32)>,
+    /// What is to be called, the next last.
+    parts: Vec<Part>,
+    /// What the call that runs is about.
+    running: Option<Part>,
     /// The groups of the call that runs, as numbers of the key index.
     groups: Vec<u32>,
+    /// The time as the call that runs sees it.
+    now: Moment,
     /// Rows whose calls have returned.
     rows_done: u64,
     nanoseconds_a_row: Option<f64>,
+    /// How far event time is.
+    watermark: i64,
+    /// What follows the rows and timers at hand.
+    mark: Option<Mark>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            parts: Vec::new(),
+            running: None,
+            groups: Vec::new(),
+            now: Moment { watermark: i64::MIN, processing_time: 0 },
+            rows_done: 0,
+            nanoseconds_a_row: None,
+            watermark: i64::MIN,
+            mark: None,
+        }
+    }
+}
+
+/// Rows or timers for one call, or, before it is cut, for several.
+struct Part {
+    what: Items,
+    /// How often a call with them has trapped.
+    traps: u32,
+}
+
+#[derive(Clone)]
+enum Items {
+    Rows(Batch),
+    /// Due timers, at most one a key.
+    Timers(TimeDomain, Vec<(i64, KeyId)>),
+}
+
+impl Items {
+    fn len(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.num_rows(),
+            Self::Timers(_, timers) => timers.len(),
+        }
+    }
+
+    /// Cuts off all but the first `length`.
+    fn split_off(&mut self, length: usize) -> Self {
+        match self {
+            Self::Rows(rows) => {
+                let rest = rows.slice(length, rows.num_rows() - length);
+                *rows = rows.slice(0, length);
+                Self::Rows(rest)
+            }
+            Self::Timers(domain, timers) => Self::Timers(*domain, timers.split_off(length)),
+        }
+    }
 }
 
 /// Where the rows of an outcome go: the node and port of the chain.
 pub(crate) type EmitFrom<'a> = dyn FnMut(NodeId, u32, Batch) -> Result<(), Diagnostic> + 'a;
+
+/// At most so many timers are taken at once; the rest follows.
+const ROUND_TIMERS: usize = 10_000;
 
 impl FunctionOperator {
     pub(crate) fn run(
@@ -74,9 +138,30 @@ impl FunctionOperator {
     ) -> Result<Ran, Diagnostic> {
         if self.work.running.is_none() {
             if self.work.parts.is_empty() {
-                match input.rows.pop_front() {
-                    Some(rows) => self.work.parts.push((rows, 0)),
-                    None => return Ok(if input.ended { Ran::Ended } else { Ran::Idle }),
+                self.take_timers();
+            }
+            if self.work.parts.is_empty() {
+                if let Some(mark) = self.work.mark.take() {
+                    return Ok(Ran::Forward(mark));
+                }
+                match input.elements.pop_front() {
+                    Some(Element::Rows(rows)) => {
+                        self.work.parts.push(Part { what: Items::Rows(rows), traps: 0 });
+                    }
+                    Some(Element::Mark(mark)) => {
+                        if let Mark::Watermark(time) = mark {
+                            self.work.watermark = self.work.watermark.max(time);
+                        }
+                        self.work.mark = Some(mark);
+                        return Ok(Ran::Progress);
+                    }
+                    None if !input.ended => return Ok(Ran::Idle),
+                    // The end is the greatest watermark: all timers of event time fire.
+                    None if self.work.watermark < i64::MAX => {
+                        self.work.watermark = i64::MAX;
+                        return Ok(Ran::Progress);
+                    }
+                    None => return Ok(Ran::Ended),
                 }
             }
             self.start()?;
@@ -94,34 +179,58 @@ impl FunctionOperator {
         }
     }
 
-    /// Whether rows are still in work.
+    /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.work.running.is_some() || !self.work.parts.is_empty()
+        self.work.running.is_some() || !self.work.parts.is_empty() || self.work.mark.is_some()
     }
 
-    /// Calls the guest with the next rows: as many as take about a millisecond.
+    /// When the next timer of processing time is due, in milliseconds since the epoch.
+    pub(crate) fn next_timer(&self) -> Option<i64> {
+        self.keyed.as_ref()?.timers.next(TimeDomain::ProcessingTime)
+    }
+
+    /// Puts due timers to work: a round of one a key.
+    fn take_timers(&mut self) {
+        let Some(keyed) = &mut self.keyed else { return };
+        if keyed.timers.is_empty() {
+            return;
+        }
+        for (domain, now) in
+            [(TimeDomain::EventTime, self.work.watermark), (TimeDomain::ProcessingTime, self.clock.wall_ms())]
+        {
+            let due = keyed.timers.take_due(domain, now, ROUND_TIMERS);
+            if !due.is_empty() {
+                self.work.parts.push(Part { what: Items::Timers(domain, due), traps: 0 });
+                return;
+            }
+        }
+    }
+
+    /// Calls the guest with the next rows or timers: as many as take about a millisecond.
     fn start(&mut self) -> Result<(), Diagnostic> {
-        let Some((mut rows, traps)) = self.work.parts.pop() else { return Ok(()) };
+        let Some(mut part) = self.work.parts.pop() else { return Ok(()) };
         let fit = match self.work.nanoseconds_a_row {
             None => FIRST_ROWS,
             Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
         };
         let fit = fit.clamp(1, self.rows_max);
         // A rest of a few rows rides with the call.
-        if rows.num_rows() > fit + fit / 4 {
-            self.work.parts.push((rows.slice(fit, rows.num_rows() - fit), traps));
-            rows = rows.slice(0, fit);
+        if part.what.len() > fit + fit / 4 {
+            let rest = part.what.split_off(fit);
+            self.work.parts.push(Part { what: rest, traps: part.traps });
         }
-        // No operator has event time yet: the watermark is "none".
-        let now = Moment { watermark: i64::MIN, processing_time: self.clock.wall_ms() };
-        let call = match &mut self.keyed {
-            None => Call::Process { now, input: 0, rows: rows.clone() },
-            Some(keyed) => keyed
-                .call(now, &rows, &mut self.work.groups)
+        let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
+        self.work.now = now;
+        let call = match (&part.what, &mut self.keyed) {
+            (Items::Rows(rows), None) => Call::Process { now, input: 0, rows: rows.clone() },
+            (what, Some(keyed)) => keyed
+                .call(now, what, &mut self.work.groups)
                 .map_err(|error| Diagnostic::internal(error.to_string()).detail(self.place.text()))?,
+            // Only keyed functions set timers.
+            (Items::Timers(..), None) => return Ok(()),
         };
         self.chain.start(call);
-        self.work.running = Some((rows, traps));
+        self.work.running = Some(part);
         Ok(())
     }
 
@@ -131,9 +240,9 @@ impl FunctionOperator {
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
-        let Some((rows, _)) = self.work.running.take() else { return Ok(()) };
+        let Some(part) = self.work.running.take() else { return Ok(()) };
         let cpu = self.chain.cpu().as_nanos() as f64;
-        let each = cpu / rows.num_rows().max(1) as f64;
+        let each = cpu / part.what.len().max(1) as f64;
         self.work.nanoseconds_a_row = Some(match self.work.nanoseconds_a_row {
             None => each,
             Some(before) => before * 0.75 + each * 0.25,
@@ -141,14 +250,14 @@ impl FunctionOperator {
         add(&counters.calls, 1);
         add(&counters.guest_nanoseconds, cpu as usize);
         if !outcome.failures.is_empty() {
-            self.on_failures(&rows, &outcome.failures, counters, emit)?;
+            self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed {
             keyed
-                .apply(&outcome, &self.work.groups)
+                .apply(&outcome, &self.work.groups, self.work.now)
                 .map_err(|error| Diagnostic::internal(error.to_string()).detail(self.place.text()))?;
         }
-        self.work.rows_done += rows.num_rows() as u64;
+        self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {
             add(&counters.rows_out, rows.num_rows());
             let (node, port) = self.outputs[output as usize];
@@ -160,32 +269,40 @@ impl FunctionOperator {
         Ok(())
     }
 
+    fn done(&mut self, what: &Items, counters: &Counters) {
+        match what {
+            Items::Rows(rows) => self.work.rows_done += rows.num_rows() as u64,
+            Items::Timers(_, timers) => add(&counters.timers_fired, timers.len()),
+        }
+    }
+
     fn on_trap(
         &mut self,
         error: GuestError,
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
-        let Some((rows, traps)) = self.work.running.take() else { return Ok(()) };
+        let Some(mut part) = self.work.running.take() else { return Ok(()) };
         add(&counters.traps, 1);
         if !error.is_of_a_row() {
             return Err(self.trapped(&error, None));
         }
-        match (traps, rows.num_rows()) {
-            (0, _) => self.work.parts.push((rows, 1)),
-            (_, 2..) => {
-                let half = rows.num_rows() / 2;
-                self.work.parts.push((rows.slice(half, rows.num_rows() - half), 1));
-                self.work.parts.push((rows.slice(0, half), 1));
+        match (part.traps, part.what.len()) {
+            (0, _) => self.work.parts.push(Part { traps: 1, ..part }),
+            (_, length @ 2..) => {
+                let second = part.what.split_off(length / 2);
+                self.work.parts.push(Part { what: second, traps: 1 });
+                self.work.parts.push(Part { traps: 1, ..part });
             }
             _ => {
                 let (head, _, policy) = self.nodes[0].clone();
                 if policy == FailurePolicy::Fail {
-                    return Err(self.trapped(&error, Some(&rows)));
+                    return Err(self.trapped(&error, Some(&part.what)));
                 }
                 let message = error.to_string();
-                self.on_failures(&rows, &[RowFailure { node: head, row: 0, message }], counters, emit)?;
-                self.work.rows_done += 1;
+                let failure = [RowFailure { node: head, row: 0, message }];
+                self.on_failures(&part.what, &failure, counters, emit)?;
+                self.done(&part.what, counters);
             }
         }
         Ok(())
@@ -193,7 +310,7 @@ impl FunctionOperator {
 
     fn on_failures(
         &self,
-        rows: &Batch,
+        what: &Items,
         failures: &[RowFailure],
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
@@ -202,25 +319,28 @@ impl FunctionOperator {
         for failure in failures {
             let known = self.nodes.iter().find(|(node, _, _)| *node == failure.node);
             let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
-            match policy {
-                FailurePolicy::Skip => add(&counters.rows_skipped, 1),
-                FailurePolicy::Divert => diverted.push(failure),
-                FailurePolicy::Fail => {
+            match (policy, what) {
+                // A timer has no row that could go aside.
+                (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..)) => {
+                    add(&counters.timers_skipped, 1);
+                    self.chain.warn(&format!("a timer of `{name}` failed: {}", failure.message));
+                }
+                (FailurePolicy::Skip, _) => add(&counters.rows_skipped, 1),
+                (FailurePolicy::Divert, _) => diverted.push(failure),
+                (FailurePolicy::Fail, _) => {
                     let mut lines = failure.message.splitn(2, '\n');
                     let message = lines.next().unwrap_or_default();
                     let more = lines.next().map(|more| format!("\n{more}")).unwrap_or_default();
                     return Err(Diagnostic::user(format!("function `{name}` failed: {message}"))
-                        .detail(format!(
-                            "{}, row {}: {}{more}",
-                            self.place.text(),
-                            self.work.rows_done + u64::from(failure.row) + 1,
-                            row_text(rows, failure.row as usize)
-                        ))
+                        .detail(format!("{}, {}{more}", self.place.text(), self.item(what, failure.row as usize)))
                         .hint("to go on without such rows, give the function a failure policy: skip, or a side output"));
                 }
             }
         }
-        let (false, Some((port, schema))) = (diverted.is_empty(), &self.failures) else { return Ok(()) };
+        let (false, Some((port, schema)), Items::Rows(rows)) = (diverted.is_empty(), &self.failures, what)
+        else {
+            return Ok(());
+        };
         add(&counters.rows_diverted, diverted.len());
         let places: Vec<u32> = diverted.iter().map(|f| f.row).collect();
         let dead_letters = rows
@@ -238,13 +358,34 @@ impl FunctionOperator {
         emit(self.nodes[0].0, *port, dead_letters)
     }
 
+    /// A row or timer of a call as the user reads it.
+    fn item(&self, what: &Items, at: usize) -> String {
+        match what {
+            Items::Rows(rows) => {
+                format!("row {}: {}", self.work.rows_done + at as u64 + 1, row_text(rows, at))
+            }
+            Items::Timers(domain, timers) => {
+                let clock = match domain {
+                    TimeDomain::EventTime => "event time",
+                    TimeDomain::ProcessingTime => "processing time",
+                };
+                let (time, key) = timers[at];
+                let key = self.keyed.as_ref().and_then(|keyed| {
+                    let columns = keyed.index.keys([key].into_iter()).ok()?;
+                    Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
+                });
+                format!("timer of {clock} {time} of the key ({})", key.unwrap_or_default())
+            }
+        }
+    }
+
     /// A trap as the user reads it: function, subtask, row, and what the guest said.
-    fn trapped(&self, error: &GuestError, row: Option<&Batch>) -> Diagnostic {
+    fn trapped(&self, error: &GuestError, item: Option<&Items>) -> Diagnostic {
         let of_guest = error.diagnostic();
         let names: Vec<&str> = self.nodes.iter().map(|(_, name, _)| name.as_str()).collect();
         let mut detail = self.place.text();
-        if let Some(row) = row {
-            detail.push_str(&format!(", row {}: {}", self.work.rows_done + 1, row_text(row, 0)));
+        if let Some(item) = item {
+            detail.push_str(&format!(", {}", self.item(item, 0)));
         }
         if let Some(more) = of_guest.detail {
             detail.push('\n');
@@ -263,62 +404,80 @@ impl FunctionOperator {
 }
 
 impl KeyedState {
-    /// Groups the rows by key, in order of first occurrence, and loads the groups' state.
-    fn call(&mut self, now: Moment, rows: &Batch, groups: &mut Vec<u32>) -> Result<Call, ArrowError> {
-        let columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
-        let mut ids = Vec::new();
-        self.index.ids(&columns, rows.num_rows(), &mut ids)?;
-        // The number of each id in this call; kept small by sorting instead of a map.
-        let mut distinct = ids.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let mut number = vec![u32::MAX; distinct.len()];
+    /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
+    /// groups' state.
+    fn call(&mut self, now: Moment, what: &Items, groups: &mut Vec<KeyId>) -> Result<Call, ArrowError> {
         groups.clear();
-        let of_row = ids
-            .iter()
-            .map(|id| {
-                let at = distinct.binary_search(id).unwrap_or_default();
-                if number[at] == u32::MAX {
-                    number[at] = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-                    groups.push(*id);
-                }
-                number[at]
-            })
-            .collect();
-        Ok(Call::ProcessKeyed {
-            now,
-            group_count: u32::try_from(groups.len()).unwrap_or(u32::MAX),
+        match what {
+            Items::Rows(rows) => {
+                let columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
+                let mut ids = Vec::new();
+                self.index.ids(&columns, rows.num_rows(), &mut ids)?;
+                // The number of each id in this call; kept small by sorting instead of a map.
+                let mut distinct = ids.clone();
+                distinct.sort_unstable();
+                distinct.dedup();
+                let mut number = vec![u32::MAX; distinct.len()];
+                let of_rows = ids
+                    .iter()
+                    .map(|id| {
+                        let at = distinct.binary_search(id).unwrap_or_default();
+                        if number[at] == u32::MAX {
+                            number[at] = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+                            groups.push(*id);
+                        }
+                        number[at]
+                    })
+                    .collect();
+                Ok(Call::ProcessKeyed { now, groups: self.groups(groups, now)?, of_rows, rows: rows.clone() })
+            }
+            Items::Timers(domain, timers) => {
+                groups.extend(timers.iter().map(|(_, key)| *key));
+                let times = timers.iter().map(|(time, _)| *time).collect();
+                Ok(Call::Timers { now, domain: *domain, times, groups: self.groups(groups, now)? })
+            }
+        }
+    }
+
+    fn groups(&mut self, groups: &[KeyId], now: Moment) -> Result<Groups, ArrowError> {
+        let time = now.processing_time;
+        Ok(Groups {
+            count: u32::try_from(groups.len()).unwrap_or(u32::MAX),
             keys: self.index.keys(groups.iter().copied())?,
-            state: self.tables.iter().map(|table| table.load(groups)).collect::<Result<_, _>>()?,
-            groups: of_row,
-            rows: rows.clone(),
+            state: self.tables.iter_mut().map(|table| table.load(groups, time)).collect::<Result<_, _>>()?,
         })
     }
 
-    fn apply(&mut self, outcome: &Outcome, groups: &[u32]) -> Result<(), ArrowError> {
+    fn apply(&mut self, outcome: &Outcome, groups: &[KeyId], now: Moment) -> Result<(), ArrowError> {
         for update in &outcome.updates {
             let written = (0..groups.len())
                 .filter(|g| update.written.as_ref().is_none_or(|written| written.value(*g)))
                 .map(|g| (g, groups[g]));
-            self.tables[update.state as usize].store(written, &update.columns[0])?;
+            self.tables[update.state as usize].store(written, &update.columns[0], now.processing_time)?;
+        }
+        for change in &outcome.timers {
+            let key = groups[change.group as usize];
+            match change.set {
+                true => self.timers.set(change.domain, key, change.time),
+                false => self.timers.delete(change.domain, key, change.time),
+            }
         }
         Ok(())
     }
 }
 
 /// A row as people read it, cut.
-fn row_text(rows: &Batch, row: usize) -> String {
-    let options = FormatOptions::default().with_null("null");
-    let values: Vec<String> = rows
-        .rows()
-        .columns()
-        .iter()
-        .map(|column| match ArrayFormatter::try_new(column.as_ref(), &options) {
-            Ok(formatter) if row < column.len() => formatter.value(row).to_string(),
-            _ => "?".to_owned(),
-        })
-        .collect();
+pub(crate) fn row_text(rows: &Batch, row: usize) -> String {
+    let values: Vec<String> = rows.rows().columns().iter().map(|column| value_text(column, row)).collect();
     let text = format!("({})", values.join(","));
     let cut: String = text.chars().take(300).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
     if cut.len() < text.len() { format!("{cut} …") } else { cut }
+}
+
+fn value_text(column: &ArrayRef, row: usize) -> String {
+    let options = FormatOptions::default().with_null("null");
+    match ArrayFormatter::try_new(column.as_ref(), &options) {
+        Ok(formatter) if row < column.len() => formatter.value(row).to_string(),
+        _ => "?".to_owned(),
+    }
 }

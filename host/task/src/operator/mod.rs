@@ -1,13 +1,16 @@
-//! What a stage of a subtask does with rows: one file each for sources, functions, aggregates, sinks.
+//! What a stage of a subtask does with rows: one file each for sources, watermarks, functions,
+//! aggregates, sinks.
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;
+pub(crate) mod watermarks;
 
 use std::collections::VecDeque;
 
+use model::element::Mark;
 use model::{Batch, Diagnostic};
 
 /// What came of running an operator.
@@ -19,6 +22,8 @@ pub(crate) enum Ran {
     Yield,
     /// It waits for rows, or to be woken.
     Idle,
+    /// It has handled all rows that came before this, which goes to all that it feeds.
+    Forward(Mark),
     /// It is done for good; only after its input has ended.
     Ended,
 }
@@ -26,13 +31,19 @@ pub(crate) enum Ran {
 /// Where an operator's rows go: `emit(port, rows)`.
 pub(crate) type Emit<'a> = dyn FnMut(u32, Batch) -> Result<(), Diagnostic> + 'a;
 
-/// Rows that wait for an operator inside its subtask.
+/// What waits for an operator inside its subtask.
 #[derive(Default)]
 pub(crate) struct Input {
-    /// The next rows: what one run of the stage before has given.
-    pub(crate) rows: VecDeque<Batch>,
-    /// Nothing follows `rows`.
+    /// What one run of the stage before has given.
+    pub(crate) elements: VecDeque<Element>,
+    /// Nothing follows `elements`.
     pub(crate) ended: bool,
+}
+
+/// What travels between the stages of a subtask.
+pub(crate) enum Element {
+    Rows(Batch),
+    Mark(Mark),
 }
 
 /// Where a subtask and its operators stand, for messages.

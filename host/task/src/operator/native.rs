@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Batch, Diagnostic};
 
-use super::{Emit, Input, Ran};
+use super::{Element, Emit, Input, Ran};
 use crate::metrics::{Counters, add};
 
 /// Rows in, rows out by port 0.
@@ -21,8 +21,10 @@ impl NativeOperator {
         counters: &Counters,
         emit: &mut Emit<'_>,
     ) -> Result<Ran, Diagnostic> {
-        let Some(rows) = input.rows.pop_front() else {
-            return Ok(if input.ended { Ran::Ended } else { Ran::Idle });
+        let rows = match input.elements.pop_front() {
+            Some(Element::Rows(rows)) => rows,
+            Some(Element::Mark(mark)) => return Ok(Ran::Forward(mark)),
+            None => return Ok(if input.ended { Ran::Ended } else { Ran::Idle }),
         };
         let made = (self.function)(&rows)?;
         add(&counters.rows_out, made.num_rows());

@@ -5,7 +5,7 @@ use std::task::Poll;
 use connectors::Sink;
 use model::Diagnostic;
 
-use super::{Input, Ran};
+use super::{Element, Input, Ran};
 use crate::metrics::{Counters, add};
 
 pub(crate) struct SinkOperator {
@@ -20,7 +20,11 @@ impl SinkOperator {
     }
 
     pub(crate) fn run(&mut self, input: &mut Input, counters: &Counters) -> Result<Ran, Diagnostic> {
-        if input.rows.is_empty() {
+        if let Some(Element::Mark(_)) = input.elements.front() {
+            input.elements.pop_front();
+            return Ok(Ran::Progress);
+        }
+        if input.elements.is_empty() {
             if !input.ended {
                 return Ok(Ran::Idle);
             }
@@ -36,7 +40,7 @@ impl SinkOperator {
             Poll::Pending => return Ok(Ran::Idle),
             Poll::Ready(ready) => ready?,
         }
-        if let Some(rows) = input.rows.pop_front() {
+        if let Some(Element::Rows(rows)) = input.elements.pop_front() {
             self.sink.write(&rows)?;
             self.dirty = true;
             add(&counters.rows_out, rows.num_rows());

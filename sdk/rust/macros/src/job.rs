@@ -165,6 +165,15 @@ pub(crate) fn jobs(input: TokenStream) -> Result<TokenStream> {
                     ) -> contract::calls::KeyedOutcome {
                         ::millstream::private::process_keyed(now, call)
                     }
+
+                    fn on_timers(
+                        now: contract::calls::Moment,
+                        domain: contract::graph::TimeDomain,
+                        times: Vec<i64>,
+                        call: contract::calls::KeyedBatch,
+                    ) -> contract::calls::KeyedOutcome {
+                        ::millstream::private::on_timers(now, domain, times, call)
+                    }
                 }
 
                 ::millstream::private::sys::bindings::export!(

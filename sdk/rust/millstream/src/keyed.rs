@@ -175,8 +175,8 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         let mut value = Vec::new();
         Option::<T>::describe("reduced", true, &mut value);
         let fields = self.stream.fields();
-        let states = vec![State { name: "reduced".into(), value }];
-        let kind = NodeKind::Function(Function { inputs: vec![fields.clone()], states });
+        let states = vec![State { name: "reduced".into(), value, ttl: None }];
+        let kind = NodeKind::Function(Function { inputs: vec![fields.clone()], states, timers: false });
         let uid = self.uid("reduce", &[]);
         if self.keys.is_empty() {
             let error = "`reduce` wants a key: `key_by(())` is for aggregates".to_string();

@@ -115,5 +115,5 @@ pub mod private {
     pub use crate::job::{jobs, plan};
     pub use crate::logging::print;
     pub use crate::record::{Builder, Cursor, Sequence};
-    pub use crate::run::{open, process, process_keyed};
+    pub use crate::run::{on_timers, open, process, process_keyed};
 }

@@ -3,7 +3,7 @@
 mod chain;
 mod stage;
 
-pub use chain::{open, process, process_keyed};
+pub use chain::{on_timers, open, process, process_keyed};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use stage::{Frame, KeyedFrame, Outcome};
 pub(crate) use stage::{Stage, each_row, filtered, partitioned, reduced};

@@ -389,7 +389,11 @@ impl<'j, T> Stream<'j, T> {
         let new = NewNode {
             name: name.into(),
             uid: None,
-            kind: NodeKind::Function(Function { inputs: vec![self.fields()], states: Vec::new() }),
+            kind: NodeKind::Function(Function {
+                inputs: vec![self.fields()],
+                states: Vec::new(),
+                timers: false,
+            }),
             outputs: names.zip(outputs).collect(),
             stage: Some(stage),
         };

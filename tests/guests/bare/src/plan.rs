@@ -25,7 +25,11 @@ pub(crate) fn plan(name: String, arguments: &Arguments) -> JobGraph {
         name,
         nodes: vec![
             node("Source", NodeKind::Source(source(arguments)), Some(line.clone())),
-            node("Split", NodeKind::Function(Function { inputs: vec![line], states: vec![] }), Some(word)),
+            node(
+                "Split",
+                NodeKind::Function(Function { inputs: vec![line], states: vec![], timers: false }),
+                Some(word),
+            ),
             node("Count", NodeKind::Aggregate(vec![count]), Some(counted)),
             node("Sink", NodeKind::Sink(sink(arguments)), None),
         ],

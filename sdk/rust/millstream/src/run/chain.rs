@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use millstream_sys::bindings::exports::millstream::job::functions::{NodePort, Task};
 use millstream_sys::bindings::millstream::job::calls::{
-    Failure, KeyedBatch, KeyedOutcome, Moment, Outcome as CallOutcome, Output, StateUpdate,
+    Failure, KeyedBatch, KeyedOutcome, Moment, Outcome as CallOutcome, Output, StateUpdate, TimerChanges,
 };
-use millstream_sys::bindings::millstream::job::graph::Partition;
+use millstream_sys::bindings::millstream::job::graph::{Partition, TimeDomain};
 use millstream_sys::bindings::millstream::job::rows::Batch;
 use millstream_sys::host;
 
@@ -122,7 +122,13 @@ pub fn process(_now: Moment, _input: u32, rows: Batch) -> CallOutcome {
 /// Runs keyed rows through the open chain.
 pub fn process_keyed(_now: Moment, call: KeyedBatch) -> KeyedOutcome {
     let result = run(&Head::Keyed(call));
-    KeyedOutcome { outputs: result.outputs, updates: result.updates, failures: result.failures }
+    let timers = TimerChanges { groups: Vec::new(), times: Vec::new(), changes: Vec::new() };
+    KeyedOutcome { outputs: result.outputs, updates: result.updates, timers, failures: result.failures }
+}
+
+/// Fires timers.
+pub fn on_timers(_now: Moment, _domain: TimeDomain, _times: Vec<i64>, _call: KeyedBatch) -> KeyedOutcome {
+    host::abort("no function of this chain sets timers")
 }
 
 enum Head {

@@ -126,6 +126,7 @@ impl Runner<'_> {
                 });
                 Work::Sink(self.outputs.len() - 1)
             }
+            (NodeKind::Watermarks(_), _) => panic!("the harness has no event time yet"),
             (NodeKind::Function(_), None) => panic!("{} has no code", node.name),
         }
     }

@@ -1,0 +1,210 @@
+//! Event time: takes each row's from a column, and makes watermarks of them.
+//!
+//! Source: Flink, `TimestampsAndWatermarksOperator`; but the watermark goes out after each batch
+//! instead of every 200 ms, so that a run over the same batches gives the same result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+use arrow_array::{Array, ArrayRef, StringArray};
+use arrow_schema::{ArrowError, DataType, SchemaRef, TimeUnit};
+use model::element::Mark;
+use model::job_graph::{AHEAD_MAX, FailurePolicy, WatermarkStrategy, Watermarks};
+use model::{Batch, Diagnostic};
+use platform::Clock;
+
+use super::function::row_text;
+use super::{Element, Emit, Input, Place, Ran};
+use crate::metrics::{Counters, add};
+
+pub(crate) struct WatermarksOperator {
+    pub(crate) spec: Watermarks,
+    pub(crate) clock: Clock,
+    pub(crate) policy: FailurePolicy,
+    /// The last port, where the policy is to divert.
+    pub(crate) failures: Option<(u32, SchemaRef)>,
+    pub(crate) place: Place,
+    pub(crate) progress: EventTime,
+}
+
+/// How far event time is.
+pub(crate) struct EventTime {
+    /// The greatest watermark so far; the least instant = none.
+    watermark: i64,
+    /// One that has not been said.
+    unsaid: Option<Mark>,
+    /// When the last rows came, by the clock.
+    last_rows: Duration,
+    idle: bool,
+    rows: u64,
+}
+
+impl EventTime {
+    /// Of a subtask that begins now.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { watermark: i64::MIN, unsaid: None, last_rows: now, idle: false, rows: 0 }
+    }
+}
+
+/// A row that has no time, or an unlikely one.
+struct Failure {
+    row: u32,
+    message: String,
+}
+
+impl WatermarksOperator {
+    pub(crate) fn run(
+        &mut self,
+        input: &mut Input,
+        counters: &Counters,
+        emit: &mut Emit<'_>,
+    ) -> Result<Ran, Diagnostic> {
+        if let Some(mark) = self.progress.unsaid.take() {
+            return Ok(Ran::Forward(mark));
+        }
+        match input.elements.pop_front() {
+            Some(Element::Rows(rows)) => {
+                self.take(rows, counters, emit)?;
+                Ok(Ran::Progress)
+            }
+            // Watermarks are made here, and those from before are not heard.
+            Some(Element::Mark(_)) => Ok(Ran::Progress),
+            None if input.ended => Ok(Ran::Ended),
+            None => match self.idle_at() {
+                Some(at) if self.clock.now() >= at => {
+                    self.progress.idle = true;
+                    Ok(Ran::Forward(Mark::Idle))
+                }
+                _ => Ok(Ran::Idle),
+            },
+        }
+    }
+
+    /// When the subtask counts as idle, unless rows come.
+    pub(crate) fn idle_at(&self) -> Option<Duration> {
+        let after = self.spec.idle_after.filter(|_| !self.progress.idle)?;
+        Some(self.progress.last_rows + after)
+    }
+
+    fn take(&mut self, rows: Batch, counters: &Counters, emit: &mut Emit<'_>) -> Result<(), Diagnostic> {
+        let internal = |error: ArrowError| Diagnostic::internal(error.to_string());
+        self.progress.last_rows = self.clock.now();
+        self.progress.idle = false;
+        let now = self.clock.wall_ms();
+        let (times, failures) = self.times(&rows, now);
+        let before = self.progress.rows;
+        self.progress.rows += rows.num_rows() as u64;
+        if failures.is_empty() {
+            let rows = rows.with_event_times(Some(times.into()));
+            return self.send(rows, counters, emit);
+        }
+        let failed: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
+        match (self.policy, &self.failures) {
+            (FailurePolicy::Skip, _) => add(&counters.rows_skipped, failures.len()),
+            (FailurePolicy::Divert, Some((port, schema))) => {
+                add(&counters.rows_diverted, failures.len());
+                let taken = rows.take(&failed).map_err(internal)?;
+                let messages: ArrayRef =
+                    Arc::new(failures.iter().map(|f| Some(f.message.as_str())).collect::<StringArray>());
+                let mut columns = taken.rows().columns().to_vec();
+                columns.push(messages);
+                let letters = Batch::of(Arc::clone(schema), failed.len(), columns)
+                    .map_err(internal)?
+                    .with_kinds(taken.kinds().cloned());
+                emit(*port, letters)?;
+            }
+            (FailurePolicy::Fail | FailurePolicy::Divert, _) => {
+                let Failure { row, message } = &failures[0];
+                return Err(Diagnostic::user(format!("a row has no usable event time: {message}"))
+                    .detail(format!(
+                        "{}, row {}: {}",
+                        self.place.text(),
+                        before + u64::from(*row) + 1,
+                        row_text(&rows, *row as usize)
+                    ))
+                    .hint("to go on without such rows, give the watermarks a failure policy: skip, or a side output"));
+            }
+        }
+        let kept: Vec<u32> =
+            (0..).take(rows.num_rows()).filter(|row| failed.binary_search(row).is_err()).collect();
+        let times = kept.iter().map(|row| times[*row as usize]).collect();
+        let rows = rows.with_event_times(None).take(&kept).map_err(internal)?;
+        self.send(rows.with_event_times(Some(times)), counters, emit)
+    }
+
+    fn send(&mut self, rows: Batch, counters: &Counters, emit: &mut Emit<'_>) -> Result<(), Diagnostic> {
+        let greatest = match self.spec.strategy {
+            WatermarkStrategy::Bounded(bound) => {
+                let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+                let greatest = rows.event_times().and_then(|times| times.iter().max().copied());
+                greatest.map(|time| time.saturating_sub(bound))
+            }
+            WatermarkStrategy::Punctuated(column) => {
+                milliseconds(rows.column(column as usize)).into_iter().flatten().max()
+            }
+        };
+        if let Some(watermark) = greatest.map(|time| time.saturating_sub(1))
+            && watermark > self.progress.watermark
+        {
+            self.progress.watermark = watermark;
+            self.progress.unsaid = Some(Mark::Watermark(watermark));
+        }
+        if rows.num_rows() > 0 {
+            add(&counters.rows_out, rows.num_rows());
+            emit(0, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Each row's event time (of a row that fails: anything), and the rows that fail.
+    fn times(&self, rows: &Batch, now: i64) -> (Vec<i64>, Vec<Failure>) {
+        let mut failures = Vec::new();
+        let mut times: Vec<i64> = match (self.spec.time_column, rows.event_times()) {
+            (None, Some(times)) => times.to_vec(),
+            (None, None) => return (vec![now; rows.num_rows()], failures),
+            (Some(column), _) => {
+                let field = column as usize;
+                let times = milliseconds(rows.column(field));
+                for (row, _) in (0..).zip(&times).filter(|(_, time)| time.is_none()) {
+                    let name = rows.schema().field(field).name().clone();
+                    failures.push(Failure { row, message: format!("`{name}` is null") });
+                }
+                times.into_iter().map(Option::unwrap_or_default).collect()
+            }
+        };
+        let ahead = self.spec.ahead_max.unwrap_or(AHEAD_MAX);
+        let last = now.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX));
+        for (row, time) in (0..).zip(&mut times).filter(|(_, time)| **time > last) {
+            let message = format!(
+                "{time} ms since 1970 is {} s ahead of the clock, more than {} s",
+                time.saturating_sub(now) / 1_000,
+                ahead.as_secs()
+            );
+            failures.push(Failure { row, message });
+            *time = now;
+        }
+        failures.sort_by_key(|failure| failure.row);
+        (times, failures)
+    }
+}
+
+/// A timestamp column in milliseconds, rounded down.
+fn milliseconds(column: &ArrayRef) -> Vec<Option<i64>> {
+    let per_ms = |column: &dyn Array| -> (Vec<i64>, i64) {
+        match column.data_type() {
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                (column.as_primitive::<TimestampMicrosecondType>().values().to_vec(), 1_000)
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                (column.as_primitive::<TimestampNanosecondType>().values().to_vec(), 1_000_000)
+            }
+            // The plan has been checked: there are no other units in the contract.
+            _ => (column.as_primitive::<TimestampMillisecondType>().values().to_vec(), 1),
+        }
+    };
+    let (values, units) = per_ms(column.as_ref());
+    let time = |(row, value): (usize, i64)| column.is_valid(row).then(|| value.div_euclid(units));
+    values.into_iter().enumerate().map(time).collect()
+}

@@ -1,4 +1,4 @@
-//! Word count in one thread under seeds.
+//! Whole jobs in one thread under seeds.
 //!
 //! Every seed draws other sizes (rows of a batch, of a call, of a queue), another order of steps
 //! and of finished reads. The output must not change; a seed run twice must do the same twice.
@@ -6,4 +6,6 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod simulated;
+mod timers;
 mod word_count;

@@ -2,42 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use guest::{Program, Runtime, RuntimeConfig, Yielding};
-use platform::Platform;
-use task::simulation::{Fault, Report, options, run};
+use task::simulation::{Fault, Report, options};
 use task::{Execution, JobOutcome};
 
-/// How many seeds CI runs; `SEEDS` asks for more.
-const SEEDS: u64 = 1_000;
-/// Fuel of a slice: a call of some hundred words is cut a few times.
-const FUEL: u64 = 20_000;
-
-/// The guests that `scripts/setup` has built.
-fn component(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"))
-}
-
-struct Simulated {
-    platform: Platform,
-    program: Program,
-}
-
-fn load() -> Simulated {
-    let platform = Platform::simulated();
-    let config = RuntimeConfig { yielding: Yielding::Fuel(FUEL), ..RuntimeConfig::default() };
-    let runtime = Runtime::new(platform.clone(), config).unwrap();
-    let file = component("word_count");
-    let bytes = std::fs::read(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; `scripts/setup` builds it", file.display()));
-    Simulated { platform, program: runtime.load(&bytes).unwrap() }
-}
+use crate::simulated::{Simulated, load, seeds};
 
 /// A text whose words come again and again, on lines of every length.
 fn text() -> String {
@@ -72,22 +43,14 @@ fn simulate(
     execution: Execution,
     fault: Option<Fault>,
 ) -> (Report, Counts) {
-    // Tests run side by side: each run collects under a name of its own.
-    static RUNS: AtomicU64 = AtomicU64::new(0);
-    let collection = format!("simulation-{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let args = ["--input".to_owned(), input.display().to_string()];
-    let graph = simulated.program.plan("word_count", &args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
-    let graph = with_collecting_sink(graph, &collection);
     let parallelism = [1, 2, 3, 7][usize::try_from(seed % 4).unwrap()];
     let mut options = options(seed, parallelism);
     options.execution = execution;
     options.chaos_instances = seed.is_multiple_of(5);
-    let plan = task::plan(&simulated.program, "word_count", &args, graph, options).unwrap();
-    plan.prepare().unwrap();
-    let log: task::LogSink = Arc::new(|_| {});
-    let report = run(plan, &simulated.platform, &log, seed, fault).unwrap();
+    let (report, batches) = simulated.run("word_count", &args, options, seed, fault);
     let mut counts = Counts::new();
-    for (_, batch) in connectors::collected(&collection) {
+    for batch in batches {
         let (words, numbers) =
             (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
         for row in 0..batch.num_rows() {
@@ -95,27 +58,6 @@ fn simulate(
         }
     }
     (report, counts)
-}
-
-/// The job with `collect` in the place of its sink.
-fn with_collecting_sink(mut graph: model::job_graph::JobGraph, name: &str) -> model::job_graph::JobGraph {
-    for node in &mut graph.nodes {
-        if let model::job_graph::NodeKind::Sink(connection) = &mut node.kind {
-            connection.connector = "collect".to_owned();
-            connection.options = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-            connection.format = None;
-            connection.format_options.clear();
-        }
-    }
-    graph
-}
-
-fn seeds() -> Vec<u64> {
-    let from_environment = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    match from_environment("SEED") {
-        Some(seed) => vec![seed],
-        None => (0..from_environment("SEEDS").unwrap_or(SEEDS)).collect(),
-    }
 }
 
 /// The input as a file, since files are read in parts whose order the seed draws.
@@ -129,7 +71,7 @@ fn input() -> (tempfile::TempDir, PathBuf, Counts) {
 #[test]
 fn every_schedule_gives_the_same_counts() {
     let (_folder, file, expected) = input();
-    let simulated = load();
+    let simulated = load("word_count");
     for seed in seeds() {
         let (report, counts) = simulate(&simulated, &file, seed, Execution::Streaming, None);
         assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
@@ -143,7 +85,7 @@ fn every_schedule_gives_the_same_counts() {
 fn batch_execution_gives_the_last_count_of_each_word() {
     let (_folder, file, expected) = input();
     let last: Counts = expected.into_iter().map(|(word, counts)| (word, vec![counts.len() as i64])).collect();
-    let simulated = load();
+    let simulated = load("word_count");
     for seed in seeds().into_iter().take(50) {
         let (report, counts) = simulate(&simulated, &file, seed, Execution::Batch, None);
         assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
@@ -156,8 +98,8 @@ fn a_seed_run_twice_does_the_same_twice() {
     let (_folder, file, _) = input();
     let mut traces = Vec::new();
     for seed in seeds().into_iter().take(20) {
-        let once = simulate(&load(), &file, seed, Execution::Streaming, None).0;
-        let again = simulate(&load(), &file, seed, Execution::Streaming, None).0;
+        let once = simulate(&load("word_count"), &file, seed, Execution::Streaming, None).0;
+        let again = simulate(&load("word_count"), &file, seed, Execution::Streaming, None).0;
         assert_eq!((once.trace, once.steps), (again.trace, again.steps), "SEED={seed}");
         traces.push(once.trace);
     }
@@ -170,7 +112,7 @@ fn a_seed_run_twice_does_the_same_twice() {
 #[test]
 fn a_lost_wake_up_is_reported() {
     let (_folder, file, _) = input();
-    let simulated = load();
+    let simulated = load("word_count");
     let lost = seeds()
         .into_iter()
         .take(20)

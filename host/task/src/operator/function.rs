@@ -137,7 +137,8 @@ impl FunctionOperator {
         emit: &mut EmitFrom<'_>,
     ) -> Result<Ran, Diagnostic> {
         if self.work.running.is_none() {
-            if self.work.parts.is_empty() {
+            // A key's timers are in their order: those that were taken fire first.
+            if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. })) {
                 self.take_timers();
             }
             if self.work.parts.is_empty() {

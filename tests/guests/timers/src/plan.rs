@@ -1,0 +1,101 @@
+//! The job graph.
+
+use crate::millstream::job::graph::{
+    Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition, Port, Setting,
+    State, WatermarkStrategy, Watermarks,
+};
+use crate::millstream::job::rows::{DataType, Field, TimeUnit};
+
+pub(crate) const OBEY: u32 = 2;
+
+/// Takes `--input PATH` and `--bound MS`.
+pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
+    let (mut input, mut bound) = (None, 0);
+    for pair in args.chunks(2) {
+        match pair {
+            [name, value] if name == "--input" => input = Some(value),
+            [name, value] if name == "--bound" => {
+                bound = value.parse().map_err(|_| "--bound MS".to_string())?
+            }
+            _ => return Err(format!("--input PATH --bound MS, not {pair:?}")),
+        }
+    }
+    let input = input.ok_or("--input PATH is missing")?;
+    let row = vec![
+        number("key", false),
+        Field { data_type: DataType::Timestamp(TimeUnit::Milliseconds), ..number("at", false) },
+        number("deed", false),
+        number("time", true),
+        number("then", true),
+    ];
+    let result = ["kind", "key", "time", "count"].map(|name| number(name, false)).to_vec();
+    let state = State {
+        name: "state".into(),
+        value: vec![
+            Field { data_type: DataType::Structure(2), ..number("state", true) },
+            number("count", false),
+            number("then", true),
+        ],
+        ttl: None,
+    };
+    let watermarks = Watermarks {
+        time_column: Some(1),
+        strategy: WatermarkStrategy::Bounded(bound),
+        idle_after: None,
+        ahead_max: Some(u64::MAX),
+    };
+    let function = Function { inputs: vec![row.clone()], states: vec![state], timers: true };
+    let files = connection("files", &[("path", input)], Some("json"));
+    let source = node("Source", NodeKind::Source(files), Some(row.clone()));
+    let obey =
+        Node { on_failure: FailurePolicy::Skip, ..node("Obey", NodeKind::Function(function), Some(result)) };
+    Ok(JobGraph {
+        name,
+        nodes: vec![
+            source,
+            node("Watermarks", NodeKind::Watermarks(watermarks), Some(row)),
+            obey,
+            node("Sink", NodeKind::Sink(connection("print", &[], None)), None),
+        ],
+        edges: vec![
+            edge(0, Partition::Forward),
+            edge(1, Partition::Hash(vec![0])),
+            edge(2, Partition::Forward),
+        ],
+        settings: vec![],
+    })
+}
+
+fn number(name: &str, nullable: bool) -> Field {
+    Field { name: name.into(), data_type: DataType::Int64, nullable }
+}
+
+fn node(name: &str, kind: NodeKind, output: Option<Vec<Field>>) -> Node {
+    let port = |schema| Port { name: "main".into(), schema, changes: false };
+    Node {
+        uid: Some(name.to_lowercase()),
+        name: name.into(),
+        origin: Some(file!().into()),
+        parallelism: None,
+        max_parallelism: None,
+        kind,
+        outputs: output.into_iter().map(port).collect(),
+        on_failure: FailurePolicy::Fail,
+        chaining: Chaining::Allowed,
+    }
+}
+
+fn connection(connector: &str, options: &[(&str, &str)], format: Option<&str>) -> Connection {
+    let options =
+        options.iter().map(|(name, value)| Setting { name: (*name).into(), value: (*value).into() });
+    Connection {
+        connector: connector.into(),
+        options: options.collect(),
+        format: format.map(Into::into),
+        format_options: vec![],
+    }
+}
+
+fn edge(producer: u32, partition: Partition) -> Edge {
+    Edge { producer, port: 0, consumer: producer + 1, input: 0, partition }
+}

@@ -1,0 +1,87 @@
+//! What all simulated runs share: guests, a platform that a seed drives, a sink that collects.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use guest::{Program, Runtime, RuntimeConfig, Yielding};
+use model::Batch;
+use model::job_graph::{JobGraph, NodeKind};
+use platform::Platform;
+use task::RunOptions;
+use task::simulation::{Fault, Report, run};
+
+/// How many seeds CI runs; `SEEDS` asks for more.
+const SEEDS: u64 = 1_000;
+/// Fuel of a slice: a call of some hundred words is cut a few times.
+const FUEL: u64 = 20_000;
+
+/// The guests that `scripts/setup` has built.
+fn component(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+    target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"))
+}
+
+/// A guest in a simulated world.
+pub(crate) struct Simulated {
+    platform: Platform,
+    program: Program,
+}
+
+/// Loads a guest.
+pub(crate) fn load(name: &str) -> Simulated {
+    let platform = Platform::simulated();
+    let config = RuntimeConfig { yielding: Yielding::Fuel(FUEL), ..RuntimeConfig::default() };
+    let runtime = Runtime::new(platform.clone(), config).unwrap();
+    let file = component(name);
+    let bytes = std::fs::read(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; `scripts/setup` builds it", file.display()));
+    Simulated { platform, program: runtime.load(&bytes).unwrap() }
+}
+
+impl Simulated {
+    /// Runs a job under a seed; what it did, and what came to its sink.
+    pub(crate) fn run(
+        &self,
+        job: &str,
+        args: &[String],
+        options: RunOptions,
+        seed: u64,
+        fault: Option<Fault>,
+    ) -> (Report, Vec<Batch>) {
+        // Tests run side by side: each run collects under a name of its own.
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let collection = format!("simulation-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+        let graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
+        let graph = with_collecting_sink(graph, &collection);
+        let plan = task::plan(&self.program, job, args, graph, options).unwrap();
+        plan.prepare().unwrap();
+        let log: task::LogSink = Arc::new(|_| {});
+        let report = run(plan, &self.platform, &log, seed, fault).unwrap();
+        (report, connectors::collected(&collection).into_iter().map(|(_, batch)| batch).collect())
+    }
+}
+
+/// The job with `collect` in the place of its sink.
+fn with_collecting_sink(mut graph: JobGraph, name: &str) -> JobGraph {
+    for node in &mut graph.nodes {
+        if let NodeKind::Sink(connection) = &mut node.kind {
+            connection.connector = "collect".to_owned();
+            connection.options = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+            connection.format = None;
+            connection.format_options.clear();
+        }
+    }
+    graph
+}
+
+/// The seeds that are asked for.
+pub(crate) fn seeds() -> Vec<u64> {
+    let from_environment = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    match from_environment("SEED") {
+        Some(seed) => vec![seed],
+        None => (0..from_environment("SEEDS").unwrap_or(SEEDS)).collect(),
+    }
+}

@@ -1,0 +1,230 @@
+//! Timers and watermarks over random out-of-order rows, against a plain account of them.
+//!
+//! With batches of one row each row is followed by its watermark, so at parallelism 1 the account is
+//! exact: what each key gives, in its order. At higher parallelism rows of a key come in any order;
+//! there the rows set timers only, and what must come out does not depend on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use model::Batch;
+use platform::Random;
+use task::JobOutcome;
+use task::simulation::options;
+
+use crate::simulated::{Simulated, load, seeds};
+
+const SET: i64 = 1;
+const DELETE: i64 = 2;
+const FAIL: i64 = 3;
+const TRAP: i64 = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key: i64,
+    at: i64,
+    deed: i64,
+    time: i64,
+    then: Option<i64>,
+}
+
+/// What a key gives, in its order: kind, time, count.
+type Given = BTreeMap<i64, Vec<(i64, i64, i64)>>;
+
+/// What rows may do.
+#[derive(Clone, Copy)]
+struct Kinds {
+    deeds: &'static [i64],
+    /// Timers for the past, and times at the ends of all time.
+    extremes: bool,
+    then: bool,
+}
+
+fn rows(random: &mut Random, kinds: Kinds, disorder: i64) -> Vec<Row> {
+    let mut draw = |below: i64| random.below(below as u64) as i64;
+    let keys = if draw(5) == 0 { 1 } else { 6 };
+    (0..60 + draw(60))
+        .map(|i| {
+            let mut at = i * 3 - 50 - draw(disorder + 1);
+            let mut time = at + 1 + draw(60);
+            if kinds.extremes {
+                match draw(40) {
+                    0 => at = i64::MIN + draw(3),
+                    1 => time = i64::MAX - draw(3),
+                    2 => time = i64::MIN + draw(3),
+                    3..10 => time = at - draw(40),
+                    _ => {}
+                }
+            }
+            let then = (kinds.then && draw(4) == 0).then(|| time + draw(20) - 5);
+            Row {
+                key: draw(keys),
+                at,
+                deed: kinds.deeds[draw(kinds.deeds.len() as i64) as usize],
+                time,
+                then,
+            }
+        })
+        .collect()
+}
+
+/// The account: row by row, each followed by its watermark.
+fn expected(rows: &[Row], bound: i64) -> Given {
+    let mut given = Given::new();
+    let mut states: BTreeMap<i64, (i64, Option<i64>)> = BTreeMap::new();
+    let mut timers: BTreeSet<(i64, i64)> = BTreeSet::new();
+    let mut watermark = i64::MIN;
+    let fire = |watermark: i64,
+                timers: &mut BTreeSet<(i64, i64)>,
+                states: &mut BTreeMap<i64, (i64, Option<i64>)>,
+                given: &mut Given| {
+        while let Some(&(time, key)) = timers.first().filter(|(time, _)| *time <= watermark) {
+            timers.remove(&(time, key));
+            if time.rem_euclid(13) == 0 {
+                continue;
+            }
+            let (count, then) = states.get_mut(&key).unwrap();
+            given.entry(key).or_default().push((1, time, *count));
+            if let Some(then) = then.take() {
+                timers.insert((then, key));
+            }
+        }
+    };
+    for row in rows {
+        if row.deed != FAIL && row.deed != TRAP {
+            let state = states.entry(row.key).or_default();
+            state.0 += 1;
+            state.1 = row.then.or(state.1);
+            given.entry(row.key).or_default().push((0, row.at, state.0));
+            match row.deed {
+                SET => drop(timers.insert((row.time, row.key))),
+                DELETE => drop(timers.remove(&(row.time, row.key))),
+                _ => {}
+            }
+        }
+        fire(watermark, &mut timers, &mut states, &mut given);
+        watermark = watermark.max(row.at.saturating_sub(bound).saturating_sub(1));
+        fire(watermark, &mut timers, &mut states, &mut given);
+    }
+    fire(i64::MAX, &mut timers, &mut states, &mut given);
+    given
+}
+
+fn collected(batches: &[Batch]) -> Given {
+    let mut given = Given::new();
+    for batch in batches {
+        let [kinds, keys, times, counts] =
+            [0, 1, 2, 3].map(|column| batch.column(column).as_primitive::<Int64Type>().values());
+        // What a row or a timer gives has its time.
+        assert_eq!(batch.event_times(), Some(times));
+        for row in 0..batch.num_rows() {
+            given.entry(keys[row]).or_default().push((kinds[row], times[row], counts[row]));
+        }
+    }
+    given
+}
+
+/// How the engine's sizes are drawn.
+#[derive(Clone, Copy)]
+struct Run {
+    seed: u64,
+    parallelism: u32,
+    batch_rows: Option<usize>,
+    call_rows: Option<usize>,
+}
+
+fn simulate(simulated: &Simulated, rows: &[Row], bound: i64, run: Run) -> Given {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.jsonl");
+    let mut text = String::new();
+    for Row { key, at, deed, time, then } in rows {
+        let then = then.map_or_else(|| "null".to_owned(), |then| then.to_string());
+        writeln!(text, r#"{{"key":{key},"at":{at},"deed":{deed},"time":{time},"then":{then}}}"#).unwrap();
+    }
+    std::fs::write(&file, text).unwrap();
+    let args = ["--input", &file.display().to_string(), "--bound", &bound.to_string()].map(str::to_owned);
+    let mut options = options(run.seed, run.parallelism);
+    options.chaos_instances = run.seed.is_multiple_of(5);
+    options.sizes.batch_rows = run.batch_rows.unwrap_or(options.sizes.batch_rows);
+    options.sizes.call_rows = run.call_rows.unwrap_or(options.sizes.call_rows);
+    let (report, batches) = simulated.run("timers", &args, options, run.seed, None);
+    assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={}: {report:?}", run.seed);
+    collected(&batches)
+}
+
+/// Every order of setting, deleting and firing, for the past too, at the ends of all time too.
+/// Calls of one row: a timer for the past fires after its call, so before the next row.
+#[test]
+fn timers_are_as_in_the_account() {
+    let simulated = load("timers");
+    let kinds = Kinds { deeds: &[0, SET, SET, SET, DELETE, FAIL, TRAP], extremes: true, then: true };
+    for seed in seeds().into_iter().take(300) {
+        let mut random = Random::of_seed(seed ^ 0x71ED);
+        let bound = [0, 7, 40][seed as usize % 3];
+        let rows = rows(&mut random, kinds, 25);
+        let run = Run { seed, parallelism: 1, batch_rows: Some(1), call_rows: Some(1) };
+        assert_eq!(simulate(&simulated, &rows, bound, run), expected(&rows, bound), "SEED={seed}");
+    }
+}
+
+/// Calls of every size give the same, where no timer is for the past.
+#[test]
+fn calls_of_every_size_give_the_same() {
+    let simulated = load("timers");
+    let kinds = Kinds { deeds: &[0, SET, SET, SET, DELETE, FAIL, TRAP], extremes: false, then: true };
+    for seed in seeds().into_iter().take(300) {
+        let mut random = Random::of_seed(seed ^ 0xCA11);
+        let rows = rows(&mut random, kinds, 25);
+        let run = Run { seed, parallelism: 1, batch_rows: Some(1), call_rows: None };
+        assert_eq!(simulate(&simulated, &rows, 30, run), expected(&rows, 30), "SEED={seed}");
+    }
+}
+
+/// At every parallelism each timer fires once, and each row is counted once.
+#[test]
+fn timers_of_rows_in_time_fire_once_at_every_parallelism() {
+    let simulated = load("timers");
+    let kinds = Kinds { deeds: &[0, SET, SET, SET, FAIL, TRAP], extremes: false, then: false };
+    for seed in seeds().into_iter().take(400) {
+        let mut random = Random::of_seed(seed ^ 0xA11);
+        let rows = rows(&mut random, kinds, 25);
+        let parallelism = [1, 2, 3, 7][seed as usize % 4];
+        let run = Run { seed, parallelism, batch_rows: None, call_rows: None };
+        let in_any_order = |given: Given| -> Given {
+            given
+                .into_iter()
+                .map(|(key, of_key)| {
+                    let mut counts: Vec<_> = of_key
+                        .iter()
+                        .filter(|(kind, ..)| *kind == 0)
+                        .map(|(.., count)| (0, 0, *count))
+                        .collect();
+                    counts.extend(
+                        of_key.iter().filter(|(kind, ..)| *kind == 1).map(|(_, time, _)| (1, *time, 0)),
+                    );
+                    counts.sort_unstable();
+                    (key, counts)
+                })
+                .collect()
+        };
+        let given = in_any_order(simulate(&simulated, &rows, 30, run));
+        assert_eq!(given, in_any_order(expected(&rows, 30)), "SEED={seed}");
+    }
+}
+
+/// The deliberate fault: watermarks that go on too early must show.
+#[test]
+fn watermarks_that_are_too_early_are_reported() {
+    let simulated = load("timers");
+    let kinds = Kinds { deeds: &[0, SET, SET], extremes: false, then: false };
+    let differ = (0..20)
+        .filter(|seed| {
+            let rows = rows(&mut Random::of_seed(*seed), kinds, 25);
+            let run = Run { seed: *seed, parallelism: 1, batch_rows: Some(1), call_rows: None };
+            simulate(&simulated, &rows, 10, run) != expected(&rows, 30)
+        })
+        .count();
+    assert!(differ > 10, "only {differ} of 20 runs differ");
+}

@@ -42,6 +42,11 @@ pub(crate) fn load(name: &str) -> Simulated {
 }
 
 impl Simulated {
+    /// The simulated time, in milliseconds since the epoch.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.platform.clock.wall_ms()
+    }
+
     /// Runs a job under a seed; what it did, and what came to its sink.
     pub(crate) fn run(
         &self,

@@ -14,6 +14,7 @@ const FAIL: i64 = 3;
 const TRAP: i64 = 4;
 const SET_PROCESSING: i64 = 5;
 const DELETE_PROCESSING: i64 = 6;
+const FIRST_LIE: i64 = 7;
 
 /// What a call does, so far.
 struct Deeds {
@@ -44,6 +45,9 @@ pub(crate) fn on_rows(now: Moment, call: &KeyedBatch) -> KeyedOutcome {
             continue;
         }
         assert_that(at[row] == Some(times[row]), "another event time than `at`");
+        if deed[row] >= Some(FIRST_LIE) {
+            return deeds.lie(deed[row].unwrap_or_default());
+        }
         let count = deeds.touch(group);
         if then[row].is_some() {
             deeds.then[group as usize] = then[row];
@@ -122,6 +126,16 @@ impl Deeds {
         self.timers.groups.push(group);
         self.timers.times.push(time);
         self.timers.changes.push(change);
+    }
+
+    /// Changes of timers that the host must not believe.
+    fn lie(mut self, deed: i64) -> KeyedOutcome {
+        match deed {
+            FIRST_LIE => self.change(self.keys.len() as u32, 5, 0),
+            8 => self.timers.times.push(5),
+            _ => self.change(0, 5, 4),
+        }
+        self.outcome()
     }
 
     fn outcome(self) -> KeyedOutcome {

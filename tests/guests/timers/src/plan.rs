@@ -8,7 +8,7 @@ use crate::millstream::job::rows::{DataType, Field, TimeUnit};
 
 pub(crate) const OBEY: u32 = 2;
 
-/// Takes `--input PATH` and `--bound MS`.
+/// Takes `--input PATH` (`-` = standard input) and `--bound MS`.
 pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
     let (mut input, mut bound) = (None, 0);
     for pair in args.chunks(2) {
@@ -45,7 +45,10 @@ pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
         ahead_max: Some(u64::MAX),
     };
     let function = Function { inputs: vec![row.clone()], states: vec![state], timers: true };
-    let files = connection("files", &[("path", input)], Some("json"));
+    let files = match input.as_str() {
+        "-" => connection("stdin", &[], Some("json")),
+        path => connection("files", &[("path", path)], Some("json")),
+    };
     let source = node("Source", NodeKind::Source(files), Some(row.clone()));
     let obey =
         Node { on_failure: FailurePolicy::Skip, ..node("Obey", NodeKind::Function(function), Some(result)) };

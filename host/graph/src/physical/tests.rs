@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use model::job_graph::{Aggregate, Connection, Edge, Function, Node, Port, State};
+use model::job_graph::{
+    Aggregate, Connection, Edge, Function, Node, Port, State, Ttl, WatermarkStrategy, Watermarks,
+};
 
 use super::*;
 
@@ -146,6 +149,47 @@ fn a_union_begins_a_chain() {
     );
 }
 
+/// A source of `(word, at)`, and watermarks by this column.
+fn timed(time_column: u32, strategy: WatermarkStrategy) -> JobGraph {
+    let at = DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, None);
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, false), Field::new("at", at, true)]));
+    let watermarks =
+        Watermarks { time_column: Some(time_column), strategy, idle_after: None, ahead_max: None };
+    let mut nodes = vec![
+        node("rows", NodeKind::Source(connection("files"))),
+        node("watermarks", NodeKind::Watermarks(watermarks)),
+        node("print", NodeKind::Sink(connection("print"))),
+    ];
+    nodes[..2].iter_mut().for_each(|node| node.outputs[0].schema = Arc::clone(&schema));
+    let edges = vec![edge(0, 1, Partition::Forward), edge(1, 2, Partition::Forward)];
+    JobGraph { name: "timed".into(), nodes, edges, settings: BTreeMap::new() }
+}
+
+#[test]
+fn watermarks_stay_in_the_chain_of_their_source() {
+    let job = timed(1, WatermarkStrategy::Bounded(Duration::from_secs(5)));
+    assert_eq!(drawn(&plan(job, 2).unwrap()), "rows -> watermarks -> print x2 [0][1][2] | ");
+}
+
+#[test]
+fn watermarks_of_no_time_are_refused() {
+    let check = |job: JobGraph, expected: &str| {
+        let error = plan(job, 1).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let bounded = WatermarkStrategy::Bounded(Duration::ZERO);
+    check(timed(0, bounded), "node 1 `watermarks` cannot be planned: the time column `word` is Utf8, not");
+    check(timed(2, bounded), "there is no time column 2: its input is (word Utf8, at");
+    check(timed(1, WatermarkStrategy::Punctuated(0)), "the time column `word` is Utf8, not a timestamp");
+    let mut job = timed(1, bounded);
+    job.nodes[1].outputs[0].schema = text();
+    check(job, "its output is not its input");
+    let mut job = timed(1, bounded);
+    job.edges.remove(0);
+    check(job, "watermarks of no input");
+}
+
 #[test]
 fn what_cannot_run_is_refused() {
     let check = |change: fn(&mut JobGraph), expected: &str| {
@@ -179,6 +223,31 @@ fn what_cannot_run_is_refused() {
                 NodeKind::Function(Function { inputs: vec![text()], states: vec![state], timers: false });
         },
         "it has state, but its input is not keyed",
+    );
+    check(
+        |job| {
+            job.nodes[1].kind =
+                NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: true });
+        },
+        "it sets timers, but its input is not keyed",
+    );
+    check(
+        |job| {
+            let state = |ttl| State { name: "s".into(), value: text(), ttl };
+            let states = vec![state(None), state(None)];
+            job.edges[0].partition = Partition::Hash(vec![0]);
+            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true });
+        },
+        "node 1 `split` cannot be planned: two states of the name `s`",
+    );
+    check(
+        |job| {
+            let ttl = Some(Ttl { after: Duration::ZERO, on_read: false });
+            let states = vec![State { name: "s".into(), value: text(), ttl }];
+            job.edges[0].partition = Partition::Hash(vec![0]);
+            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true });
+        },
+        "the TTL of its state `s` is 0",
     );
     let error = PhysicalGraph::plan(word_count(), Parallelism { default: 200, max: Some(128) }, |_| None)
         .unwrap_err()

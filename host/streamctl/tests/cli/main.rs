@@ -10,3 +10,4 @@ mod project;
 mod signals;
 mod sockets;
 mod support;
+mod timers;

@@ -1,0 +1,24 @@
+//! Timers by the real clock.
+
+use std::io::{BufRead, BufReader, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::support::{Folder, component};
+
+/// A timer fires though no row comes: the worker that sleeps wakes for it.
+#[test]
+fn a_timer_of_processing_time_fires_while_the_input_waits() {
+    let folder = Folder::new();
+    let mut child = folder.start(&["run", "-q", "-p", "2", &component("timers"), "--input", "-"]);
+    let due = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 + 300;
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, r#"{{"key":4,"at":1000,"deed":5,"time":{due}}}"#).unwrap();
+    input.flush().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("(0,4,1000,1)"));
+    // The input stays open: nothing but the clock makes the next row.
+    assert!(lines.next().unwrap().ends_with(&format!("(2,4,{due},1)")));
+    assert!(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 >= due);
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}

@@ -1,21 +1,27 @@
 //! One state by value: at most one entry for each key, in rows numbered by the key index.
 
-use std::sync::Arc;
+mod encoded;
+mod fixed;
 
-use arrow_array::{Array, ArrayRef, new_null_array};
-use arrow_row::{RowConverter, SortField};
+use arrow_array::ArrayRef;
 use arrow_schema::{ArrowError, DataType};
 use model::job_graph::Ttl;
 
 use crate::key_index::KeyId;
+use encoded::EncodedEntries;
+use fixed::FixedEntries;
 
-/// The entries of one state. An entry is kept as `arrow-row` encodes it, so every type is one
-/// case; the null value is "no entry".
+/// The entries of one state; the null value is "no entry".
 pub struct ValueTable {
-    data_type: DataType,
-    converter: RowConverter,
-    entries: Vec<Option<Box<[u8]>>>,
+    entries: Entries,
     aging: Option<Aging>,
+    /// Kept between calls.
+    written: Vec<(usize, KeyId)>,
+}
+
+enum Entries {
+    Fixed(FixedEntries),
+    Encoded(Box<EncodedEntries>),
 }
 
 /// When entries were touched last, and how long they live then.
@@ -37,9 +43,12 @@ impl ValueTable {
     /// # Errors
     /// If values of the type cannot be encoded.
     pub fn new(data_type: &DataType, ttl: Option<Ttl>) -> Result<Self, ArrowError> {
-        let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+        let entries = match FixedEntries::new(data_type) {
+            Some(fixed) => Entries::Fixed(fixed),
+            None => Entries::Encoded(Box::new(EncodedEntries::new(data_type)?)),
+        };
         let aging = ttl.map(|ttl| Aging { ttl, touched: Vec::new(), swept: 0 });
-        Ok(Self { data_type: data_type.clone(), converter, entries: Vec::new(), aging })
+        Ok(Self { entries, aging, written: Vec::new() })
     }
 
     /// The values of these keys, one row each, null where there is none. `now` is the processing
@@ -51,23 +60,14 @@ impl ValueTable {
         if let Some(aging) = &mut self.aging {
             aging.age(&mut self.entries, ids, now);
         }
-        let parser = self.converter.parser();
-        let entry = |id: &KeyId| self.entries.get(*id as usize).and_then(Option::as_deref);
-        if ids.iter().all(|id| entry(id).is_none()) {
-            return Ok(new_null_array(&self.data_type, ids.len()));
+        match &self.entries {
+            Entries::Fixed(entries) => Ok(entries.load(ids)),
+            Entries::Encoded(entries) => entries.load(ids),
         }
-        let null = self.converter.convert_columns(&[new_null_array(&self.data_type, 1)])?;
-        let rows: Vec<_> = ids
-            .iter()
-            .map(|id| match entry(id) {
-                Some(bytes) => parser.parse(bytes),
-                None => null.row(0),
-            })
-            .collect();
-        Ok(Arc::clone(&self.converter.convert_rows(rows)?[0]))
     }
 
-    /// Writes a value for each of these keys; null removes it.
+    /// Writes a value for each of these keys, none of them twice: `(row of values, key)`; null
+    /// removes it.
     ///
     /// # Errors
     /// If the values are not of the table's type.
@@ -77,16 +77,14 @@ impl ValueTable {
         values: &ArrayRef,
         now: i64,
     ) -> Result<(), ArrowError> {
-        let rows = self.converter.convert_columns(&[Arc::clone(values)])?;
-        for (row, id) in ids {
-            let id = id as usize;
-            if id >= self.entries.len() {
-                self.entries.resize(id + 1, None);
-            }
-            self.entries[id] = (!values.is_null(row)).then(|| Box::from(rows.row(row).as_ref()));
-            if let Some(aging) = &mut self.aging {
-                aging.touch(id, now);
-            }
+        self.written.clear();
+        self.written.extend(ids);
+        if let Some(aging) = &mut self.aging {
+            self.written.iter().for_each(|(_, id)| aging.touch(*id as usize, now));
+        }
+        match &mut self.entries {
+            Entries::Fixed(entries) => entries.store(&self.written, values),
+            Entries::Encoded(entries) => entries.store(&self.written, values)?,
         }
         Ok(())
     }
@@ -94,7 +92,30 @@ impl ValueTable {
     /// How many entries there are, with those that are too old and not yet swept.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.entries.iter().flatten().count()
+        (0..self.entries.len()).filter(|id| self.entries.is_present(*id)).count()
+    }
+}
+
+impl Entries {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fixed(entries) => entries.len(),
+            Self::Encoded(entries) => entries.len(),
+        }
+    }
+
+    fn is_present(&self, id: usize) -> bool {
+        match self {
+            Self::Fixed(entries) => entries.is_present(id),
+            Self::Encoded(entries) => entries.is_present(id),
+        }
+    }
+
+    fn remove(&mut self, id: usize) {
+        match self {
+            Self::Fixed(entries) => entries.remove(id),
+            Self::Encoded(entries) => entries.remove(id),
+        }
     }
 }
 
@@ -112,19 +133,19 @@ impl Aging {
     }
 
     /// Forgets what is too old of these keys, and of a few others.
-    fn age(&mut self, entries: &mut [Option<Box<[u8]>>], ids: &[KeyId], now: i64) {
+    fn age(&mut self, entries: &mut Entries, ids: &[KeyId], now: i64) {
         let length = entries.len();
         for id in ids.iter().map(|id| *id as usize).filter(|id| *id < length) {
             if self.is_old(id, now) {
-                entries[id] = None;
-            } else if self.ttl.on_read && entries[id].is_some() {
+                entries.remove(id);
+            } else if self.ttl.on_read && entries.is_present(id) {
                 self.touch(id, now);
             }
         }
-        for _ in 0..(SWEPT * ids.len()).min(entries.len()) {
-            self.swept = (self.swept + 1) % entries.len();
+        for _ in 0..(SWEPT * ids.len()).min(length) {
+            self.swept = (self.swept + 1) % length;
             if self.is_old(self.swept, now) {
-                entries[self.swept] = None;
+                entries.remove(self.swept);
             }
         }
     }
@@ -135,8 +156,12 @@ mod tests {
     use super::*;
     use arrow_array::cast::AsArray;
     use arrow_array::types::Int64Type;
-    use arrow_array::{Int64Array, StringArray, StructArray};
+    use arrow_array::{Array, BooleanArray, Date32Array, Float32Array, Int64Array, StringArray, StructArray};
+    use arrow_cast::display::{ArrayFormatter, FormatOptions};
     use arrow_schema::{Field, Fields};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::time::Duration;
 
     #[test]
@@ -186,6 +211,67 @@ mod tests {
             (0..20).for_each(|_| drop(table.load(&[8], 1_190).unwrap()));
             assert!(table.entries() <= 2, "{}", table.entries());
             assert!(!there(&mut table, 8, i64::MAX));
+        }
+    }
+
+    proptest! {
+        /// Numbers lie otherwise than texts: both give back what was stored, at every null.
+        #[test]
+        fn both_forms_keep_what_is_stored(
+            rows in proptest::collection::vec(
+                (0u32..40, any::<Option<(Option<i64>, Option<bool>, Option<f32>, Option<i32>)>>()), 1..80),
+            text in any::<bool>(),
+        ) {
+            let inner = Fields::from(vec![
+                Field::new("f", DataType::Float32, true),
+                Field::new("d", DataType::Date32, true),
+            ]);
+            let mut fields = vec![
+                Field::new("i", DataType::Int64, true),
+                Field::new("b", DataType::Boolean, true),
+                Field::new("s", DataType::Struct(inner.clone()), true),
+            ];
+            fields.extend(text.then(|| Field::new("t", DataType::Utf8, true)));
+            let fields = Fields::from(fields);
+            let mut table = ValueTable::new(&DataType::Struct(fields.clone()), None).unwrap();
+            prop_assert_eq!(matches!(table.entries, Entries::Fixed(_)), !text);
+            let column = |values: &[Option<(Option<i64>, Option<bool>, Option<f32>, Option<i32>)>]| -> ArrayRef {
+                let floats: Float32Array = values.iter().map(|v| v.and_then(|v| v.2)).collect();
+                let dates: Date32Array = values.iter().map(|v| v.and_then(|v| v.3)).collect();
+                let has_inner: Vec<bool> = values.iter().map(|v| v.is_some_and(|v| v.3 != Some(7))).collect();
+                let structure = StructArray::new(
+                    inner.clone(), vec![Arc::new(floats), Arc::new(dates)], Some(has_inner.into()));
+                let mut columns: Vec<ArrayRef> = vec![
+                    Arc::new(values.iter().map(|v| v.and_then(|v| v.0)).collect::<Int64Array>()),
+                    Arc::new(values.iter().map(|v| v.and_then(|v| v.1)).collect::<BooleanArray>()),
+                    Arc::new(structure),
+                ];
+                if text {
+                    let texts = values.iter().map(|v| v.and_then(|v| v.0).map(|i| i.to_string()));
+                    columns.push(Arc::new(texts.collect::<StringArray>()));
+                }
+                let present: Vec<bool> = values.iter().map(Option::is_some).collect();
+                Arc::new(StructArray::new(fields.clone(), columns, Some(present.into())))
+            };
+            let mut plain = BTreeMap::new();
+            for some in rows.chunks(7) {
+                // A call names a key once.
+                let some: BTreeMap<_, _> = some.iter().copied().collect();
+                let some: Vec<_> = some.into_iter().collect();
+                let values: Vec<_> = some.iter().map(|(_, value)| *value).collect();
+                let ids = some.iter().enumerate().map(|(row, (id, _))| (row, *id));
+                table.store(ids, &column(&values), 0).unwrap();
+                plain.extend(some.iter().copied());
+            }
+            let ids: Vec<u32> = (0..45).collect();
+            let expected: Vec<_> = ids.iter().map(|id| plain.get(id).copied().flatten()).collect();
+            let (loaded, expected) = (table.load(&ids, 0).unwrap(), column(&expected));
+            let text = |array: &ArrayRef| -> Vec<String> {
+                let options = FormatOptions::default().with_null("null");
+                let formatter = ArrayFormatter::try_new(array.as_ref(), &options).unwrap();
+                (0..array.len()).map(|row| formatter.value(row).to_string()).collect()
+            };
+            prop_assert_eq!(text(&loaded), text(&expected));
         }
     }
 }

@@ -13,7 +13,7 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::{KeyIndex, Timers, ValueTable};
+use state::{KeyIndex, ValueTable};
 use window::KeyedAggregate;
 
 use crate::Plan;
@@ -317,18 +317,14 @@ impl Deployment<'_> {
                     let types: Vec<_> =
                         keys.iter().map(|k| function.inputs[0].field(*k).data_type().clone()).collect();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
-                    Some(KeyedState {
-                        keys,
-                        index: KeyIndex::new(&types, seed).map_err(internal)?,
-                        tables: function
-                            .states
-                            .iter()
-                            .map(|state| {
-                                ValueTable::new(state.value.field(0).data_type(), state.ttl).map_err(internal)
-                            })
-                            .collect::<Result<_, _>>()?,
-                        timers: Timers::default(),
-                    })
+                    let tables = function
+                        .states
+                        .iter()
+                        .map(|state| {
+                            ValueTable::new(state.value.field(0).data_type(), state.ttl).map_err(internal)
+                        })
+                        .collect::<Result<_, _>>()?;
+                    Some(KeyedState::new(keys, KeyIndex::new(&types, seed).map_err(internal)?, tables))
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)

@@ -48,10 +48,15 @@ pub(crate) struct FunctionOperator {
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
-    pub(crate) keys: Vec<usize>,
-    pub(crate) index: KeyIndex,
-    pub(crate) tables: Vec<ValueTable>,
-    pub(crate) timers: Timers,
+    keys: Vec<usize>,
+    index: KeyIndex,
+    tables: Vec<ValueTable>,
+    timers: Timers,
+    /// The key of each row of the call at hand.
+    ids: Vec<KeyId>,
+    /// By key: the call that saw it last, and its group there.
+    numbers: Vec<(u32, u32)>,
+    calls: u32,
 }
 
 /// What is under way.
@@ -405,6 +410,12 @@ impl FunctionOperator {
 }
 
 impl KeyedState {
+    /// No key yet, of these columns of the input.
+    pub(crate) fn new(keys: Vec<usize>, index: KeyIndex, tables: Vec<ValueTable>) -> Self {
+        let (ids, numbers) = (Vec::new(), Vec::new());
+        Self { keys, index, tables, timers: Timers::default(), ids, numbers, calls: 0 }
+    }
+
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
     /// groups' state.
     fn call(&mut self, now: Moment, what: &Items, groups: &mut Vec<KeyId>) -> Result<Call, ArrowError> {
@@ -412,22 +423,20 @@ impl KeyedState {
         match what {
             Items::Rows(rows) => {
                 let columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
-                let mut ids = Vec::new();
-                self.index.ids(&columns, rows.num_rows(), &mut ids)?;
-                // The number of each id in this call; kept small by sorting instead of a map.
-                let mut distinct = ids.clone();
-                distinct.sort_unstable();
-                distinct.dedup();
-                let mut number = vec![u32::MAX; distinct.len()];
-                let of_rows = ids
+                self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
+                self.numbers.resize(self.index.len(), (0, 0));
+                self.calls = self.calls.wrapping_add(1).max(1);
+                let of_rows = self
+                    .ids
                     .iter()
                     .map(|id| {
-                        let at = distinct.binary_search(id).unwrap_or_default();
-                        if number[at] == u32::MAX {
-                            number[at] = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+                        let (call, number) = &mut self.numbers[*id as usize];
+                        if *call != self.calls {
+                            // A call has fewer than 2^32 rows.
+                            (*call, *number) = (self.calls, groups.len() as u32);
                             groups.push(*id);
                         }
-                        number[at]
+                        *number
                     })
                     .collect();
                 Ok(Call::ProcessKeyed { now, groups: self.groups(groups, now)?, of_rows, rows: rows.clone() })

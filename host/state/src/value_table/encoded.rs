@@ -1,0 +1,64 @@
+//! Entries of any type, each as `arrow-row` encodes it, in an allocation of its own.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, new_null_array};
+use arrow_row::{RowConverter, SortField};
+use arrow_schema::{ArrowError, DataType};
+
+use crate::key_index::KeyId;
+
+pub(super) struct EncodedEntries {
+    data_type: DataType,
+    converter: RowConverter,
+    entries: Vec<Option<Box<[u8]>>>,
+}
+
+impl EncodedEntries {
+    pub(super) fn new(data_type: &DataType) -> Result<Self, ArrowError> {
+        let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+        Ok(Self { data_type: data_type.clone(), converter, entries: Vec::new() })
+    }
+
+    pub(super) fn load(&self, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
+        let parser = self.converter.parser();
+        let entry = |id: &KeyId| self.entries.get(*id as usize).and_then(Option::as_deref);
+        if ids.iter().all(|id| entry(id).is_none()) {
+            return Ok(new_null_array(&self.data_type, ids.len()));
+        }
+        let null = self.converter.convert_columns(&[new_null_array(&self.data_type, 1)])?;
+        let rows: Vec<_> = ids
+            .iter()
+            .map(|id| match entry(id) {
+                Some(bytes) => parser.parse(bytes),
+                None => null.row(0),
+            })
+            .collect();
+        Ok(Arc::clone(&self.converter.convert_rows(rows)?[0]))
+    }
+
+    pub(super) fn store(&mut self, ids: &[(usize, KeyId)], values: &ArrayRef) -> Result<(), ArrowError> {
+        let rows = self.converter.convert_columns(&[Arc::clone(values)])?;
+        for (row, id) in ids {
+            let id = *id as usize;
+            if id >= self.entries.len() {
+                self.entries.resize(id + 1, None);
+            }
+            self.entries[id] = (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_present(&self, id: usize) -> bool {
+        self.entries.get(id).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn remove(&mut self, id: usize) {
+        self.entries[id] = None;
+    }
+
+    /// Keys up to the last that has, or had, an entry.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

@@ -70,7 +70,9 @@ impl BatchRange {
     /// If there is no range.
     pub fn join(ranges: &[Self]) -> Result<Batch, ArrowError> {
         let first = ranges.first().expect("at least one range");
-        let plain = |range: &Self| range.batch.event_times().is_none() && range.batch.kinds().is_none();
+        let timed = first.batch.event_times().is_some();
+        let plain =
+            |range: &Self| range.batch.event_times().is_some() == timed && range.batch.kinds().is_none();
         if ranges.len() == 1 {
             return Ok(first.to_batch());
         }
@@ -83,7 +85,15 @@ impl BatchRange {
             .collect::<Result<Vec<_>, _>>()?;
         let rows = ranges.iter().map(Self::num_rows).sum();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Batch::new(RecordBatch::try_new_with_options(schema, columns, &options)?))
+        let times = timed.then(|| {
+            let mut all = Vec::with_capacity(rows);
+            for range in ranges {
+                let times = range.batch.event_times().map_or(&[][..], |times| times);
+                all.extend_from_slice(&times[range.offset..range.offset + range.length]);
+            }
+            all.into()
+        });
+        Ok(Batch::new(RecordBatch::try_new_with_options(schema, columns, &options)?).with_event_times(times))
     }
 
     fn column(&self, column: usize) -> &ArrayRef {

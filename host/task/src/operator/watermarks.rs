@@ -208,3 +208,137 @@ fn milliseconds(column: &ArrayRef) -> Vec<Option<i64>> {
     let time = |(row, value): (usize, i64)| column.is_valid(row).then(|| value.div_euclid(units));
     values.into_iter().enumerate().map(time).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{RecordBatch, TimestampMicrosecondArray, TimestampMillisecondArray};
+    use platform::Platform;
+
+    /// By the first column, bounded by 10 ms, idle after 50 ms, a minute ahead at most.
+    fn operator(policy: FailurePolicy, strategy: WatermarkStrategy) -> WatermarksOperator {
+        let clock = Platform::simulated().clock;
+        let failures = (policy == FailurePolicy::Divert).then(|| {
+            let at = DataType::Timestamp(TimeUnit::Millisecond, None);
+            let fields = vec![
+                arrow_schema::Field::new("at", at, true),
+                arrow_schema::Field::new("failure", DataType::Utf8, false),
+            ];
+            (1, Arc::new(arrow_schema::Schema::new(fields)) as SchemaRef)
+        });
+        let place = Place {
+            job: "job".into(),
+            operator: "watermarks".into(),
+            origins: vec![],
+            subtask: 0,
+            parallelism: 1,
+        };
+        let spec = Watermarks {
+            time_column: Some(0),
+            strategy,
+            idle_after: Some(Duration::from_millis(50)),
+            ahead_max: Some(Duration::from_secs(60)),
+        };
+        let progress = EventTime::new(clock.now());
+        WatermarksOperator { spec, clock, policy, failures, place, progress }
+    }
+
+    fn bounded() -> WatermarkStrategy {
+        WatermarkStrategy::Bounded(Duration::from_millis(10))
+    }
+
+    fn batch(times: &[Option<i64>]) -> Batch {
+        let at: ArrayRef = Arc::new(times.iter().copied().collect::<TimestampMillisecondArray>());
+        Batch::new(RecordBatch::try_from_iter_with_nullable([("at", at, true)]).unwrap())
+    }
+
+    /// What comes of a batch: the times by port, and the marks.
+    #[derive(Debug, Default, PartialEq)]
+    struct Came {
+        rows: Vec<(u32, Vec<Option<i64>>)>,
+        marks: Vec<Mark>,
+    }
+
+    fn run(operator: &mut WatermarksOperator, rows: Option<Batch>) -> Result<Came, Diagnostic> {
+        let mut input = Input::default();
+        input.elements.extend(rows.map(Element::Rows));
+        let mut came = Came::default();
+        loop {
+            let mut emit = |port, rows: Batch| {
+                let times = rows.column(0).as_primitive::<TimestampMillisecondType>();
+                if port == 0 {
+                    let event_times: Vec<i64> = rows.event_times().unwrap().to_vec();
+                    assert!(event_times.iter().eq(times.values().iter()));
+                }
+                came.rows.push((port, times.iter().collect()));
+                Ok(())
+            };
+            match operator.run(&mut input, &Counters::default(), &mut emit)? {
+                Ran::Forward(mark) => came.marks.push(mark),
+                Ran::Idle => return Ok(came),
+                _ => {}
+            }
+        }
+    }
+
+    fn came(rows: &[(u32, &[Option<i64>])], marks: &[Mark]) -> Came {
+        Came {
+            rows: rows.iter().map(|(port, times)| (*port, times.to_vec())).collect(),
+            marks: marks.to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_watermark_follows_the_greatest_time_and_never_falls() {
+        let mut operator = operator(FailurePolicy::Fail, bounded());
+        let rows = [Some(100), Some(120), Some(-5)];
+        assert_eq!(
+            run(&mut operator, Some(batch(&rows))).unwrap(),
+            came(&[(0, &rows)], &[Mark::Watermark(109)])
+        );
+        let late = [Some(90)];
+        assert_eq!(run(&mut operator, Some(batch(&late))).unwrap(), came(&[(0, &late)], &[]));
+    }
+
+    #[test]
+    fn a_subtask_without_rows_becomes_idle_once() {
+        let mut operator = operator(FailurePolicy::Fail, bounded());
+        assert_eq!(operator.idle_at(), Some(Duration::from_millis(50)));
+        assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[]));
+        operator.clock.advance(Duration::from_millis(50));
+        assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[Mark::Idle]));
+        assert_eq!(operator.idle_at(), None);
+        assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[]));
+        run(&mut operator, Some(batch(&[Some(1)]))).unwrap();
+        assert_eq!(operator.idle_at(), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn rows_without_a_time_or_far_ahead_fail_and_move_nothing() {
+        let now = Platform::simulated().clock.wall_ms();
+        let rows = [Some(7), None, Some(now + 60_001), Some(now + 60_000)];
+        let good = [Some(7), Some(now + 60_000)];
+        let mark = Mark::Watermark(now + 60_000 - 11);
+        let mut skips = operator(FailurePolicy::Skip, bounded());
+        assert_eq!(run(&mut skips, Some(batch(&rows))).unwrap(), came(&[(0, &good)], &[mark]));
+        let mut diverts = operator(FailurePolicy::Divert, bounded());
+        let bad = [None, Some(now + 60_001)];
+        assert_eq!(run(&mut diverts, Some(batch(&rows))).unwrap(), came(&[(1, &bad), (0, &good)], &[mark]));
+        let error = run(&mut operator(FailurePolicy::Fail, bounded()), Some(batch(&rows))).unwrap_err();
+        assert_eq!(error.message, "a row has no usable event time: `at` is null");
+        assert!(error.detail.unwrap().contains("of `watermarks` in job job, row 2: (null)"));
+        let far = batch(&[Some(i64::MAX)]);
+        let error = run(&mut operator(FailurePolicy::Fail, bounded()), Some(far)).unwrap_err();
+        assert!(error.message.contains("ahead of the clock, more than 60 s"), "{}", error.message);
+    }
+
+    #[test]
+    fn punctuated_by_a_column_of_any_unit() {
+        let mut operator = operator(FailurePolicy::Fail, WatermarkStrategy::Punctuated(1));
+        let at: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![50, 60]));
+        let marks: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(-1_500), None]));
+        let rows = Batch::new(RecordBatch::try_from_iter([("at", at), ("marks", marks)]).unwrap());
+        // Rounded down: −1.5 ms is −2.
+        assert_eq!(run(&mut operator, Some(rows)).unwrap().marks, [Mark::Watermark(-3)]);
+    }
+}

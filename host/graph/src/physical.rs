@@ -179,10 +179,10 @@ impl PhysicalGraph {
         self.edges.iter().filter(move |edge| edge.to == vertex)
     }
 
-    /// The key columns of a chain whose head is keyed (the columns of the head's input).
+    /// The key columns of an input of a chain whose head is keyed (columns of that input).
     #[must_use]
-    pub fn key_of(&self, vertex: usize) -> Option<&[u32]> {
-        self.edges_into(vertex).find_map(|edge| match &edge.partition {
+    pub fn key_of(&self, vertex: usize, input: u32) -> Option<&[u32]> {
+        self.edges_into(vertex).filter(|edge| edge.input == input).find_map(|edge| match &edge.partition {
             Partition::Hash(columns) => Some(columns.as_slice()),
             _ => None,
         })

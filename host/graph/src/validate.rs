@@ -140,11 +140,19 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
         NodeKind::Sink(_) if !node.outputs.is_empty() => return wrong("a sink with an output"),
         NodeKind::Sink(_) => {}
         NodeKind::Function(function) => {
-            if function.inputs.len() != 1 {
-                return wrong("a function has one input");
+            if !(1..=2).contains(&function.inputs.len()) {
+                return wrong("a function has one input, or two");
             }
-            if inputs.is_empty() {
-                return wrong("a function without an input");
+            for input in 0..function.inputs.len() {
+                if !inputs.iter().any(|edge| edge.input as usize == input) {
+                    return wrong(&format!("a function without an edge into its input {input}"));
+                }
+            }
+            if function.is_keyed() {
+                check_same_keys(graph, id, &inputs)?;
+            }
+            if function.inputs.len() > 1 && node.on_failure == FailurePolicy::Divert {
+                return wrong("rows of two inputs cannot go aside (policy divert)");
             }
             if function.is_keyed() && !inputs.iter().all(|edge| is_keyed(&edge.partition)) {
                 let what = if function.states.is_empty() { "sets timers" } else { "has state" };
@@ -180,11 +188,30 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
         Partition::Hash(keys) => Some(keys.clone()),
         _ => None,
     };
-    if inputs.windows(2).any(|pair| keys(&pair[0]) != keys(&pair[1])) {
+    if inputs.windows(2).any(|pair| pair[0].input == pair[1].input && keys(&pair[0]) != keys(&pair[1])) {
         return wrong("its inputs are keyed by different columns");
     }
     if node.on_failure == FailurePolicy::Divert {
         check_divert(graph, id, node)?;
+    }
+    Ok(())
+}
+
+/// The keys of both inputs are of the same types.
+fn check_same_keys(graph: &JobGraph, id: NodeId, inputs: &[&Edge]) -> Result<(), GraphError> {
+    let types = |edge: &Edge| -> Vec<DataType> {
+        let Partition::Hash(keys) = &edge.partition else { return Vec::new() };
+        let fields = graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema.fields();
+        keys.iter().map(|key| fields[*key as usize].data_type().clone()).collect()
+    };
+    let said = |types: &[DataType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    for pair in inputs.windows(2) {
+        let (one, other) = (types(pair[0]), types(pair[1]));
+        if pair[0].input != pair[1].input && one != other {
+            let what =
+                format!("its inputs have keys of different types: ({}) and ({})", said(&one), said(&other));
+            return Err(GraphError::node(graph, id, what));
+        }
     }
     Ok(())
 }

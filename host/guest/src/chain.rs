@@ -88,6 +88,8 @@ pub enum Call {
     ProcessKeyed {
         /// The time.
         now: Moment,
+        /// The head's input.
+        input: u32,
         /// Their keys and state.
         groups: Groups,
         /// The group of each row.
@@ -330,12 +332,13 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
                 },
             )
         }
-        Call::ProcessKeyed { now, groups, of_rows, rows } => {
+        Call::ProcessKeyed { now, input, groups, of_rows, rows } => {
             let Some(keyed) = &instance.keyed else { return (None, Err(not_exported())) };
             let flat = lower::flat(rows.rows().columns());
             let lowered = Lowered::of(&flat);
             let columns = lowered.lent();
-            let input = calls::KeyedRows { input: 0, groups: of_rows, rows: lower::batch(rows, &columns) };
+            let input =
+                calls::KeyedRows { input: *input, groups: of_rows, rows: lower::batch(rows, &columns) };
             let lent = LentGroups::of(groups);
             let (keys, state) = (lent.keys(), lent.state());
             let batch = calls::KeyedBatch {

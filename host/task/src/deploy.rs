@@ -278,7 +278,7 @@ impl Deployment<'_> {
             )))),
             NodeKind::Aggregate(aggregates) => {
                 let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
-                let keys = plan.physical.key_of(v).unwrap_or_default();
+                let keys = plan.physical.key_of(v, 0).unwrap_or_default();
                 let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                 let output = Arc::clone(&node.outputs[0].schema);
                 let aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
@@ -312,10 +312,15 @@ impl Deployment<'_> {
                 let keyed = if !function.is_keyed() {
                     None
                 } else {
-                    let keys: Vec<usize> =
-                        plan.physical.key_of(v).unwrap_or_default().iter().map(|k| *k as usize).collect();
+                    let keys: Vec<Vec<usize>> = (0..)
+                        .zip(&function.inputs)
+                        .map(|(input, _)| {
+                            let keys = plan.physical.key_of(v, input).unwrap_or_default();
+                            keys.iter().map(|key| *key as usize).collect()
+                        })
+                        .collect();
                     let types: Vec<_> =
-                        keys.iter().map(|k| function.inputs[0].field(*k).data_type().clone()).collect();
+                        keys[0].iter().map(|k| function.inputs[0].field(*k).data_type().clone()).collect();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                     let tables = function
                         .states

@@ -166,10 +166,10 @@ impl Subtask {
             return Ok(());
         }
         match gate.receive(self.sizes.native_rows).map_err(|e| Diagnostic::internal(e.to_string()))? {
-            Received::Rows(_, rows) => {
+            Received::Rows(from, rows) => {
                 self.eaten.rows += rows.num_rows();
                 add(&head.counters.rows_in, rows.num_rows());
-                head.input.elements.push_back(Element::Rows(rows));
+                head.input.elements.push_back(Element::Rows(from, rows));
             }
             Received::Mark(mark) => head.input.elements.push_back(Element::Mark(mark)),
             Received::Nothing => {}
@@ -192,7 +192,7 @@ impl Subtask {
                     Target::Stage(stage) => {
                         let next = &mut after[*stage - at - 1];
                         add(&next.counters.rows_in, rows.num_rows());
-                        next.input.elements.push_back(Element::Rows(rows));
+                        next.input.elements.push_back(Element::Rows(0, rows));
                     }
                     Target::Output(output) => {
                         outputs[*output].send(rows).map_err(|e| Diagnostic::internal(e.to_string()))?;

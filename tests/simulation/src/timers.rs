@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -140,15 +141,29 @@ struct Run {
 }
 
 fn simulate(simulated: &Simulated, rows: &[Row], bound: i64, run: Run) -> Given {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("rows.jsonl");
+    simulate_two(simulated, [rows, &[]], bound, run)
+}
+
+fn write_rows(file: &Path, rows: &[Row]) {
     let mut text = String::new();
     for Row { key, at, deed, time, then } in rows {
         let then = then.map_or_else(|| "null".to_owned(), |then| then.to_string());
         writeln!(text, r#"{{"key":{key},"at":{at},"deed":{deed},"time":{time},"then":{then}}}"#).unwrap();
     }
-    std::fs::write(&file, text).unwrap();
-    let args = ["--input", &file.display().to_string(), "--bound", &bound.to_string()].map(str::to_owned);
+    std::fs::write(file, text).unwrap();
+}
+
+/// The same with rows of a second input, if there are any.
+fn simulate_two(simulated: &Simulated, [rows, second]: [&[Row]; 2], bound: i64, run: Run) -> Given {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["rows.jsonl", "second.jsonl"].map(|name| folder.path().join(name));
+    write_rows(&files[0], rows);
+    let mut args = vec!["--input".to_owned(), files[0].display().to_string()];
+    args.extend(["--bound".to_owned(), bound.to_string()]);
+    if !second.is_empty() {
+        write_rows(&files[1], second);
+        args.extend(["--second".to_owned(), files[1].display().to_string()]);
+    }
     let mut options = options(run.seed, run.parallelism);
     options.chaos_instances = run.seed.is_multiple_of(5);
     options.sizes.batch_rows = run.batch_rows.unwrap_or(options.sizes.batch_rows);
@@ -186,6 +201,18 @@ fn calls_of_every_size_give_the_same() {
     }
 }
 
+/// What does not depend on the order in which rows of a key come: the counts, the timers.
+fn in_any_order(given: Given) -> Given {
+    let of_key = |given: Vec<(i64, i64, i64)>| {
+        let rows = given.iter().filter(|(kind, ..)| *kind == 0).map(|(.., count)| (0, 0, *count));
+        let timers = given.iter().filter(|(kind, ..)| *kind == 1).map(|(_, time, _)| (1, *time, 0));
+        let mut all: Vec<_> = rows.chain(timers).collect();
+        all.sort_unstable();
+        all
+    };
+    given.into_iter().map(|(key, given)| (key, of_key(given))).collect()
+}
+
 /// At every parallelism each timer fires once, and each row is counted once.
 #[test]
 fn timers_of_rows_in_time_fire_once_at_every_parallelism() {
@@ -196,23 +223,6 @@ fn timers_of_rows_in_time_fire_once_at_every_parallelism() {
         let rows = rows(&mut random, kinds, 25);
         let parallelism = [1, 2, 3, 7][seed as usize % 4];
         let run = Run { seed, parallelism, batch_rows: None, call_rows: None };
-        let in_any_order = |given: Given| -> Given {
-            given
-                .into_iter()
-                .map(|(key, of_key)| {
-                    let mut counts: Vec<_> = of_key
-                        .iter()
-                        .filter(|(kind, ..)| *kind == 0)
-                        .map(|(.., count)| (0, 0, *count))
-                        .collect();
-                    counts.extend(
-                        of_key.iter().filter(|(kind, ..)| *kind == 1).map(|(_, time, _)| (1, *time, 0)),
-                    );
-                    counts.sort_unstable();
-                    (key, counts)
-                })
-                .collect()
-        };
         let given = in_any_order(simulate(&simulated, &rows, 30, run));
         assert_eq!(given, in_any_order(expected(&rows, 30)), "SEED={seed}");
     }
@@ -254,6 +264,26 @@ fn timers_of_processing_time_fire_when_the_clock_is_there() {
         }
     }
     assert!(all_fired > 1_000, "only {all_fired} timers fired");
+}
+
+/// Rows of two inputs share their keys' state and timers, and the watermark is the lesser of both.
+#[test]
+fn two_inputs_share_state_and_timers() {
+    let simulated = load("timers");
+    let kinds = Kinds { deeds: &[0, SET, SET, SET, FAIL, TRAP], extremes: false, then: false };
+    for seed in seeds().into_iter().take(200) {
+        let mut random = Random::of_seed(seed ^ 0x22);
+        let all = rows(&mut random, kinds, 25);
+        // The second input has some of the rows, or a later part of them only.
+        let (first, second): (Vec<Row>, Vec<Row>) = match random.one_in(3) {
+            true => all.iter().partition(|row| row.at < 60),
+            false => all.iter().partition(|_| random.one_in(2)),
+        };
+        let run =
+            Run { seed, parallelism: [1, 2, 3, 7][seed as usize % 4], batch_rows: None, call_rows: None };
+        let given = in_any_order(simulate_two(&simulated, [&first, &second], 30, run));
+        assert_eq!(given, in_any_order(expected(&all, 30)), "SEED={seed}");
+    }
 }
 
 /// The deliberate fault: watermarks that go on too early must show.

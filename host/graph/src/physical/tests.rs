@@ -102,7 +102,7 @@ fn drawn(graph: &PhysicalGraph) -> String {
 fn neighbours_share_a_chain_and_functions_a_guest() {
     let graph = plan(word_count(), 3).unwrap();
     assert_eq!(drawn(&graph), "lines -> split -> upper x3 [0][1, 2]; count -> print x3 [3][4] | 0-HASH->1");
-    assert_eq!(graph.key_of(1), Some(&[0][..]));
+    assert_eq!(graph.key_of(1, 0), Some(&[0][..]));
     assert_eq!((graph.slots(), graph.max_parallelism), (3, 128));
 }
 

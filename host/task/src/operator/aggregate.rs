@@ -25,7 +25,7 @@ impl AggregateOperator {
         emit: &mut Emit<'_>,
     ) -> Result<Ran, Diagnostic> {
         let rows = match input.elements.pop_front() {
-            Some(Element::Rows(rows)) => rows,
+            Some(Element::Rows(_, rows)) => rows,
             Some(Element::Mark(mark)) => return Ok(Ran::Forward(mark)),
             None if !input.ended => return Ok(Ran::Idle),
             None => return self.end(counters, emit),

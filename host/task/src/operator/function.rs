@@ -48,7 +48,8 @@ pub(crate) struct FunctionOperator {
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
-    keys: Vec<usize>,
+    /// The key columns of each input.
+    keys: Vec<Vec<usize>>,
     index: KeyIndex,
     tables: Vec<ValueTable>,
     timers: Timers,
@@ -102,7 +103,8 @@ struct Part {
 
 #[derive(Clone)]
 enum Items {
-    Rows(Batch),
+    /// Of an input.
+    Rows(u32, Batch),
     /// Due timers, at most one a key.
     Timers(TimeDomain, Vec<(i64, KeyId)>),
 }
@@ -110,7 +112,7 @@ enum Items {
 impl Items {
     fn len(&self) -> usize {
         match self {
-            Self::Rows(rows) => rows.num_rows(),
+            Self::Rows(_, rows) => rows.num_rows(),
             Self::Timers(_, timers) => timers.len(),
         }
     }
@@ -118,10 +120,10 @@ impl Items {
     /// Cuts off all but the first `length`.
     fn split_off(&mut self, length: usize) -> Self {
         match self {
-            Self::Rows(rows) => {
+            Self::Rows(input, rows) => {
                 let rest = rows.slice(length, rows.num_rows() - length);
                 *rows = rows.slice(0, length);
-                Self::Rows(rest)
+                Self::Rows(*input, rest)
             }
             Self::Timers(domain, timers) => Self::Timers(*domain, timers.split_off(length)),
         }
@@ -151,8 +153,8 @@ impl FunctionOperator {
                     return Ok(Ran::Forward(mark));
                 }
                 match input.elements.pop_front() {
-                    Some(Element::Rows(rows)) => {
-                        self.work.parts.push(Part { what: Items::Rows(rows), traps: 0 });
+                    Some(Element::Rows(from, rows)) => {
+                        self.work.parts.push(Part { what: Items::Rows(from, rows), traps: 0 });
                     }
                     Some(Element::Mark(mark)) => {
                         if let Mark::Watermark(time) = mark {
@@ -228,7 +230,7 @@ impl FunctionOperator {
         let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
         self.work.now = now;
         let call = match (&part.what, &mut self.keyed) {
-            (Items::Rows(rows), None) => Call::Process { now, input: 0, rows: rows.clone() },
+            (Items::Rows(input, rows), None) => Call::Process { now, input: *input, rows: rows.clone() },
             (what, Some(keyed)) => keyed
                 .call(now, what, &mut self.work.groups)
                 .map_err(|error| Diagnostic::internal(error.to_string()).detail(self.place.text()))?,
@@ -277,7 +279,7 @@ impl FunctionOperator {
 
     fn done(&mut self, what: &Items, counters: &Counters) {
         match what {
-            Items::Rows(rows) => self.work.rows_done += rows.num_rows() as u64,
+            Items::Rows(_, rows) => self.work.rows_done += rows.num_rows() as u64,
             Items::Timers(_, timers) => add(&counters.timers_fired, timers.len()),
         }
     }
@@ -343,7 +345,7 @@ impl FunctionOperator {
                 }
             }
         }
-        let (false, Some((port, schema)), Items::Rows(rows)) = (diverted.is_empty(), &self.failures, what)
+        let (false, Some((port, schema)), Items::Rows(_, rows)) = (diverted.is_empty(), &self.failures, what)
         else {
             return Ok(());
         };
@@ -367,7 +369,7 @@ impl FunctionOperator {
     /// A row or timer of a call as the user reads it.
     fn item(&self, what: &Items, at: usize) -> String {
         match what {
-            Items::Rows(rows) => {
+            Items::Rows(_, rows) => {
                 format!("row {}: {}", self.work.rows_done + at as u64 + 1, row_text(rows, at))
             }
             Items::Timers(domain, timers) => {
@@ -410,8 +412,8 @@ impl FunctionOperator {
 }
 
 impl KeyedState {
-    /// No key yet, of these columns of the input.
-    pub(crate) fn new(keys: Vec<usize>, index: KeyIndex, tables: Vec<ValueTable>) -> Self {
+    /// No key yet, of these columns of each input.
+    pub(crate) fn new(keys: Vec<Vec<usize>>, index: KeyIndex, tables: Vec<ValueTable>) -> Self {
         let (ids, numbers) = (Vec::new(), Vec::new());
         Self { keys, index, tables, timers: Timers::default(), ids, numbers, calls: 0 }
     }
@@ -421,8 +423,9 @@ impl KeyedState {
     fn call(&mut self, now: Moment, what: &Items, groups: &mut Vec<KeyId>) -> Result<Call, ArrowError> {
         groups.clear();
         match what {
-            Items::Rows(rows) => {
-                let columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
+            Items::Rows(input, rows) => {
+                let keys = &self.keys[*input as usize];
+                let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
                 self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
                 self.numbers.resize(self.index.len(), (0, 0));
                 self.calls = self.calls.wrapping_add(1).max(1);
@@ -439,7 +442,13 @@ impl KeyedState {
                         *number
                     })
                     .collect();
-                Ok(Call::ProcessKeyed { now, groups: self.groups(groups, now)?, of_rows, rows: rows.clone() })
+                Ok(Call::ProcessKeyed {
+                    now,
+                    input: *input,
+                    groups: self.groups(groups, now)?,
+                    of_rows,
+                    rows: rows.clone(),
+                })
             }
             Items::Timers(domain, timers) => {
                 groups.extend(timers.iter().map(|(_, key)| *key));

@@ -42,7 +42,8 @@ pub(crate) struct Input {
 
 /// What travels between the stages of a subtask.
 pub(crate) enum Element {
-    Rows(Batch),
+    /// Rows of an input; inside a subtask there is only the first.
+    Rows(u32, Batch),
     Mark(Mark),
 }
 

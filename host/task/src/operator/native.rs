@@ -22,7 +22,7 @@ impl NativeOperator {
         emit: &mut Emit<'_>,
     ) -> Result<Ran, Diagnostic> {
         let rows = match input.elements.pop_front() {
-            Some(Element::Rows(rows)) => rows,
+            Some(Element::Rows(_, rows)) => rows,
             Some(Element::Mark(mark)) => return Ok(Ran::Forward(mark)),
             None => return Ok(if input.ended { Ran::Ended } else { Ran::Idle }),
         };

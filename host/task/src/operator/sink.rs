@@ -40,7 +40,7 @@ impl SinkOperator {
             Poll::Pending => return Ok(Ran::Idle),
             Poll::Ready(ready) => ready?,
         }
-        if let Some(Element::Rows(rows)) = input.elements.pop_front() {
+        if let Some(Element::Rows(_, rows)) = input.elements.pop_front() {
             self.sink.write(&rows)?;
             self.dirty = true;
             add(&counters.rows_out, rows.num_rows());

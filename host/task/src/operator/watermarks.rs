@@ -65,7 +65,7 @@ impl WatermarksOperator {
             return Ok(Ran::Forward(mark));
         }
         match input.elements.pop_front() {
-            Some(Element::Rows(rows)) => {
+            Some(Element::Rows(_, rows)) => {
                 self.take(rows, counters, emit)?;
                 Ok(Ran::Progress)
             }
@@ -261,7 +261,7 @@ mod tests {
 
     fn run(operator: &mut WatermarksOperator, rows: Option<Batch>) -> Result<Came, Diagnostic> {
         let mut input = Input::default();
-        input.elements.extend(rows.map(Element::Rows));
+        input.elements.extend(rows.map(|rows| Element::Rows(0, rows)));
         let mut came = Came::default();
         loop {
             let mut emit = |port, rows: Batch| {

@@ -8,12 +8,14 @@ use crate::millstream::job::rows::{DataType, Field, TimeUnit};
 
 pub(crate) const OBEY: u32 = 2;
 
-/// Takes `--input PATH` (`-` = standard input) and `--bound MS`.
+/// Takes `--input PATH` (`-` = standard input) and `--bound MS`; with `--second PATH` the function
+/// has a second input, of other rows of the same form.
 pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
-    let (mut input, mut bound) = (None, 0);
+    let (mut input, mut second, mut bound) = (None, None, 0);
     for pair in args.chunks(2) {
         match pair {
             [name, value] if name == "--input" => input = Some(value),
+            [name, value] if name == "--second" => second = Some(value),
             [name, value] if name == "--bound" => {
                 bound = value.parse().map_err(|_| "--bound MS".to_string())?
             }
@@ -44,29 +46,33 @@ pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
         idle_after: None,
         ahead_max: Some(u64::MAX),
     };
-    let function = Function { inputs: vec![row.clone()], states: vec![state], timers: true };
-    let files = match input.as_str() {
+    let inputs = vec![row.clone(); if second.is_some() { 2 } else { 1 }];
+    let function = Function { inputs, states: vec![state], timers: true };
+    let files = |path: &str| match path {
         "-" => connection("stdin", &[], Some("json")),
         path => connection("files", &[("path", path)], Some("json")),
     };
-    let source = node("Source", NodeKind::Source(files), Some(row.clone()));
+    let source = |name: &str, path: &str| node(name, NodeKind::Source(files(path)), Some(row.clone()));
+    let timed = |name: &str| node(name, NodeKind::Watermarks(watermarks.clone()), Some(row.clone()));
     let obey =
         Node { on_failure: FailurePolicy::Skip, ..node("Obey", NodeKind::Function(function), Some(result)) };
-    Ok(JobGraph {
-        name,
-        nodes: vec![
-            source,
-            node("Watermarks", NodeKind::Watermarks(watermarks), Some(row)),
-            obey,
-            node("Sink", NodeKind::Sink(connection("print", &[], None)), None),
-        ],
-        edges: vec![
-            edge(0, Partition::Forward),
-            edge(1, Partition::Hash(vec![0])),
-            edge(2, Partition::Forward),
-        ],
-        settings: vec![],
-    })
+    let mut nodes = vec![
+        source("Source", input),
+        timed("Watermarks"),
+        obey,
+        node("Sink", NodeKind::Sink(connection("print", &[], None)), None),
+    ];
+    let by_key = || Partition::Hash(vec![0]);
+    let mut edges = vec![
+        edge(0, 1, 0, Partition::Forward),
+        edge(1, OBEY, 0, by_key()),
+        edge(OBEY, 3, 0, Partition::Forward),
+    ];
+    if let Some(second) = second {
+        nodes.extend([source("Second source", second), timed("Second watermarks")]);
+        edges.extend([edge(4, 5, 0, Partition::Forward), edge(5, OBEY, 1, by_key())]);
+    }
+    Ok(JobGraph { name, nodes, edges, settings: vec![] })
 }
 
 fn number(name: &str, nullable: bool) -> Field {
@@ -99,6 +105,6 @@ fn connection(connector: &str, options: &[(&str, &str)], format: Option<&str>) -
     }
 }
 
-fn edge(producer: u32, partition: Partition) -> Edge {
-    Edge { producer, port: 0, consumer: producer + 1, input: 0, partition }
+fn edge(producer: u32, consumer: u32, input: u32, partition: Partition) -> Edge {
+    Edge { producer, port: 0, consumer, input, partition }
 }

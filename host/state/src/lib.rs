@@ -7,4 +7,4 @@ pub mod value_table;
 
 pub use key_index::KeyIndex;
 pub use timers::Timers;
-pub use value_table::ValueTable;
+pub use value_table::{StoreError, ValueTable};

@@ -6,10 +6,30 @@ mod fixed;
 use arrow_array::ArrayRef;
 use arrow_schema::{ArrowError, DataType};
 use model::job_graph::Ttl;
+use thiserror::Error;
 
 use crate::key_index::KeyId;
 use encoded::EncodedEntries;
 use fixed::FixedEntries;
+
+/// The bytes that one entry may take: it travels with every call that its key has rows in.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Why values cannot be kept.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// One is larger than [`VALUE_BYTES_MAX`].
+    #[error("it takes {bytes} bytes")]
+    TooLarge {
+        /// Its key.
+        key: KeyId,
+        /// What it takes.
+        bytes: usize,
+    },
+    /// They are not of the table's type.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
 
 /// The entries of one state; the null value is "no entry".
 pub struct ValueTable {
@@ -70,23 +90,32 @@ impl ValueTable {
     /// removes it.
     ///
     /// # Errors
-    /// If the values are not of the table's type.
+    /// If one is too large, or the values are not of the table's type; then nothing is written.
     pub fn store(
         &mut self,
         ids: impl Iterator<Item = (usize, KeyId)>,
         values: &ArrayRef,
         now: i64,
-    ) -> Result<(), ArrowError> {
+    ) -> Result<(), StoreError> {
         self.written.clear();
         self.written.extend(ids);
-        if let Some(aging) = &mut self.aging {
-            self.written.iter().for_each(|(_, id)| aging.touch(*id as usize, now));
-        }
         match &mut self.entries {
             Entries::Fixed(entries) => entries.store(&self.written, values),
             Entries::Encoded(entries) => entries.store(&self.written, values)?,
         }
+        if let Some(aging) = &mut self.aging {
+            self.written.iter().for_each(|(_, id)| aging.touch(*id as usize, now));
+        }
         Ok(())
+    }
+
+    /// The bytes that the entries of these keys take, about.
+    #[must_use]
+    pub fn bytes(&self, ids: &[KeyId]) -> usize {
+        match &self.entries {
+            Entries::Fixed(entries) => entries.bytes(ids),
+            Entries::Encoded(entries) => entries.bytes(ids),
+        }
     }
 
     /// How many entries there are, with those that are too old and not yet swept.

@@ -326,7 +326,8 @@ impl Deployment<'_> {
                         .states
                         .iter()
                         .map(|state| {
-                            ValueTable::new(state.value.field(0).data_type(), state.ttl).map_err(internal)
+                            let table = ValueTable::new(state.value.field(0).data_type(), state.ttl);
+                            Ok((state.name.clone(), table.map_err(internal)?))
                         })
                         .collect::<Result<_, _>>()?;
                     Some(KeyedState::new(keys, KeyIndex::new(&types, seed).map_err(internal)?, tables))

@@ -6,6 +6,7 @@ use arrow_array::{Array, ArrayRef, new_null_array};
 use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, DataType};
 
+use super::{StoreError, VALUE_BYTES_MAX};
 use crate::key_index::KeyId;
 
 pub(super) struct EncodedEntries {
@@ -37,8 +38,14 @@ impl EncodedEntries {
         Ok(Arc::clone(&self.converter.convert_rows(rows)?[0]))
     }
 
-    pub(super) fn store(&mut self, ids: &[(usize, KeyId)], values: &ArrayRef) -> Result<(), ArrowError> {
+    pub(super) fn store(&mut self, ids: &[(usize, KeyId)], values: &ArrayRef) -> Result<(), StoreError> {
         let rows = self.converter.convert_columns(&[Arc::clone(values)])?;
+        for (row, key) in ids {
+            let bytes = rows.row(*row).as_ref().len();
+            if bytes > VALUE_BYTES_MAX {
+                return Err(StoreError::TooLarge { key: *key, bytes });
+            }
+        }
         for (row, id) in ids {
             let id = *id as usize;
             if id >= self.entries.len() {
@@ -47,6 +54,12 @@ impl EncodedEntries {
             self.entries[id] = (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
         }
         Ok(())
+    }
+
+    pub(super) fn bytes(&self, ids: &[KeyId]) -> usize {
+        let of_key =
+            |id: &KeyId| self.entries.get(*id as usize).and_then(Option::as_ref).map_or(0, |e| e.len());
+        ids.iter().map(of_key).sum()
     }
 
     pub(super) fn is_present(&self, id: usize) -> bool {

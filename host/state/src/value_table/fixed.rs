@@ -53,6 +53,10 @@ impl FixedEntries {
         write(&self.shape, values, ids, &mut self.words, self.stride);
     }
 
+    pub(super) fn bytes(&self, ids: &[KeyId]) -> usize {
+        ids.len() * self.stride * size_of::<u64>()
+    }
+
     pub(super) fn is_present(&self, id: usize) -> bool {
         self.words.get(id * self.stride).is_some_and(|bits| bits & 1 == 1)
     }

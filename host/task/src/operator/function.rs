@@ -20,7 +20,8 @@ use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::Clock;
 use state::key_index::KeyId;
-use state::{KeyIndex, Timers, ValueTable};
+use state::value_table::VALUE_BYTES_MAX;
+use state::{KeyIndex, StoreError, Timers, ValueTable};
 
 use super::{Element, Input, Place, Ran};
 use crate::metrics::{Counters, add};
@@ -51,7 +52,9 @@ pub(crate) struct KeyedState {
     /// The key columns of each input.
     keys: Vec<Vec<usize>>,
     index: KeyIndex,
+    /// The states, and their names.
     tables: Vec<ValueTable>,
+    names: Vec<String>,
     timers: Timers,
     /// The key of each row of the call at hand.
     ids: Vec<KeyId>,
@@ -133,6 +136,8 @@ impl Items {
 /// Where the rows of an outcome go: the node and port of the chain.
 pub(crate) type EmitFrom<'a> = dyn FnMut(NodeId, u32, Batch) -> Result<(), Diagnostic> + 'a;
 
+/// A call with more state than this has fewer rows.
+const CALL_STATE_BYTES: usize = 256 << 10;
 /// At most so many timers are taken at once; the rest follows.
 const ROUND_TIMERS: usize = 10_000;
 
@@ -229,11 +234,17 @@ impl FunctionOperator {
         }
         let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
         self.work.now = now;
+        let internal = |error: ArrowError| Diagnostic::internal(error.to_string()).detail(self.place.text());
+        if let Some(keyed) = &mut self.keyed {
+            // State rides along, so it counts for the size of a call too.
+            while keyed.state_bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES && part.what.len() > 1 {
+                let rest = part.what.split_off(part.what.len().div_ceil(4));
+                self.work.parts.push(Part { what: rest, traps: part.traps });
+            }
+        }
         let call = match (&part.what, &mut self.keyed) {
             (Items::Rows(input, rows), None) => Call::Process { now, input: *input, rows: rows.clone() },
-            (what, Some(keyed)) => keyed
-                .call(now, what, &mut self.work.groups)
-                .map_err(|error| Diagnostic::internal(error.to_string()).detail(self.place.text()))?,
+            (what, Some(keyed)) => keyed.call(now, what, &mut self.work.groups).map_err(internal)?,
             // Only keyed functions set timers.
             (Items::Timers(..), None) => return Ok(()),
         };
@@ -261,9 +272,9 @@ impl FunctionOperator {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed {
-            keyed
-                .apply(&outcome, &self.work.groups, self.work.now)
-                .map_err(|error| Diagnostic::internal(error.to_string()).detail(self.place.text()))?;
+            if let Err((state, error)) = keyed.apply(&outcome, &self.work.groups, self.work.now) {
+                return Err(self.not_stored(state, &error));
+            }
         }
         self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {
@@ -366,6 +377,26 @@ impl FunctionOperator {
         emit(self.nodes[0].0, *port, dead_letters)
     }
 
+    /// A state that cannot be kept as the user reads it.
+    fn not_stored(&self, state: u32, error: &StoreError) -> Diagnostic {
+        match error {
+            StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(self.place.text()),
+            StoreError::TooLarge { key, .. } => {
+                let name = self.keyed.as_ref().map_or("", |keyed| &keyed.names[state as usize]);
+                let limit = VALUE_BYTES_MAX >> 20;
+                Diagnostic::user(format!("the state `{name}` of a key is larger than {limit} MiB: {error}"))
+                    .detail(format!("{}, key ({})", self.place.text(), self.key_text(*key)))
+                    .hint("a value travels with every call of its key: keep less in it, or spread it over more keys")
+            }
+        }
+    }
+
+    fn key_text(&self, key: KeyId) -> String {
+        let columns = self.keyed.as_ref().and_then(|keyed| keyed.index.keys([key].into_iter()).ok());
+        let columns = columns.unwrap_or_default();
+        columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(",")
+    }
+
     /// A row or timer of a call as the user reads it.
     fn item(&self, what: &Items, at: usize) -> String {
         match what {
@@ -378,11 +409,7 @@ impl FunctionOperator {
                     TimeDomain::ProcessingTime => "processing time",
                 };
                 let (time, key) = timers[at];
-                let key = self.keyed.as_ref().and_then(|keyed| {
-                    let columns = keyed.index.keys([key].into_iter()).ok()?;
-                    Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
-                });
-                format!("timer of {clock} {time} of the key ({})", key.unwrap_or_default())
+                format!("timer of {clock} {time} of the key ({})", self.key_text(key))
             }
         }
     }
@@ -413,9 +440,10 @@ impl FunctionOperator {
 
 impl KeyedState {
     /// No key yet, of these columns of each input.
-    pub(crate) fn new(keys: Vec<Vec<usize>>, index: KeyIndex, tables: Vec<ValueTable>) -> Self {
+    pub(crate) fn new(keys: Vec<Vec<usize>>, index: KeyIndex, states: Vec<(String, ValueTable)>) -> Self {
+        let (names, tables) = states.into_iter().unzip();
         let (ids, numbers) = (Vec::new(), Vec::new());
-        Self { keys, index, tables, timers: Timers::default(), ids, numbers, calls: 0 }
+        Self { keys, index, tables, names, timers: Timers::default(), ids, numbers, calls: 0 }
     }
 
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
@@ -424,10 +452,7 @@ impl KeyedState {
         groups.clear();
         match what {
             Items::Rows(input, rows) => {
-                let keys = &self.keys[*input as usize];
-                let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
-                self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
-                self.numbers.resize(self.index.len(), (0, 0));
+                // `ids` are the rows', set by `state_bytes`.
                 self.calls = self.calls.wrapping_add(1).max(1);
                 let of_rows = self
                     .ids
@@ -467,12 +492,37 @@ impl KeyedState {
         })
     }
 
-    fn apply(&mut self, outcome: &Outcome, groups: &[KeyId], now: Moment) -> Result<(), ArrowError> {
+    /// The bytes of state that a call with these rows or timers carries, about.
+    fn state_bytes(&mut self, what: &Items) -> Result<usize, ArrowError> {
+        match what {
+            Items::Rows(input, rows) => self.number(*input, rows)?,
+            Items::Timers(_, timers) => {
+                self.ids.clear();
+                self.ids.extend(timers.iter().map(|(_, key)| *key));
+            }
+        }
+        // Keys that come several times count several times: this is a bound.
+        Ok(self.tables.iter().map(|table| table.bytes(&self.ids)).sum())
+    }
+
+    /// Sets `ids`, the key of each row.
+    fn number(&mut self, input: u32, rows: &Batch) -> Result<(), ArrowError> {
+        let keys = &self.keys[input as usize];
+        let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
+        self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
+        self.numbers.resize(self.index.len(), (0, 0));
+        Ok(())
+    }
+
+    /// Takes what a call has written; or the state that cannot be kept, and why.
+    fn apply(&mut self, outcome: &Outcome, groups: &[KeyId], now: Moment) -> Result<(), (u32, StoreError)> {
         for update in &outcome.updates {
             let written = (0..groups.len())
                 .filter(|g| update.written.as_ref().is_none_or(|written| written.value(*g)))
                 .map(|g| (g, groups[g]));
-            self.tables[update.state as usize].store(written, &update.columns[0], now.processing_time)?;
+            self.tables[update.state as usize]
+                .store(written, &update.columns[0], now.processing_time)
+                .map_err(|error| (update.state, error))?;
         }
         for change in &outcome.timers {
             let key = groups[change.group as usize];

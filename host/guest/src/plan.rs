@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
-    Aggregate, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
-    Port, State, Ttl, WatermarkStrategy, Watermarks,
+    Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind,
+    Partition, Port, State, Ttl, WatermarkStrategy, Watermarks,
 };
 use model::schema::{FlatField, LogicalType, from_flat};
 
@@ -82,6 +82,10 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
             },
             idle_after: watermarks.idle_after.map(Duration::from_millis),
             ahead_max: watermarks.ahead_max.map(Duration::from_millis),
+            alignment: watermarks.alignment.map(|alignment| Alignment {
+                group: alignment.group,
+                drift_max: Duration::from_millis(alignment.drift_max),
+            }),
         }),
         graph::NodeKind::Function(function) => NodeKind::Function(Function {
             inputs: function.inputs.into_iter().map(schema).collect::<Result<_, _>>()?,

@@ -167,6 +167,17 @@ pub struct Watermarks {
     pub idle_after: Option<Duration>,
     /// Rows further ahead of the processing time than this fail; none = [`AHEAD_MAX`].
     pub ahead_max: Option<Duration>,
+    /// Which others it stays near to, in event time.
+    pub alignment: Option<Alignment>,
+}
+
+/// Subtasks of all nodes of one group stay near the one that is least far in event time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// The group's name.
+    pub group: String,
+    /// How far ahead they may be.
+    pub drift_max: Duration,
 }
 
 /// How far a row's event time may be ahead of the processing time unless the plan says otherwise:

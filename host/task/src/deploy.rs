@@ -1,6 +1,6 @@
 //! Makes a plan's subtasks: gates and channels, operators, and the workers that step them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Waker;
@@ -18,6 +18,7 @@ use window::KeyedAggregate;
 
 use crate::Plan;
 use crate::admission::input_schema;
+use crate::alignment::{Alignment, AlignmentGroup};
 use crate::job::{Control, Watch};
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
@@ -87,7 +88,7 @@ pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<D
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
     let watch = Watch::of(&plan);
-    let mut deployment = Deployment { plan, platform, log, wakers, watch };
+    let mut deployment = Deployment { plan, platform, log, wakers, watch, alignments: BTreeMap::new() };
     let (mut gates, mut channels) = deployment.exchanges();
     for (v, subtasks) in places.iter().enumerate() {
         for (s, (worker, index)) in subtasks.iter().enumerate() {
@@ -107,6 +108,8 @@ struct Deployment<'a> {
     /// By vertex and subtask.
     wakers: Vec<Vec<Waker>>,
     watch: Watch,
+    /// By the name of the group.
+    alignments: BTreeMap<String, Arc<AlignmentGroup>>,
 }
 
 /// The gates by vertex and subtask.
@@ -225,7 +228,7 @@ impl Deployment<'_> {
     }
 
     fn operator(
-        &self,
+        &mut self,
         v: usize,
         s: usize,
         vertex: &Vertex,
@@ -297,6 +300,10 @@ impl Deployment<'_> {
                     policy: node.on_failure,
                     failures,
                     place,
+                    alignment: spec.alignment.as_ref().map(|alignment| {
+                        let group = self.alignments.entry(alignment.group.clone()).or_default();
+                        Alignment::join(group, alignment.drift_max, waker.clone())
+                    }),
                     progress: EventTime::new(self.platform.clock.now()),
                 }),
             )),

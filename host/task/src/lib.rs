@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod alignment;
 mod deploy;
 mod grants;
 mod job;

@@ -154,8 +154,13 @@ fn timed(time_column: u32, strategy: WatermarkStrategy) -> JobGraph {
     let at = DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, None);
     let schema: SchemaRef =
         Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, false), Field::new("at", at, true)]));
-    let watermarks =
-        Watermarks { time_column: Some(time_column), strategy, idle_after: None, ahead_max: None };
+    let watermarks = Watermarks {
+        time_column: Some(time_column),
+        strategy,
+        idle_after: None,
+        ahead_max: None,
+        alignment: None,
+    };
     let mut nodes = vec![
         node("rows", NodeKind::Source(connection("files"))),
         node("watermarks", NodeKind::Watermarks(watermarks)),

@@ -1,7 +1,8 @@
 //! Timers by the real clock.
 
 use std::io::{BufRead, BufReader, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use platform::Clock;
 
 use crate::support::{Folder, component};
 
@@ -10,7 +11,7 @@ use crate::support::{Folder, component};
 fn a_timer_of_processing_time_fires_while_the_input_waits() {
     let folder = Folder::new();
     let mut child = folder.start(&["run", "-q", "-p", "2", &component("timers"), "--input", "-"]);
-    let due = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 + 300;
+    let due = Clock::system().wall_ms() + 300;
     let mut input = child.stdin.take().unwrap();
     writeln!(input, r#"{{"key":4,"at":1000,"deed":5,"time":{due}}}"#).unwrap();
     input.flush().unwrap();
@@ -18,7 +19,7 @@ fn a_timer_of_processing_time_fires_while_the_input_waits() {
     assert!(lines.next().unwrap().ends_with("(0,4,1000,1)"));
     // The input stays open: nothing but the clock makes the next row.
     assert!(lines.next().unwrap().ends_with(&format!("(2,4,{due},1)")));
-    assert!(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 >= due);
+    assert!(Clock::system().wall_ms() >= due);
     drop(input);
     assert!(child.wait().unwrap().success());
 }

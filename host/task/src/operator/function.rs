@@ -271,10 +271,10 @@ impl FunctionOperator {
         if !outcome.failures.is_empty() {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
-        if let Some(keyed) = &mut self.keyed {
-            if let Err((state, error)) = keyed.apply(&outcome, &self.work.groups, self.work.now) {
-                return Err(self.not_stored(state, &error));
-            }
+        if let Some(keyed) = &mut self.keyed
+            && let Err((state, error)) = keyed.apply(&outcome, &self.work.groups, self.work.now)
+        {
+            return Err(self.not_stored(state, &error));
         }
         self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {

@@ -17,6 +17,7 @@ use platform::Clock;
 
 use super::function::row_text;
 use super::{Element, Emit, Input, Place, Ran};
+use crate::alignment::Alignment;
 use crate::metrics::{Counters, add};
 
 pub(crate) struct WatermarksOperator {
@@ -26,6 +27,7 @@ pub(crate) struct WatermarksOperator {
     /// The last port, where the policy is to divert.
     pub(crate) failures: Option<(u32, SchemaRef)>,
     pub(crate) place: Place,
+    pub(crate) alignment: Option<Alignment>,
     pub(crate) progress: EventTime,
 }
 
@@ -64,6 +66,14 @@ impl WatermarksOperator {
         if let Some(mark) = self.progress.unsaid.take() {
             return Ok(Ran::Forward(mark));
         }
+        if !input.elements.is_empty()
+            && let Some(alignment) = &self.alignment
+            && !alignment.may_go_on(self.progress.watermark)
+        {
+            // Rows are there, so it is not idle: it is told to wait.
+            self.progress.last_rows = self.clock.now();
+            return Ok(Ran::Idle);
+        }
         match input.elements.pop_front() {
             Some(Element::Rows(_, rows)) => {
                 self.take(rows, counters, emit)?;
@@ -71,10 +81,14 @@ impl WatermarksOperator {
             }
             // Watermarks are made here, and those from before are not heard.
             Some(Element::Mark(_)) => Ok(Ran::Progress),
-            None if input.ended => Ok(Ran::Ended),
+            None if input.ended => {
+                self.alignment = None;
+                Ok(Ran::Ended)
+            }
             None => match self.idle_at() {
                 Some(at) if self.clock.now() >= at => {
                     self.progress.idle = true;
+                    self.alignment.iter().for_each(|alignment| alignment.report(None));
                     Ok(Ran::Forward(Mark::Idle))
                 }
                 _ => Ok(Ran::Idle),
@@ -91,7 +105,9 @@ impl WatermarksOperator {
     fn take(&mut self, rows: Batch, counters: &Counters, emit: &mut Emit<'_>) -> Result<(), Diagnostic> {
         let internal = |error: ArrowError| Diagnostic::internal(error.to_string());
         self.progress.last_rows = self.clock.now();
-        self.progress.idle = false;
+        if std::mem::take(&mut self.progress.idle) {
+            self.alignment.iter().for_each(|alignment| alignment.report(Some(self.progress.watermark)));
+        }
         let now = self.clock.wall_ms();
         let (times, failures) = self.times(&rows, now);
         let before = self.progress.rows;
@@ -149,6 +165,7 @@ impl WatermarksOperator {
             && watermark > self.progress.watermark
         {
             self.progress.watermark = watermark;
+            self.alignment.iter().for_each(|alignment| alignment.report(Some(watermark)));
             self.progress.unsaid = Some(Mark::Watermark(watermark));
         }
         if rows.num_rows() > 0 {
@@ -238,9 +255,10 @@ mod tests {
             strategy,
             idle_after: Some(Duration::from_millis(50)),
             ahead_max: Some(Duration::from_secs(60)),
+            alignment: None,
         };
         let progress = EventTime::new(clock.now());
-        WatermarksOperator { spec, clock, policy, failures, place, progress }
+        WatermarksOperator { spec, clock, policy, failures, place, alignment: None, progress }
     }
 
     fn bounded() -> WatermarkStrategy {

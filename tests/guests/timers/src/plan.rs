@@ -1,20 +1,23 @@
 //! The job graph.
 
 use crate::millstream::job::graph::{
-    Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition, Port, Setting,
-    State, WatermarkStrategy, Watermarks,
+    Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
+    Port, Setting, State, WatermarkStrategy, Watermarks,
 };
 use crate::millstream::job::rows::{DataType, Field, TimeUnit};
 
 pub(crate) const OBEY: u32 = 2;
 
 /// Takes `--input PATH` (`-` = standard input) and `--bound MS`; with `--second PATH` the function
-/// has a second input, of other rows of the same form.
+/// has a second input, of other rows of the same form; with `--drift MS` sources are aligned.
 pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
-    let (mut input, mut second, mut bound) = (None, None, 0);
+    let (mut input, mut second, mut bound, mut drift) = (None, None, 0, None);
     for pair in args.chunks(2) {
         match pair {
             [name, value] if name == "--input" => input = Some(value),
+            [name, value] if name == "--drift" => {
+                drift = Some(value.parse().map_err(|_| "--drift MS".to_string())?);
+            }
             [name, value] if name == "--second" => second = Some(value),
             [name, value] if name == "--bound" => {
                 bound = value.parse().map_err(|_| "--bound MS".to_string())?
@@ -45,6 +48,7 @@ pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
         strategy: WatermarkStrategy::Bounded(bound),
         idle_after: None,
         ahead_max: Some(u64::MAX),
+        alignment: drift.map(|drift_max| Alignment { group: "all".into(), drift_max }),
     };
     let inputs = vec![row.clone(); if second.is_some() { 2 } else { 1 }];
     let function = Function { inputs, states: vec![state], timers: true };

@@ -243,12 +243,14 @@ mod tests {
         }
     }
 
+    type Value = (Option<i64>, Option<bool>, Option<f32>, Option<i32>);
+
     proptest! {
         /// Numbers lie otherwise than texts: both give back what was stored, at every null.
         #[test]
         fn both_forms_keep_what_is_stored(
             rows in proptest::collection::vec(
-                (0u32..40, any::<Option<(Option<i64>, Option<bool>, Option<f32>, Option<i32>)>>()), 1..80),
+                (0u32..40, any::<Option<Value>>()), 1..80),
             text in any::<bool>(),
         ) {
             let inner = Fields::from(vec![
@@ -264,7 +266,7 @@ mod tests {
             let fields = Fields::from(fields);
             let mut table = ValueTable::new(&DataType::Struct(fields.clone()), None).unwrap();
             prop_assert_eq!(matches!(table.entries, Entries::Fixed(_)), !text);
-            let column = |values: &[Option<(Option<i64>, Option<bool>, Option<f32>, Option<i32>)>]| -> ArrayRef {
+            let column = |values: &[Option<Value>]| -> ArrayRef {
                 let floats: Float32Array = values.iter().map(|v| v.and_then(|v| v.2)).collect();
                 let dates: Date32Array = values.iter().map(|v| v.and_then(|v| v.3)).collect();
                 let has_inner: Vec<bool> = values.iter().map(|v| v.is_some_and(|v| v.3 != Some(7))).collect();

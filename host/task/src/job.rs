@@ -36,6 +36,10 @@ pub struct Progress {
     pub rows_skipped: u64,
     /// Rows that failed and were diverted.
     pub rows_diverted: u64,
+    /// Timers that have fired.
+    pub timers_fired: u64,
+    /// Timers that failed and were dropped.
+    pub timers_skipped: u64,
     /// Guest calls that trapped (and were made again).
     pub traps: u64,
     /// Guest calls.
@@ -201,6 +205,8 @@ impl Watch {
             }
             progress.rows_skipped += read(&counters.rows_skipped);
             progress.rows_diverted += read(&counters.rows_diverted);
+            progress.timers_fired += read(&counters.timers_fired);
+            progress.timers_skipped += read(&counters.timers_skipped);
             progress.traps += read(&counters.traps);
             progress.calls += read(&counters.calls);
             progress.guest_nanoseconds += read(&counters.guest_nanoseconds);

@@ -225,6 +225,8 @@ fn summary(job: &Job, title: &str, nodes: &[String], outcome: &JobOutcome, took:
     for (n, what) in [
         (progress.rows_skipped, "failed and skipped"),
         (progress.rows_diverted, "failed and sent aside"),
+        (progress.timers_fired, "timers fired"),
+        (progress.timers_skipped, "timers failed and were dropped"),
         (progress.traps, "traps"),
     ] {
         if n > 0 {

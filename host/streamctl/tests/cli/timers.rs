@@ -23,3 +23,15 @@ fn a_timer_of_processing_time_fires_while_the_input_waits() {
     drop(input);
     assert!(child.wait().unwrap().success());
 }
+
+/// Timers that fail are counted; the log has the first only.
+#[test]
+fn failed_timers_do_not_flood_the_log() {
+    let folder = Folder::new();
+    let row = |i: i64| format!("{{\"key\":{},\"at\":{i},\"deed\":1,\"time\":{}}}\n", i % 7, 13 * (100 + i));
+    let input: String = (0..300).map(row).collect();
+    let ran = folder.with_stdin(&["run", &component("timers"), "--input", "-"], input.as_bytes());
+    let warnings = ran.succeeds().err.lines().filter(|line| line.contains("failed: a time of 13s")).count();
+    assert_eq!(warnings, 1, "{}", ran.err);
+    assert!(ran.err.contains("300 timers failed and were dropped"), "{}", ran.err);
+}

@@ -24,7 +24,7 @@ use state::value_table::VALUE_BYTES_MAX;
 use state::{KeyIndex, StoreError, Timers, ValueTable};
 
 use super::{Element, Input, Place, Ran};
-use crate::metrics::{Counters, add};
+use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
 const CALL_TIME: Duration = Duration::from_millis(1);
@@ -342,7 +342,11 @@ impl FunctionOperator {
                 // A timer has no row that could go aside.
                 (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..)) => {
                     add(&counters.timers_skipped, 1);
-                    self.chain.warn(&format!("a timer of `{name}` failed: {}", failure.message));
+                    // The first is said, all are counted.
+                    if read(&counters.timers_skipped) == 1 {
+                        let timer = self.item(what, failure.row as usize);
+                        self.chain.warn(&format!("{timer} failed: {}", failure.message));
+                    }
                 }
                 (FailurePolicy::Skip, _) => add(&counters.rows_skipped, 1),
                 (FailurePolicy::Divert, _) => diverted.push(failure),

@@ -53,11 +53,18 @@ impl Timers {
     /// `max`. They are gone then; a key's further ones come with the next call.
     pub fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Vec<(i64, KeyId)> {
         let domain = self.of(domain);
-        let due: Vec<(i64, KeyId)> =
-            domain.next.iter().take_while(|(time, _)| *time <= now).take(max).copied().collect();
-        for (time, key) in &due {
-            domain.delete(*key, *time);
+        let mut due = Vec::new();
+        while due.len() < max
+            && let Some(first) = domain.next.first().filter(|(time, _)| *time <= now)
+        {
+            due.push(*first);
+            domain.next.pop_first();
         }
+        // Only now: a key's next timer does not come in the same round.
+        for (_, key) in &due {
+            domain.follow(*key);
+        }
+        domain.length -= due.len();
         due
     }
 
@@ -106,14 +113,19 @@ impl Domain {
         let Some(Some(next)) = self.of_key.get(key as usize).copied() else { return };
         if next == time {
             self.next.remove(&(time, key));
-            let following = self.take_more(key, None);
-            self.of_key[key as usize] = following;
-            if let Some(following) = following {
-                self.next.insert((following, key));
-            }
+            self.follow(key);
             self.length -= 1;
         } else if self.take_more(key, Some(time)).is_some() {
             self.length -= 1;
+        }
+    }
+
+    /// The key's next timer is gone: the one after it is the next.
+    fn follow(&mut self, key: KeyId) {
+        let following = self.take_more(key, None);
+        self.of_key[key as usize] = following;
+        if let Some(following) = following {
+            self.next.insert((following, key));
         }
     }
 

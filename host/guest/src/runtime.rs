@@ -108,6 +108,11 @@ const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 100;
 /// Instances that can live at once: a chain each, and one that is asked for its plan.
 const INSTANCES_MAX: u32 = 8_192;
+/// Core modules that one component may be made of: Python's are some 40. Instances of such
+/// components use up the places of several others.
+const CORE_INSTANCES_MAX: u32 = 64;
+/// Core modules that a component has on average, when as many live as can.
+const CORE_INSTANCES: u32 = 4;
 
 fn engine(config: &RuntimeConfig) -> Result<Engine, GuestError> {
     let mut wasm = Config::new();
@@ -123,13 +128,13 @@ fn engine(config: &RuntimeConfig) -> Result<Engine, GuestError> {
     };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES_MAX)
-        .total_core_instances(INSTANCES_MAX)
+        .total_core_instances(CORE_INSTANCES * INSTANCES_MAX)
         .total_memories(INSTANCES_MAX)
         .total_tables(INSTANCES_MAX)
         .total_stacks(INSTANCES_MAX)
-        .max_core_instances_per_component(16)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(4)
-        .max_tables_per_component(16)
+        .max_tables_per_component(CORE_INSTANCES_MAX)
         .table_elements(20_000)
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)

@@ -17,5 +17,5 @@ impl ProcessFunction for Count {
 
 pub fn counted(rows: Stream<'_, (String, i64)>) {
     rows.key_by(F0).process(Count).print();
-    //              ^^^^^^^ `i64` is not the key of this stream
+    //                      ^^^^^ `i64` is not the key of this stream
 }

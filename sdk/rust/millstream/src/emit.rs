@@ -36,14 +36,26 @@ pub(crate) struct Made {
 
 /// What is carried over from an input row to the rows that are made of it.
 pub(crate) struct Carried<'a> {
-    pub(crate) input: &'a Batch,
+    /// number of rows
+    pub(crate) length: u32,
+    pub(crate) event_times: Option<&'a [i64]>,
+    pub(crate) kinds: Option<&'a [u8]>,
     /// whether the input's row numbers are wanted
     pub(crate) origins: bool,
 }
 
-impl Carried<'_> {
+impl<'a> Carried<'a> {
+    pub(crate) fn of(input: &'a Batch, origins: bool) -> Carried<'a> {
+        Carried {
+            length: input.length,
+            event_times: input.event_times.as_deref(),
+            kinds: input.kinds.as_deref(),
+            origins,
+        }
+    }
+
     pub(crate) fn is_needed(&self) -> bool {
-        self.origins || self.input.event_times.is_some() || self.input.kinds.is_some()
+        self.origins || self.event_times.is_some() || self.kinds.is_some()
     }
 }
 
@@ -80,12 +92,12 @@ impl<O: Record> Emit<O> {
         let rows = Batch {
             // As in `mark_one`.
             length: length as u32,
-            event_times: carried.input.event_times.as_deref().map(|times| spread(&ends, times)),
-            kinds: carried.input.kinds.as_deref().map(|kinds| spread(&ends, kinds)),
+            event_times: carried.event_times.map(|times| spread(&ends, times)),
+            kinds: carried.kinds.map(|kinds| spread(&ends, kinds)),
             columns: finish_rows::<O>(&mut self.rows),
         };
         let origins = carried.origins.then(|| {
-            let numbers: Vec<u32> = (0..carried.input.length).collect();
+            let numbers: Vec<u32> = (0..carried.length).collect();
             spread(&ends, &numbers)
         });
         made.push((port, Made { rows, origins }));

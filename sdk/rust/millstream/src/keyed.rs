@@ -1,4 +1,4 @@
-//! Streams by key: aggregates in the host, and `reduce` in the guest.
+//! Streams by key: aggregates in the host, `reduce` and process functions in the guest.
 
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -10,8 +10,9 @@ use crate::aggregate::{Aggregates, avg, count, max, min, sum};
 use crate::error::Result;
 use crate::field::{FieldOf, Join, Number, Ordered};
 use crate::plan::{NewNode, StreamEntry};
+use crate::process::{KeyOf, ProcessFunction, Side, Ttl};
 use crate::record::{Record, schema_of, top_level};
-use crate::run::{Stage, reduced};
+use crate::run::{Stage, processed, reduced};
 use crate::stream::{Added, Fallible, Stream};
 
 /// A stream whose rows are grouped by the key `K`, a tuple.
@@ -107,8 +108,9 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         for (place, name) in top_level(&schema).into_iter().zip(names) {
             schema[place].name = name;
         }
+        let outputs = vec![("main".into(), schema)];
         let uid = self.uid("aggregate", &functions);
-        self.keyed_node(name, uid, NodeKind::Aggregate(contract), schema, None).stream()
+        self.keyed_node(name, uid, NodeKind::Aggregate(contract), outputs, None).stream()
     }
 
     fn uid(&self, kind: &str, functions: &[&str]) -> String {
@@ -123,7 +125,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         name: String,
         uid: String,
         kind: NodeKind,
-        schema: Vec<Field>,
+        outputs: Vec<(String, Vec<Field>)>,
         stage: Option<Stage>,
     ) -> Added<'j> {
         let partition = if self.keys.is_empty() { Partition::Global } else { Partition::Hash(self.keys) };
@@ -137,7 +139,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         if is_chosen {
             plan.errors.push("`key_by` decides where rows go: `partition_custom` before it does not".into());
         }
-        let new = NewNode { name, uid: Some(uid), kind, outputs: vec![("main".into(), schema)], stage };
+        let new = NewNode { name, uid: Some(uid), kind, outputs, stage };
         let node = plan.add(new, Some(&input), Location::caller());
         drop(plan);
         Added { job: self.stream.job, node }
@@ -170,6 +172,39 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         Fallible::new(self.reduced(reduced::<T>(combine)), input)
     }
 
+    /// Calls a function for each row, with the state and the timers of its key.
+    #[track_caller]
+    pub fn process<F>(self, function: F) -> Fallible<'j, T, F::Out>
+    where
+        F: ProcessFunction<In = T>,
+        F::Key: KeyOf<K>,
+    {
+        let input = self.stream.fields();
+        let outputs = vec![("main".into(), schema_of::<F::Out>())];
+        Fallible::new(self.processed(function, outputs).stream(), input)
+    }
+
+    /// Adds a side output to the process function that follows.
+    pub fn side_output(self, name: &str) -> KeyedSide<'j, T, K> {
+        KeyedSide { stream: self, name: name.into() }
+    }
+
+    #[track_caller]
+    fn processed<F, S: Side>(self, function: F, outputs: Vec<(String, Vec<Field>)>) -> Added<'j>
+    where
+        F: ProcessFunction<S, In = T>,
+    {
+        let mut value = Vec::new();
+        Option::<F::State>::describe("state", true, &mut value);
+        let ttl = function.state_ttl().map(Ttl::contract);
+        let states = vec![State { name: "state".into(), value, ttl }];
+        let inputs = vec![self.stream.fields()];
+        let kind = NodeKind::Function(Function { inputs, states, timers: true });
+        let name = short_name::<F>();
+        let uid = self.uid("process", &[&name]);
+        self.keyed_node(name, uid, kind, outputs, Some(processed::<F, S>(function)))
+    }
+
     #[track_caller]
     fn reduced(self, stage: Stage) -> Stream<'j, T> {
         let mut value = Vec::new();
@@ -182,8 +217,37 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
             let error = "`reduce` wants a key: `key_by(())` is for aggregates".to_string();
             self.stream.job.plan.borrow_mut().errors.push(error);
         }
-        self.keyed_node("Reduce".into(), uid, kind, fields, Some(stage)).stream()
+        self.keyed_node("Reduce".into(), uid, kind, vec![("main".into(), fields)], Some(stage)).stream()
     }
+}
+
+/// A keyed stream whose process function has a side output: [`KeyedStream::side_output`].
+pub struct KeyedSide<'j, T, K> {
+    stream: KeyedStream<'j, T, K>,
+    name: String,
+}
+
+impl<'j, T: Record, K> KeyedSide<'j, T, K> {
+    /// Calls a function for each row, with the state and the timers of its key; gives its main output
+    /// and its side output.
+    #[track_caller]
+    pub fn process<F, S: Record>(self, function: F) -> (Fallible<'j, T, F::Out>, Stream<'j, S>)
+    where
+        F: ProcessFunction<S, In = T>,
+        F::Key: KeyOf<K>,
+    {
+        let input = self.stream.stream.fields();
+        let outputs = vec![("main".into(), schema_of::<F::Out>()), (self.name, schema_of::<S>())];
+        let added = self.stream.processed(function, outputs);
+        (Fallible::new(added.stream(), input), added.port(1))
+    }
+}
+
+/// The name of a type, without its path and parameters.
+fn short_name<F>() -> String {
+    let name = std::any::type_name::<F>();
+    let name = name.split('<').next().unwrap_or(name);
+    name.rsplit("::").next().unwrap_or(name).into()
 }
 
 /// The first name that is not taken, or the last with underscores.

@@ -54,12 +54,14 @@ mod keyed;
 mod logging;
 mod metrics;
 mod plan;
+mod process;
 mod record;
 mod run;
 mod side;
 mod stream;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod watermarks;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../../docs/sdk-rust.md")]
@@ -82,23 +84,26 @@ pub use emit::Emit;
 pub use error::{Error, Result};
 pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, Field, FieldOf, KeyFields};
 pub use job::{Definition, Job, JobFunction, Refusal};
-pub use keyed::KeyedStream;
+pub use keyed::{KeyedSide, KeyedStream};
 pub use log;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use millstream_macros::{Record, job, jobs};
 pub use plan::OnFailure;
+pub use process::{Context, KeyOf, NoSide, ProcessFunction, Side, TimeDomain, Timer, Ttl};
 pub use record::{
     Date, Decimal, Failed, FailedRef, Items, List, Record, Row, Timestamp, TimestampMicros, TimestampNanos,
 };
 pub use side::{OneSide, TwoSides};
 pub use stream::{Fallible, SinkHandle, Source, Stream};
+pub use watermarks::{PointInTime, Watermarks};
 
 /// What a job needs, in one line: `use millstream::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Args, Connector, Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge,
-        Histogram, Items, Job, JobArgs, KeyedStream, List, OnFailure, Record, Result, Row, Sink, Stream,
-        Timestamp, avg, bail, count, count_of, ensure, job, max, min, sum,
+        Args, Connector, Context, Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7,
+        Failed, Gauge, Histogram, Items, Job, JobArgs, KeyedStream, List, OnFailure, ProcessFunction, Record,
+        Result, Row, Sink, Stream, TimeDomain, Timer, Timestamp, Ttl, Watermarks, avg, bail, count, count_of,
+        ensure, job, max, min, sum,
     };
     #[cfg(feature = "clap")]
     pub use crate::{InputArgs, OutputArgs, Parser, clap};

@@ -28,14 +28,13 @@ pub(crate) fn begin_call() {
 
 /// Keeps quiet until the guard is dropped: a part of a call runs again.
 pub(crate) fn mute() -> impl Drop {
-    struct Muted;
+    struct Muted(bool);
     impl Drop for Muted {
         fn drop(&mut self) {
-            MUTED.set(false);
+            MUTED.set(self.0);
         }
     }
-    MUTED.set(true);
-    Muted
+    Muted(MUTED.replace(true))
 }
 
 pub(crate) fn is_muted() -> bool {

@@ -1,4 +1,5 @@
-//! The user's own counters, gauges and histograms, gathered in a call and sent at its end.
+//! The user's own counters, gauges and histograms, gathered in a call and sent at its end. What runs
+//! again, muted, gathers nothing.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,13 +13,12 @@ thread_local! {
 }
 
 trait Metric {
-    /// Sends what has gathered, as the metric of a node; `None` forgets it.
-    fn flush(&self, node: Option<u32>);
+    /// Sends what has gathered, as the metric of a node.
+    fn flush(&self, node: u32);
 }
 
 /// Sends what a function has gathered.
 pub(crate) fn flush(node: u32) {
-    let node = (!logging::is_muted()).then_some(node);
     METRICS.with_borrow(|metrics| {
         for metric in metrics {
             metric.flush(node);
@@ -55,14 +55,16 @@ impl Counter {
 
     /// Adds.
     pub fn add(&self, delta: u64) {
-        self.0.delta.set(self.0.delta.get().saturating_add(delta));
+        if !logging::is_muted() {
+            self.0.delta.set(self.0.delta.get().saturating_add(delta));
+        }
     }
 }
 
 impl Metric for CounterCell {
-    fn flush(&self, node: Option<u32>) {
+    fn flush(&self, node: u32) {
         let delta = self.delta.take();
-        if let (1.., Some(node)) = (delta, node) {
+        if delta > 0 {
             host::count(node, &self.name, delta);
         }
     }
@@ -85,13 +87,15 @@ impl Gauge {
 
     /// Sets it.
     pub fn set(&self, value: f64) {
-        self.0.value.set(Some(value));
+        if !logging::is_muted() {
+            self.0.value.set(Some(value));
+        }
     }
 }
 
 impl Metric for GaugeCell {
-    fn flush(&self, node: Option<u32>) {
-        if let (Some(value), Some(node)) = (self.value.take(), node) {
+    fn flush(&self, node: u32) {
+        if let Some(value) = self.value.take() {
             host::gauge(node, &self.name, value);
         }
     }
@@ -114,14 +118,16 @@ impl Histogram {
 
     /// Adds a sample.
     pub fn record(&self, sample: f64) {
-        self.0.samples.borrow_mut().push(sample);
+        if !logging::is_muted() {
+            self.0.samples.borrow_mut().push(sample);
+        }
     }
 }
 
 impl Metric for HistogramCell {
-    fn flush(&self, node: Option<u32>) {
+    fn flush(&self, node: u32) {
         let samples = self.samples.take();
-        if let (false, Some(node)) = (samples.is_empty(), node) {
+        if !samples.is_empty() {
             host::histogram(node, &self.name, &samples);
         }
     }

@@ -20,6 +20,7 @@ use crate::plan::{NewNode, OnFailure, Planned, StreamEntry};
 use crate::record::{Failed, Record, Row, end_of, schema_of};
 use crate::run::{Stage, each_row, filtered, partitioned};
 use crate::side::OneSide;
+use crate::watermarks::Watermarks;
 
 /// A stream of rows of the type `T`, in a job under construction. It is a name for a place in the
 /// graph, and may be used any number of times.
@@ -148,6 +149,22 @@ impl<'j, T: Record> Stream<'j, T> {
         let id = plan.stream(entry);
         drop(plan);
         Stream::new(self.job, id)
+    }
+
+    /// Gives rows their event time, and makes watermarks of it. A row without a time, or with one too
+    /// far ahead of the machine's, fails.
+    #[track_caller]
+    pub fn watermarks(self, watermarks: Watermarks<T>) -> Fallible<'j, T, T> {
+        let fields = self.fields();
+        let new = NewNode {
+            name: "Timestamps/Watermarks".into(),
+            uid: None,
+            kind: NodeKind::Watermarks(watermarks.contract()),
+            outputs: vec![("main".into(), fields.clone())],
+            stage: None,
+        };
+        let node = self.add(new, Location::caller());
+        Fallible::new(Added { job: self.job, node }.stream(), fields)
     }
 
     /// Groups rows by fields: `F0` … `F7` of a tuple, a struct's constants such as `Event::USER`,

@@ -14,12 +14,20 @@
 //! assert_eq!(run.rows::<i64>("Sink: print"), [1, 3]);
 //! ```
 //!
-//! The user's functions are the real ones; aggregates are a small stand-in for
-//! the host's, in streaming mode. Rows reach every operator in the order of their source.
+//! The user's functions are the real ones; aggregates, state, timers and watermarks are small
+//! stand-ins for the host's, in streaming mode. Rows reach every operator in the order of their source.
+//!
+//! Time is the test's own. [`Harness::driver`] runs a job step by step: it pushes rows one by one,
+//! moves the watermark and the clock, and takes what has come out.
 
 mod aggregate;
+mod driver;
 mod graph;
+mod keyed;
 mod value;
+mod watermarks;
+
+pub use driver::Driver;
 
 use std::collections::BTreeMap;
 
@@ -97,16 +105,37 @@ impl Harness {
         job.plan.into_inner().finish("job").map_err(Refusal::Invalid)
     }
 
-    /// Runs the job to the end of its input.
+    /// Runs the job to the end of its input: then the watermark is the greatest, and all timers of event
+    /// time fire. Timers of processing time that are left do not; that clock stands at 0.
     ///
     /// # Panics
     /// If the job cannot be built, an input is missing, or a row fails where the policy is to fail.
     pub fn run(self) -> Run {
+        let (mut runner, inputs) = self.runner();
+        runner.run(inputs);
+        Run { outputs: runner.outputs, told: stub::take() }
+    }
+
+    /// Runs the job step by step, as the test says. What `rows` and `lines` gave is pushed first.
+    ///
+    /// # Panics
+    /// If the job cannot be built.
+    pub fn driver(self) -> Driver {
+        let (runner, inputs) = self.runner();
+        let mut driver = Driver { runner };
+        for (source, batches) in inputs {
+            for batch in batches {
+                driver.runner.push_to(&source, batch);
+            }
+        }
+        driver
+    }
+
+    fn runner(self) -> (graph::Runner, BTreeMap<String, Vec<Batch>>) {
         logging::begin_call();
         stub::take();
         let (graph, stages) = self.build().unwrap_or_else(|refusal| panic!("{}", refusal.text()));
-        let outputs = graph::run(&graph, stages, self.inputs);
-        Run { outputs, told: stub::take() }
+        (graph::Runner::new(graph, stages), self.inputs)
     }
 }
 
@@ -122,13 +151,7 @@ impl Run {
     /// # Panics
     /// If there is no such sink, or its rows are not of the type `T`.
     pub fn rows<T: Record>(&self, sink: &str) -> Vec<T> {
-        let output = self.output(sink);
-        let mut rows = Vec::new();
-        for batch in &output.batches {
-            let reader = reader_of::<T>(batch);
-            rows.extend((0..batch.length as usize).map(|row| T::from_row(T::get(&reader, row))));
-        }
-        rows
+        rows_of(&self.output(sink).batches)
     }
 
     /// The event times of the rows at a sink; none where a row has none.
@@ -152,11 +175,7 @@ impl Run {
     }
 
     fn output(&self, sink: &str) -> &graph::Output {
-        let found = self.outputs.iter().find(|output| output.is_called(sink));
-        found.unwrap_or_else(|| {
-            let names: Vec<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
-            panic!("the job has no sink `{sink}`: it has {names:?}")
-        })
+        &self.outputs[place_of(&self.outputs, sink)]
     }
 
     /// The messages that the job's functions logged.
@@ -179,6 +198,23 @@ impl Run {
         let samples = self.told.histograms.iter().filter(|(_, histogram, _)| histogram == name);
         samples.flat_map(|(.., samples)| samples.iter().copied()).collect()
     }
+}
+
+/// Which output is called so.
+fn place_of(outputs: &[graph::Output], sink: &str) -> usize {
+    outputs.iter().position(|output| output.is_called(sink)).unwrap_or_else(|| {
+        let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+        panic!("the job has no sink `{sink}`: it has {names:?}")
+    })
+}
+
+fn rows_of<T: Record>(batches: &[Batch]) -> Vec<T> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let reader = reader_of::<T>(batch);
+        rows.extend((0..batch.length as usize).map(|row| T::from_row(T::get(&reader, row))));
+    }
+    rows
 }
 
 /// A batch of rows.

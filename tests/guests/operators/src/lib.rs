@@ -1,4 +1,6 @@
-//! A job for each operator, over CSV lines of a name and a number.
+//! A job for each operator, over CSV lines of a name and a number; timers over JSON lines.
+
+use std::time::Duration;
 
 use millstream::prelude::*;
 
@@ -90,4 +92,157 @@ fn strict(job: &Job, args: OperatorArgs) -> Result<()> {
     Ok(())
 }
 
-millstream::jobs!(sums, reduced, aggregates, partitions, sides, lenient, strict);
+/// A line of `timers`.
+#[derive(Clone, Debug, Record)]
+struct TimerLine {
+    key: i64,
+    at: Timestamp,
+    /// set, delete, fail, trap or none
+    op: String,
+    time: i64,
+    then: Option<i64>,
+}
+
+/// What `timers` gives: `kind` is row or timer.
+#[derive(Clone, Debug, Record)]
+struct TimerEvent {
+    kind: String,
+    key: i64,
+    time: i64,
+    count: i64,
+}
+
+/// What `timers` keeps of a key.
+#[derive(Clone, Debug, Default, Record)]
+struct TimerState {
+    count: i64,
+    /// what a timer for `time` sets in its turn
+    thens: Vec<Then>,
+}
+
+#[derive(Clone, Debug, Record)]
+struct Then {
+    time: i64,
+    then: i64,
+}
+
+struct Timers;
+
+impl ProcessFunction for Timers {
+    type In = TimerLine;
+    type Key = i64;
+    type State = TimerState;
+    type Out = TimerEvent;
+
+    fn process(&self, line: TimerLineRef<'_>, context: &mut Context<'_, Self>) -> Result<()> {
+        let state = context.state_or_default();
+        state.count += 1;
+        let count = state.count;
+        match line.op {
+            "set" => {
+                state.thens.retain(|then| then.time != line.time);
+                state.thens.extend(line.then.map(|then| Then { time: line.time, then }));
+                context.set_timer(line.time);
+            }
+            "delete" => context.delete_timer(line.time),
+            // What was done before must be undone.
+            "fail" => {
+                context.set_timer(line.time);
+                context.emit(TimerEventRef::new("failed", line.key, line.time, count));
+                bail!("as told");
+            }
+            "trap" => {
+                context.set_timer(line.time);
+                context.emit(TimerEventRef::new("trapped", line.key, line.time, count));
+                panic!("as told");
+            }
+            "none" => {}
+            other => bail!("what is {other:?}?"),
+        }
+        context.emit(TimerEventRef::new("row", context.key(), line.at.0, count));
+        Ok(())
+    }
+
+    fn on_timer(&self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+        let state = context.state_or_default();
+        let count = state.count;
+        let place = state.thens.iter().position(|then| then.time == timer.time);
+        if let Some(place) = place.filter(|_| timer.time % 2 == 0) {
+            let then = state.thens.remove(place).then;
+            context.set_timer(then);
+        }
+        context.emit(TimerEventRef::new("timer", context.key(), timer.time, count));
+        Ok(())
+    }
+}
+
+#[derive(Parser)]
+struct TimersArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// How long after later ones a line may come
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    bound: u64,
+}
+
+/// Sets, deletes and fires timers of event time, as JSON lines say.
+#[job]
+fn timers(job: &Job, args: TimersArgs) -> Result<()> {
+    job.json::<TimerLine>(args.input.source()?)
+        .watermarks(Watermarks::bounded(Duration::from_millis(args.bound)).time(TimerLine::AT))
+        .key_by(TimerLine::KEY)
+        .process(Timers)
+        .on_failure(OnFailure::Skip)
+        .sink(&args.output);
+    Ok(())
+}
+
+/// Counts a key's rows, and emits the count when the watermark has passed a row's time by so much.
+struct CountLater {
+    delay: i64,
+}
+
+impl ProcessFunction for CountLater {
+    type In = TimerLine;
+    type Key = i64;
+    type State = i64;
+    type Out = (i64, i64, i64);
+
+    fn process(&self, line: TimerLineRef<'_>, context: &mut Context<'_, Self>) -> Result<()> {
+        *context.state_or_default() += 1;
+        context.set_timer(line.at.0.saturating_add(self.delay));
+        Ok(())
+    }
+
+    fn on_timer(&self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+        let count = context.state().copied().unwrap_or(0);
+        context.emit((context.key(), timer.time, count));
+        Ok(())
+    }
+}
+
+#[derive(Parser)]
+struct CountArgs {
+    #[command(flatten)]
+    timers: TimersArgs,
+    /// How long after a row its key's count is emitted
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    delay: i64,
+}
+
+/// Counts by key, emitted by timers, of the lines of `timers`.
+#[job]
+fn process_count(job: &Job, args: CountArgs) -> Result<()> {
+    let TimersArgs { input, output, bound } = args.timers;
+    job.json::<TimerLine>(input.source()?)
+        .watermarks(Watermarks::bounded(Duration::from_millis(bound)).time(TimerLine::AT))
+        .key_by(TimerLine::KEY)
+        .process(CountLater { delay: args.delay })
+        .names(["key", "time", "count"])
+        .sink(&output);
+    Ok(())
+}
+
+millstream::jobs!(sums, reduced, aggregates, partitions, sides, lenient, strict, timers, process_count);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_sys::bindings::exports::millstream::job::functions::{NodePort, Task};
 use millstream_sys::bindings::millstream::job::calls::{
@@ -114,26 +114,25 @@ fn chain(
 }
 
 /// Runs rows through the open chain.
-pub fn process(_now: Moment, _input: u32, rows: Batch) -> CallOutcome {
-    let result = run(&Head::Rows(rows));
+pub fn process(now: Moment, _input: u32, rows: Batch) -> CallOutcome {
+    let result = run(now, &Head::Rows(rows));
     CallOutcome { outputs: result.outputs, failures: result.failures }
 }
 
 /// Runs keyed rows through the open chain.
-pub fn process_keyed(_now: Moment, call: KeyedBatch) -> KeyedOutcome {
-    let result = run(&Head::Keyed(call));
-    let timers = TimerChanges { groups: Vec::new(), times: Vec::new(), changes: Vec::new() };
-    KeyedOutcome { outputs: result.outputs, updates: result.updates, timers, failures: result.failures }
+pub fn process_keyed(now: Moment, call: KeyedBatch) -> KeyedOutcome {
+    run(now, &Head::Keyed(call)).keyed()
 }
 
 /// Fires timers.
-pub fn on_timers(_now: Moment, _domain: TimeDomain, _times: Vec<i64>, _call: KeyedBatch) -> KeyedOutcome {
-    host::abort("no function of this chain sets timers")
+pub fn on_timers(now: Moment, domain: TimeDomain, times: Vec<i64>, call: KeyedBatch) -> KeyedOutcome {
+    run(now, &Head::Timers { domain, times, call }).keyed()
 }
 
 enum Head {
     Rows(Batch),
     Keyed(KeyedBatch),
+    Timers { domain: TimeDomain, times: Vec<i64>, call: KeyedBatch },
 }
 
 impl Head {
@@ -141,14 +140,24 @@ impl Head {
         match self {
             Head::Rows(rows) => rows.length as usize,
             Head::Keyed(call) => call.inputs.iter().map(|input| input.rows.length as usize).sum(),
+            Head::Timers { times, .. } => times.len(),
+        }
+    }
+
+    /// The group whose state a row may have changed.
+    fn group(&self, row: u32) -> Option<u32> {
+        match self {
+            Head::Rows(_) => None,
+            Head::Keyed(call) => call.inputs[0].groups.get(row as usize).copied(),
+            Head::Timers { .. } => Some(row),
         }
     }
 }
 
-fn run(head: &Head) -> CallResult {
+fn run(now: Moment, head: &Head) -> CallResult {
     logging::begin_call();
     OPEN.with_borrow_mut(|open| match open {
-        Some(chain) => chain.call(head),
+        Some(chain) => chain.call(now, head),
         None => host::abort("called before `open`"),
     })
 }
@@ -156,13 +165,28 @@ fn run(head: &Head) -> CallResult {
 struct CallResult {
     outputs: Vec<Output>,
     updates: Vec<StateUpdate>,
+    timers: Option<TimerChanges>,
     failures: Vec<Failure>,
 }
 
+impl CallResult {
+    fn keyed(self) -> KeyedOutcome {
+        let none = TimerChanges { groups: Vec::new(), times: Vec::new(), changes: Vec::new() };
+        KeyedOutcome {
+            outputs: self.outputs,
+            updates: self.updates,
+            timers: self.timers.unwrap_or(none),
+            failures: self.failures,
+        }
+    }
+}
+
 /// What one pass through the chain gives.
+#[derive(Default)]
 struct Pass {
     outputs: Vec<Output>,
     updates: Vec<StateUpdate>,
+    timers: Option<TimerChanges>,
     /// the function, its input's row, the message
     failures: Vec<(usize, u32, String)>,
 }
@@ -170,47 +194,48 @@ struct Pass {
 impl Chain {
     /// Mostly one pass. If a function after the head fails rows, a second one finds the head's rows
     /// that they came from, and a third runs without those: a failed row leaves nothing anywhere.
-    fn call(&mut self, head: &Head) -> CallResult {
-        let pass = self.pass(head, None, false);
-        if pass.failures.iter().all(|(function, ..)| *function == 0) {
-            let node = self.functions[0].node;
-            let failures =
-                pass.failures.into_iter().map(|(_, row, message)| Failure { node, row, message }).collect();
-            return CallResult { outputs: pass.outputs, updates: pass.updates, failures };
-        }
-        // What these passes log and count has been logged and counted.
-        let _muted = logging::mute();
+    ///
+    /// Without a row, the state that later rows of its group meet is another. So of each group only the
+    /// first failure counts in a pass; whether later rows fail, the next pass tells.
+    fn call(&mut self, now: Moment, head: &Head) -> CallResult {
+        let mut pass = self.pass(now, head, None, false);
         let mut failed = BTreeMap::new();
-        for (function, row, message) in self.pass(head, None, true).failures {
-            failed.entry(row).or_insert((function, message));
-        }
-        let mut skip = vec![false; head.length()];
-        for row in failed.keys() {
-            skip[*row as usize] = true;
-        }
-        let pass = self.pass(head, Some(&skip), false);
-        if let Some((function, row, message)) = pass.failures.first() {
-            let node = self.functions[*function].node;
-            host::abort(&format!(
-                "a function must give the same result each time: node {node} first took row {row}, then \
-                 failed it: {message}"
-            ));
+        if pass.failures.iter().all(|(function, ..)| *function == 0) {
+            failed.extend(pass.failures.drain(..).map(|(function, row, message)| (row, (function, message))));
+        } else {
+            // What these passes log and count has been logged and counted.
+            let _muted = logging::mute();
+            let mut skip = vec![false; head.length()];
+            loop {
+                pass = self.pass(now, head, Some(&skip), true);
+                if pass.failures.is_empty() {
+                    break;
+                }
+                pass.failures.sort_by_key(|(_, row, _)| *row);
+                let mut groups = BTreeSet::new();
+                for (function, row, message) in pass.failures.drain(..) {
+                    if head.group(row).is_none_or(|group| groups.insert(group)) {
+                        skip[row as usize] = true;
+                        failed.entry(row).or_insert((function, message));
+                    }
+                }
+            }
         }
         let failures = failed
             .into_iter()
             .map(|(row, (function, message))| Failure { node: self.functions[function].node, row, message })
             .collect();
-        CallResult { outputs: pass.outputs, updates: pass.updates, failures }
+        CallResult { outputs: pass.outputs, updates: pass.updates, timers: pass.timers, failures }
     }
 
     /// With `origins`, failures have the numbers of the head's rows.
-    fn pass(&mut self, head: &Head, skip: Option<&[bool]>, origins: bool) -> Pass {
-        let mut pass = Pass { outputs: Vec::new(), updates: Vec::new(), failures: Vec::new() };
+    fn pass(&mut self, now: Moment, head: &Head, skip: Option<&[bool]>, origins: bool) -> Pass {
+        let mut pass = Pass::default();
         let mut waiting: Vec<Option<Made>> = Vec::new();
         waiting.resize_with(self.functions.len(), || None);
         for place in 0..self.functions.len() {
             let (outcome, of_head) = if place == 0 {
-                (self.functions[0].call_head(head, skip, origins), None)
+                (self.functions[0].call_head(now, head, skip, origins), None)
             } else {
                 let Some(made) = waiting[place].take() else { continue };
                 let frame = Frame { rows: Cow::Owned(made.rows), skip: None, origins };
@@ -220,7 +245,10 @@ impl Chain {
             let head_row = |row: u32| of_head.as_ref().map_or(row, |rows| rows[row as usize]);
             pass.failures
                 .extend(outcome.failures.into_iter().map(|(row, message)| (place, head_row(row), message)));
-            pass.updates.extend(outcome.updates);
+            if place == 0 {
+                pass.updates = outcome.updates;
+                pass.timers = outcome.timers;
+            }
             for (port, made) in outcome.made {
                 let origins = made.origins.map(|rows| rows.into_iter().map(head_row).collect());
                 self.functions[place].send(port, Made { rows: made.rows, origins }, &mut waiting, &mut pass);
@@ -231,13 +259,20 @@ impl Chain {
 }
 
 impl Function {
-    fn call_head(&mut self, head: &Head, skip: Option<&[bool]>, origins: bool) -> Outcome {
+    fn call_head(&mut self, now: Moment, head: &Head, skip: Option<&[bool]>, origins: bool) -> Outcome {
         match (&mut self.stage, head) {
             (Stage::Stateless(stage), Head::Rows(rows)) => {
                 stage(Frame { rows: Cow::Borrowed(rows), skip, origins })
             }
-            (Stage::Keyed(stage), Head::Keyed(call)) => stage(KeyedFrame { call, skip, origins }),
-            (Stage::Stateless(_), Head::Keyed(_)) => host::abort("a stateless function has no keyed calls"),
+            (Stage::Keyed(stage), Head::Keyed(call)) => {
+                stage(KeyedFrame { now, call, timers: None, skip, origins })
+            }
+            (Stage::Keyed(stage), Head::Timers { domain, times, call }) => {
+                stage(KeyedFrame { now, call, timers: Some((*domain, times)), skip, origins })
+            }
+            (Stage::Stateless(_), Head::Keyed(_) | Head::Timers { .. }) => {
+                host::abort("a stateless function has no keyed calls")
+            }
             (Stage::Keyed(_), Head::Rows(_)) => host::abort("a keyed function has keyed calls only"),
         }
     }

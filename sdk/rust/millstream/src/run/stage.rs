@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, StateUpdate};
+use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, Moment, StateUpdate, TimerChanges};
+use millstream_sys::bindings::millstream::job::graph::TimeDomain;
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column, Values};
+use millstream_sys::host;
 
 use crate::emit::{Carried, Emit, Emits, Made};
 use crate::error::Error;
@@ -18,9 +20,11 @@ pub(crate) struct Frame<'a> {
     pub(crate) origins: bool,
 }
 
-/// A call of a keyed function.
+/// A call of a keyed function: with rows, or with timers, of which group i has the i-th.
 pub(crate) struct KeyedFrame<'a> {
+    pub(crate) now: Moment,
     pub(crate) call: &'a KeyedBatch,
+    pub(crate) timers: Option<(TimeDomain, &'a [i64])>,
     pub(crate) skip: Option<&'a [bool]>,
     pub(crate) origins: bool,
 }
@@ -33,6 +37,7 @@ pub(crate) struct Outcome {
     /// rows that failed, with the message
     pub(crate) failures: Vec<(u32, String)>,
     pub(crate) updates: Vec<StateUpdate>,
+    pub(crate) timers: Option<TimerChanges>,
 }
 
 /// A function, its row type erased: one dynamic call a batch.
@@ -48,7 +53,7 @@ pub(crate) fn each_row<T: Record, E: Emits + 'static>(
     let mut emits = E::default();
     Stage::Stateless(Box::new(move |frame| {
         let rows = &*frame.rows;
-        let carried = Carried { input: rows, origins: frame.origins };
+        let carried = Carried::of(rows, frame.origins);
         let mut failures = Vec::new();
         if frame.skip.is_none() && !carried.is_needed() {
             let reader = reader_of::<T>(rows);
@@ -72,7 +77,7 @@ pub(crate) fn each_row<T: Record, E: Emits + 'static>(
                 emits.mark();
             }
         }
-        Outcome { made: emits.finish(&carried), failures, updates: Vec::new() }
+        Outcome { made: emits.finish(&carried), failures, ..Outcome::default() }
     }))
 }
 
@@ -106,7 +111,7 @@ pub(crate) fn filtered<T: Record>(
             let made = vec![(0, Made { rows: frame.rows.into_owned(), origins })];
             return Outcome { made, ..Outcome::default() };
         }
-        let carried = Carried { input: &frame.rows, origins: frame.origins };
+        let carried = Carried::of(&frame.rows, frame.origins);
         let reader = reader_of::<T>(&frame.rows);
         let is_marked = carried.is_needed();
         for (row, is_kept) in keep.iter().enumerate() {
@@ -117,7 +122,7 @@ pub(crate) fn filtered<T: Record>(
                 emit.mark();
             }
         }
-        Outcome { made: emit.finish(&carried), failures, updates: Vec::new() }
+        Outcome { made: emit.finish(&carried), failures, ..Outcome::default() }
     }))
 }
 
@@ -153,9 +158,9 @@ pub(crate) fn reduced<T: Record>(
     let mut emit = Emit::<T>::default();
     Stage::Keyed(Box::new(move |frame| {
         let call = frame.call;
-        let input = &call.inputs[0];
+        let Some(input) = call.inputs.first() else { host::abort("this function sets no timers") };
         let rows = &input.rows;
-        let carried = Carried { input: rows, origins: frame.origins };
+        let carried = Carried::of(rows, frame.origins);
         let is_marked = carried.is_needed();
         let mut failures = Vec::new();
         let before = Option::<T>::read(&mut Cursor::new(&call.state, false));
@@ -186,7 +191,7 @@ pub(crate) fn reduced<T: Record>(
             }
         }
         let update = state_update(&after);
-        Outcome { made: emit.finish(&carried), failures, updates: vec![update] }
+        Outcome { made: emit.finish(&carried), failures, updates: vec![update], timers: None }
     }))
 }
 

@@ -4,7 +4,9 @@ use millstream_sys::bindings::exports::millstream::job::functions::{NodePort, Ta
 use millstream_sys::bindings::millstream::job::calls::{
     KeyedBatch, KeyedOutcome, KeyedRows, Moment, Outcome,
 };
-use millstream_sys::bindings::millstream::job::graph::{FailurePolicy, JobGraph, NodeKind, Partition};
+use millstream_sys::bindings::millstream::job::graph::{
+    self, FailurePolicy, JobGraph, NodeKind, Partition, WatermarkStrategy,
+};
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column, Values};
 use millstream_sys::host::stub;
 
@@ -14,7 +16,7 @@ use crate::prelude::*;
 use crate::record::reader_of;
 use crate::testing::batch_of;
 
-use super::{open, process, process_keyed};
+use super::{on_timers, open, process, process_keyed};
 
 /// Opens nodes of a job in a thread of its own, as an instance is, and does something with it.
 #[expect(clippy::disallowed_methods, reason = "the SDK knows nothing of the host's platform")]
@@ -203,6 +205,172 @@ fn a_row_that_fails_leaves_the_state() {
     let outcome = call_longest(&[("a", -1), ("b", 2), ("b", -1)], &[Some(7), None, None]);
     assert_eq!(outcome.failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(outcome.updates[0].written.as_deref(), Some(&[0b010][..]));
+}
+
+/// Sums a key's numbers, and sets a timer for each; a negative one fails when all that is done.
+struct Summing;
+
+impl ProcessFunction for Summing {
+    type In = (String, i64);
+    type Key = String;
+    type State = i64;
+    type Out = (String, i64);
+
+    fn process(&self, row: (&str, i64), context: &mut Context<'_, Self>) -> Result<()> {
+        ensure!(row.1 != 0, "nothing");
+        let sum = context.state_or_default();
+        *sum += row.1;
+        let sum = *sum;
+        context.set_timer(row.1);
+        context.emit((context.key(), sum));
+        ensure!(row.1 > 0, "negative");
+        Ok(())
+    }
+
+    fn on_timer(&self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+        context.delete_processing_timer(timer.time);
+        let sum = context.take_state().unwrap_or(-1);
+        context.emit((context.key(), sum));
+        ensure!(timer.time != 4, "four");
+        Ok(())
+    }
+
+    fn state_ttl(&self) -> Option<Ttl> {
+        Some(Ttl::after_use(std::time::Duration::from_secs(5)))
+    }
+}
+
+/// 1: watermarks; 2: sums; 3: fails 7.
+#[job]
+fn summed(job: &Job) -> Result<()> {
+    let rows = job.json::<(String, i64)>(Connector::stdin());
+    rows.watermarks(Watermarks::monotonous())
+        .key_by(F0)
+        .process(Summing)
+        .try_map(|(key, sum)| {
+            ensure!(sum != 7, "seven");
+            Ok((key.to_string(), sum))
+        })
+        .print();
+    Ok(())
+}
+
+fn call_summed(call: impl FnOnce() -> KeyedOutcome + Send + 'static) -> KeyedOutcome {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&summed, job);
+    opened(build, &[2, 3], &[(3, 0)], call)
+}
+
+fn keys_and_state(state: [Option<i64>; 3]) -> KeyedBatch {
+    KeyedBatch {
+        group_count: 3,
+        keys: batch_of::<String>(["a", "b", "c"]).columns,
+        state: batch_of::<Option<i64>>(state).columns,
+        inputs: Vec::new(),
+    }
+}
+
+fn sums_of(rows: &'static [(&'static str, i64)]) -> KeyedOutcome {
+    call_summed(move || {
+        let groups = rows.iter().map(|(key, _)| u32::from(key.as_bytes()[0] - b'a')).collect();
+        let times = (0..rows.len() as i64).collect();
+        let rows = Batch { event_times: Some(times), ..batch_of::<(String, i64)>(rows.iter().copied()) };
+        let inputs = vec![KeyedRows { input: 0, groups, rows }];
+        process_keyed(NOW, KeyedBatch { inputs, ..keys_and_state([None, Some(10), None]) })
+    })
+}
+
+type Failures = Vec<(u32, u32, String)>;
+
+fn result_of(outcome: &KeyedOutcome) -> (Vec<(String, i64)>, Vec<(u32, i64)>, Failures) {
+    let rows = outcome.outputs.first().map_or_else(Vec::new, |output| rows_of(&output.rows));
+    let timers = outcome.timers.groups.iter().copied().zip(outcome.timers.times.iter().copied()).collect();
+    let failures = &outcome.failures;
+    let failures = failures.iter().map(|failure| (failure.node, failure.row, failure.message.clone()));
+    (rows, timers, failures.collect())
+}
+
+fn named(rows: &[(&str, i64)]) -> Vec<(String, i64)> {
+    rows.iter().map(|(key, value)| (key.to_string(), *value)).collect()
+}
+
+/// Each group's new state, where there is one.
+fn written(outcome: &KeyedOutcome) -> Vec<Option<i64>> {
+    let Some(update) = outcome.updates.first() else { return vec![None; 3] };
+    let Values::Int64(values) = &update.columns[0].values else { panic!("a number") };
+    let is =
+        |bits: Option<&Vec<u8>>, group: usize| bits.is_none_or(|bits| crate::record::is_set(bits, group));
+    let value = |group: usize| match is(update.columns[0].validity.as_ref(), group) {
+        true => values[group],
+        false => i64::MIN,
+    };
+    (0..3).map(|group| is(update.written.as_ref(), group).then(|| value(group))).collect()
+}
+
+#[test]
+fn a_process_function_writes_what_it_touched() {
+    let outcome = sums_of(&[("a", 1), ("b", 2), ("a", 3)]);
+    let (rows, timers, failures) = result_of(&outcome);
+    assert_eq!(rows, named(&[("a", 1), ("b", 12), ("a", 4)]));
+    assert_eq!(outcome.outputs[0].rows.event_times.as_deref(), Some(&[0, 1, 2][..]));
+    assert_eq!((timers, failures), (vec![(0, 1), (1, 2), (0, 3)], vec![]));
+    assert_eq!(outcome.timers.changes, [0, 0, 0]);
+    assert_eq!(written(&outcome), [Some(4), Some(12), None]);
+}
+
+#[test]
+fn rows_that_fail_in_a_process_function_leave_no_state_and_no_timer() {
+    let outcome = sums_of(&[("a", -5), ("a", 1), ("a", 0), ("b", 2), ("a", -1), ("c", -1), ("a", 3)]);
+    let (rows, timers, failures) = result_of(&outcome);
+    assert_eq!(rows, named(&[("a", 1), ("b", 12), ("a", 4)]));
+    assert_eq!(outcome.outputs[0].rows.event_times.as_deref(), Some(&[1, 3, 6][..]));
+    assert_eq!(timers, [(0, 1), (1, 2), (0, 3)]);
+    let told: Vec<(u32, &str)> = failures.iter().map(|(_, row, message)| (*row, message.as_str())).collect();
+    assert_eq!(told, [(0, "negative"), (2, "nothing"), (4, "negative"), (5, "negative")]);
+    assert_eq!(written(&outcome), [Some(4), Some(12), None]);
+}
+
+#[test]
+fn a_row_that_fails_after_the_process_function_leaves_its_state() {
+    // 3 + 4 fails further on; without the 4, 5 makes 8. 8 - 1 would make 7, and fails before.
+    let outcome = sums_of(&[("a", 3), ("a", 4), ("a", 5), ("a", -1), ("b", 2), ("a", 4), ("c", 7), ("c", 1)]);
+    let (rows, timers, failures) = result_of(&outcome);
+    assert_eq!(rows, named(&[("a", 3), ("a", 8), ("b", 12), ("a", 12), ("c", 1)]));
+    assert_eq!(timers, [(0, 3), (0, 5), (1, 2), (0, 4), (2, 1)]);
+    let told = [(3, 1, "seven"), (2, 3, "negative"), (3, 6, "seven")];
+    assert_eq!(failures, told.map(|(node, row, message)| (node, row, message.to_string())));
+    assert_eq!(written(&outcome), [Some(12), Some(12), Some(1)]);
+}
+
+#[test]
+fn timers_are_called_with_their_state() {
+    let fire = |domain, times: Vec<i64>| {
+        call_summed(move || on_timers(NOW, domain, times, keys_and_state([Some(5), Some(6), Some(7)])))
+    };
+    let outcome = fire(graph::TimeDomain::EventTime, vec![3, 4, 5]);
+    let (rows, timers, failures) = result_of(&outcome);
+    assert_eq!(rows, named(&[("a", 5)]));
+    assert_eq!(outcome.outputs[0].rows.event_times.as_deref(), Some(&[3][..]));
+    assert_eq!((timers, &outcome.timers.changes[..]), (vec![(0, 3)], &[3][..]));
+    assert_eq!(failures, [(2, 1, "four".to_string()), (3, 2, "seven".to_string())]);
+    // Taken: written, and null.
+    assert_eq!(written(&outcome), [Some(i64::MIN), None, None]);
+    let outcome = fire(graph::TimeDomain::ProcessingTime, vec![1, 2, 3]);
+    assert_eq!(outcome.outputs[0].rows.event_times, None);
+}
+
+#[test]
+fn the_graph_has_watermarks_state_and_timers() {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&summed, job);
+    let graph = plan(&[Definition { name: "job", description: "", build }], "job", &[]).unwrap();
+    let NodeKind::Watermarks(watermarks) = &graph.nodes[1].kind else { panic!("watermarks") };
+    assert!(matches!(watermarks.strategy, WatermarkStrategy::Bounded(0)));
+    let node = &graph.nodes[2];
+    assert_eq!((node.name.as_str(), node.uid.as_deref()), ("Summing", Some("process-Summing-by-f0")));
+    let NodeKind::Function(function) = &node.kind else { panic!("a function") };
+    assert!(function.timers);
+    let state = &function.states[0];
+    assert_eq!((state.name.as_str(), state.value.len(), state.value[0].nullable), ("state", 1, true));
+    assert!(matches!(state.ttl, Some(graph::Ttl { after: 5_000, on_read: true })));
 }
 
 #[job]

@@ -2,19 +2,22 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
-use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, KeyedRows};
+use millstream_sys::bindings::millstream::job::calls::Moment;
 use millstream_sys::bindings::millstream::job::graph::{
     Connection, FailurePolicy, JobGraph, Node, NodeKind, Partition, Setting,
 };
-use millstream_sys::bindings::millstream::job::rows::{Batch, Column, DataType, Field, Values};
+use millstream_sys::bindings::millstream::job::rows::{Batch, Field};
 
 use super::aggregate::Aggregates;
 use super::batch_of;
-use super::value::{Value, column_of, row_of, value_at};
+use super::keyed::{KeyedState, PROCESSING};
+use super::value::{Value, column_of, row_of};
+use super::watermarks::Watermarks;
 use crate::metrics;
-use crate::record::{is_set, top_level};
-use crate::run::{Frame, KeyedFrame, Outcome, Stage};
+use crate::record::top_level;
+use crate::run::{Frame, Outcome, Stage};
 
 /// The code of each node.
 pub(super) type Stages = Vec<Option<Stage>>;
@@ -26,6 +29,8 @@ pub(super) struct Output {
     collection: Option<String>,
     pub(super) names: Vec<String>,
     pub(super) batches: Vec<Batch>,
+    /// how many batches the test has taken
+    pub(super) taken: usize,
 }
 
 impl Output {
@@ -37,45 +42,142 @@ impl Output {
 /// What a node is, while the graph runs.
 enum Work {
     Source,
+    Watermarks(Watermarks),
     Function(Stage, KeyedState),
     Aggregate(Aggregates),
     Sink(usize),
 }
 
-/// A keyed function's keys and its state, one batch of one row a key.
-#[derive(Default)]
-struct KeyedState {
-    keys: Vec<u32>,
-    input: Vec<Field>,
-    value: Vec<Field>,
-    by_key: BTreeMap<Vec<u8>, Batch>,
+/// A node, and the watermark of each of its edges.
+struct Running {
+    work: Work,
+    inputs: BTreeMap<usize, i64>,
+    watermark: i64,
 }
 
-struct Runner<'g> {
-    graph: &'g JobGraph,
-    work: Vec<Work>,
-    outputs: Vec<Output>,
-    waiting: VecDeque<(u32, Batch)>,
+/// What travels on an edge.
+enum Element {
+    Rows(Batch),
+    Watermark(i64),
 }
 
-/// Runs a graph to the end of its inputs.
-pub(super) fn run(graph: &JobGraph, stages: Stages, mut inputs: BTreeMap<String, Vec<Batch>>) -> Vec<Output> {
-    let mut runner = Runner { graph, work: Vec::new(), outputs: Vec::new(), waiting: VecDeque::new() };
-    for (id, (node, stage)) in graph.nodes.iter().zip(stages).enumerate() {
-        let work = runner.work_of(id as u32, node, stage);
-        runner.work.push(work);
-    }
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let NodeKind::Source(connection) = &node.kind else { continue };
-        for batch in input_of(node, connection, &mut inputs) {
-            let fields = &node.outputs[0].schema;
-            assert_eq!(batch.columns.len(), fields.len(), "rows for {} are of another type", node.name);
-            runner.send(id as u32, 0, batch);
-            runner.drain();
+/// A graph that runs: one subtask a node.
+pub(super) struct Runner {
+    graph: Rc<JobGraph>,
+    nodes: Vec<Running>,
+    pub(super) outputs: Vec<Output>,
+    /// the edge, and what is on it
+    waiting: VecDeque<(usize, Element)>,
+    /// processing time
+    pub(super) now: i64,
+    /// whether `now` is a time that rows can be ahead of
+    pub(super) is_dated: bool,
+}
+
+impl Runner {
+    pub(super) fn new(graph: JobGraph, stages: Stages) -> Runner {
+        let graph = Rc::new(graph);
+        let mut runner = Runner {
+            graph: Rc::clone(&graph),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+            waiting: VecDeque::new(),
+            now: 0,
+            is_dated: false,
+        };
+        for (id, (node, stage)) in graph.nodes.iter().zip(stages).enumerate() {
+            let work = runner.work_of(id as u32, node, stage);
+            let inputs = graph.edges.iter().enumerate().filter(|(_, edge)| edge.consumer as usize == id);
+            let inputs = inputs.map(|(edge, _)| (edge, i64::MIN)).collect();
+            runner.nodes.push(Running { work, inputs, watermark: i64::MIN });
         }
+        runner
     }
-    assert!(inputs.is_empty(), "the job has no source called {:?}", inputs.keys());
-    runner.outputs
+
+    /// Feeds the inputs, source by source, to their ends.
+    pub(super) fn run(&mut self, mut inputs: BTreeMap<String, Vec<Batch>>) {
+        let graph = Rc::clone(&self.graph);
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let NodeKind::Source(connection) = &node.kind else { continue };
+            for batch in input_of(node, connection, &mut inputs) {
+                self.push(id as u32, batch);
+            }
+        }
+        assert!(inputs.is_empty(), "the job has no source called {:?}", inputs.keys());
+        self.end();
+    }
+
+    /// Feeds rows to a source.
+    fn push(&mut self, source: u32, batch: Batch) {
+        let graph = Rc::clone(&self.graph);
+        let node = &graph.nodes[source as usize];
+        let fields = &node.outputs[0].schema;
+        assert_eq!(batch.columns.len(), fields.len(), "rows for {} are of another type", node.name);
+        self.send(source, 0, batch);
+        self.drain();
+    }
+
+    /// Feeds rows to the source of this name or uid; `""` is the only one.
+    pub(super) fn push_to(&mut self, name: &str, batch: Batch) {
+        let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
+        let found = self.graph.nodes.iter().position(|node| {
+            is_source(node) && (name.is_empty() || node.name == name || node.uid.as_deref() == Some(name))
+        });
+        let Some(source) = found else { panic!("the job has no source `{name}`") };
+        self.push(source as u32, batch);
+    }
+
+    /// Ends every source: the watermark is the greatest.
+    pub(super) fn end(&mut self) {
+        let graph = Rc::clone(&self.graph);
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if matches!(node.kind, NodeKind::Source(_)) {
+                self.send_watermark(id as u32, i64::MAX);
+            }
+        }
+        self.drain();
+    }
+
+    /// Raises the watermark where it is made.
+    pub(super) fn raise(&mut self, time: i64) {
+        for id in 0..self.nodes.len() {
+            let node = &mut self.nodes[id];
+            let is_origin = match &mut node.work {
+                Work::Source => true,
+                Work::Watermarks(watermarks) => watermarks.raise(time),
+                _ => false,
+            };
+            if is_origin {
+                self.send_watermark(id as u32, time);
+            }
+        }
+        self.drain();
+    }
+
+    /// Moves processing time forward, from timer to timer.
+    pub(super) fn advance_to(&mut self, time: i64) {
+        loop {
+            let next = self.nodes.iter().enumerate().filter_map(|(id, node)| match &node.work {
+                Work::Function(_, state) => Some((state.timers[PROCESSING].first()?.0, id)),
+                _ => None,
+            });
+            let Some((due, id)) = next.min().filter(|(due, _)| *due <= time) else { break };
+            self.now = self.now.max(due);
+            self.fire(id as u32);
+            self.drain();
+        }
+        self.now = self.now.max(time);
+    }
+
+    /// The function of this name or uid.
+    pub(super) fn function(&self, name: &str) -> &KeyedState {
+        let nodes = self.graph.nodes.iter().zip(&self.nodes);
+        let found = nodes.into_iter().find_map(|(node, running)| match &running.work {
+            Work::Function(_, state) if node.name == name || node.uid.as_deref() == Some(name) => Some(state),
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("the job has no function `{name}`"))
+    }
 }
 
 /// The rows of a source: what the test gives it, or what a source of its own text has.
@@ -94,7 +196,7 @@ fn input_of(node: &Node, connection: &Connection, inputs: &mut BTreeMap<String, 
     }
 }
 
-impl Runner<'_> {
+impl Runner {
     fn work_of(&mut self, id: u32, node: &Node, stage: Option<Stage>) -> Work {
         let edge = self.graph.edges.iter().find(|edge| edge.consumer == id);
         let keys = match edge.map(|edge| &edge.partition) {
@@ -106,9 +208,9 @@ impl Runner<'_> {
         });
         match (&node.kind, stage) {
             (NodeKind::Source(_), _) => Work::Source,
+            (NodeKind::Watermarks(watermarks), _) => Work::Watermarks(Watermarks::new(*watermarks, fields)),
             (NodeKind::Function(function), Some(stage)) => {
-                let value = function.states.first().map_or_else(Vec::new, |state| state.value.clone());
-                Work::Function(stage, KeyedState { keys, input: fields, value, by_key: BTreeMap::new() })
+                Work::Function(stage, KeyedState::new(keys, fields, function.states.first()))
             }
             (NodeKind::Aggregate(aggregates), _) => {
                 let output = node.outputs[0].schema.clone();
@@ -123,52 +225,111 @@ impl Runner<'_> {
                     collection: collection.map(|option| option.value.clone()),
                     names: top_level(&fields).into_iter().map(|place| fields[place].name.clone()).collect(),
                     batches: Vec::new(),
+                    taken: 0,
                 });
                 Work::Sink(self.outputs.len() - 1)
             }
-            (NodeKind::Watermarks(_), _) => panic!("the harness has no event time yet"),
             (NodeKind::Function(_), None) => panic!("{} has no code", node.name),
         }
     }
 
     fn drain(&mut self) {
-        while let Some((id, batch)) = self.waiting.pop_front() {
-            if batch.length == 0 {
-                continue;
-            }
-            let outcome = match &mut self.work[id as usize] {
-                Work::Source => panic!("a source has no input"),
-                Work::Sink(output) => {
-                    self.outputs[*output].batches.push(batch);
-                    continue;
-                }
-                Work::Aggregate(aggregates) => {
-                    let rows = aggregates.process(&batch);
-                    self.send(id, 0, rows);
-                    continue;
-                }
-                Work::Function(Stage::Stateless(stage), _) => {
-                    stage(Frame { rows: Cow::Borrowed(&batch), skip: None, origins: false })
-                }
-                Work::Function(Stage::Keyed(stage), state) => state.call(stage, &batch),
-            };
-            metrics::flush(id);
-            self.failed(id, &batch, &outcome.failures);
-            for (port, made) in outcome.made {
-                self.send(id, port, made.rows);
+        while let Some((edge, element)) = self.waiting.pop_front() {
+            let id = self.graph.edges[edge].consumer;
+            match element {
+                Element::Rows(rows) if rows.length > 0 => self.rows(id, rows),
+                Element::Rows(_) => {}
+                Element::Watermark(time) => self.watermark(id, edge, time),
             }
         }
     }
 
+    fn rows(&mut self, id: u32, batch: Batch) {
+        let node = &mut self.nodes[id as usize];
+        let now = Moment { watermark: node.watermark, processing_time: self.now };
+        let outcome = match &mut node.work {
+            Work::Source => panic!("a source has no input"),
+            Work::Sink(output) => {
+                self.outputs[*output].batches.push(batch);
+                return;
+            }
+            Work::Aggregate(aggregates) => {
+                let rows = aggregates.process(&batch);
+                self.send(id, 0, rows);
+                return;
+            }
+            Work::Watermarks(watermarks) => {
+                let timed = watermarks.process(&batch, self.now, self.is_dated);
+                self.failed(id, Some(&batch), &timed.failures);
+                self.send(id, 0, timed.rows);
+                if let Some(time) = timed.watermark {
+                    self.send_watermark(id, time);
+                }
+                return;
+            }
+            Work::Function(Stage::Stateless(stage), _) => {
+                stage(Frame { rows: Cow::Borrowed(&batch), skip: None, origins: false })
+            }
+            Work::Function(Stage::Keyed(stage), state) => state.call(stage, now, &batch),
+        };
+        self.made(id, Some(&batch), outcome);
+        self.fire(id);
+    }
+
+    fn made(&mut self, id: u32, batch: Option<&Batch>, outcome: Outcome) {
+        metrics::flush(id);
+        self.failed(id, batch, &outcome.failures);
+        for (port, made) in outcome.made {
+            self.send(id, port, made.rows);
+        }
+    }
+
+    /// Takes an edge's watermark; the node's is the least of all its edges.
+    fn watermark(&mut self, id: u32, edge: usize, time: i64) {
+        let node = &mut self.nodes[id as usize];
+        node.inputs.insert(edge, time);
+        let least = node.inputs.values().copied().min().unwrap_or(i64::MAX);
+        if least <= node.watermark {
+            return;
+        }
+        node.watermark = least;
+        let passes = match &mut node.work {
+            // What a node of watermarks gives is its own, but for the end.
+            Work::Watermarks(watermarks) => least == i64::MAX && watermarks.raise(least),
+            _ => true,
+        };
+        if passes {
+            self.fire(id);
+            self.send_watermark(id, least);
+        }
+    }
+
+    /// Fires what is due, in rounds of one timer a key.
+    fn fire(&mut self, id: u32) {
+        loop {
+            let node = &mut self.nodes[id as usize];
+            let now = Moment { watermark: node.watermark, processing_time: self.now };
+            let Work::Function(Stage::Keyed(stage), state) = &mut node.work else { return };
+            let Some(outcome) = state.fire(stage, now) else { return };
+            self.made(id, None, outcome);
+        }
+    }
+
     /// Does with the rows that failed what the node's policy says.
-    fn failed(&mut self, id: u32, batch: &Batch, failures: &[(u32, String)]) {
-        let node = &self.graph.nodes[id as usize];
+    fn failed(&mut self, id: u32, batch: Option<&Batch>, failures: &[(u32, String)]) {
+        let graph = Rc::clone(&self.graph);
+        let node = &graph.nodes[id as usize];
         let port = node.outputs.len().saturating_sub(1);
         for (row, message) in failures {
             match node.on_failure {
-                FailurePolicy::Fail => panic!("{} failed row {row}: {message}", node.name),
+                FailurePolicy::Fail => {
+                    let what = if batch.is_some() { "row" } else { "timer" };
+                    panic!("{} failed {what} {row}: {message}", node.name)
+                }
                 FailurePolicy::Skip => {}
                 FailurePolicy::Divert => {
+                    // A timer that fails has no row.
+                    let Some(batch) = batch else { continue };
                     let schema = &node.outputs[port].schema;
                     let mut one = row_of(&schema[..schema.len() - 1], batch, *row as usize);
                     let message = Value::Bytes(message.clone().into_bytes());
@@ -181,83 +342,22 @@ impl Runner<'_> {
 
     /// Hands a batch to all consumers of a port. There is one subtask of each.
     fn send(&mut self, producer: u32, port: u32, batch: Batch) {
-        for edge in &self.graph.edges {
+        for (number, edge) in self.graph.edges.iter().enumerate() {
             if (edge.producer, edge.port) == (producer, port) {
                 let mut batch = batch.clone();
                 if let Partition::Chosen(column) = edge.partition {
                     batch.columns.truncate(column as usize);
                 }
-                self.waiting.push_back((edge.consumer, batch));
+                self.waiting.push_back((number, Element::Rows(batch)));
             }
         }
     }
-}
 
-impl KeyedState {
-    /// Calls a keyed function with the states of the batch's keys, and takes what it writes.
-    fn call(&mut self, stage: &mut dyn FnMut(KeyedFrame<'_>) -> Outcome, rows: &Batch) -> Outcome {
-        let mut places: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
-        let mut order: Vec<(Vec<u8>, Vec<Value>)> = Vec::new();
-        let mut groups = Vec::new();
-        for row in 0..rows.length as usize {
-            let key: Vec<Value> =
-                self.keys.iter().map(|key| value_at(&rows.columns[*key as usize], row)).collect();
-            let bytes: Vec<u8> = key.iter().flat_map(Value::key).collect();
-            let place = *places.entry(bytes.clone()).or_insert_with(|| {
-                order.push((bytes, key));
-                order.len() as u32 - 1
-            });
-            groups.push(place);
-        }
-        let key_columns = self.keys.iter().enumerate().map(|(place, key)| {
-            let values: Vec<Value> = order.iter().map(|(_, key)| key[place].clone()).collect();
-            column_of(&self.input[*key as usize], &values)
-        });
-        let states: Vec<Option<&Batch>> = order.iter().map(|(bytes, _)| self.by_key.get(bytes)).collect();
-        let call = KeyedBatch {
-            group_count: order.len() as u32,
-            keys: key_columns.collect(),
-            state: state_columns(&self.value, &states),
-            inputs: vec![KeyedRows { input: 0, groups, rows: rows.clone() }],
-        };
-        let outcome = stage(KeyedFrame { call: &call, skip: None, origins: false });
-        for update in &outcome.updates {
-            let length = order.len() as u32;
-            let written = Batch { length, event_times: None, kinds: None, columns: update.columns.clone() };
-            for (group, (bytes, _)) in order.iter().enumerate() {
-                let is_written = update.written.as_ref().is_none_or(|bits| is_set(bits, group));
-                if is_written {
-                    self.by_key.insert(bytes.clone(), row_of(&self.value, &written, group));
-                }
+    fn send_watermark(&mut self, producer: u32, time: i64) {
+        for (number, edge) in self.graph.edges.iter().enumerate() {
+            if edge.producer == producer {
+                self.waiting.push_back((number, Element::Watermark(time)));
             }
         }
-        outcome
     }
-}
-
-/// Puts states of one row each together; none is null.
-///
-/// # Panics
-/// If the state has lists, which this stand-in cannot put together.
-fn state_columns(fields: &[Field], states: &[Option<&Batch>]) -> Vec<Column> {
-    let column = |(place, field): (usize, &Field)| {
-        if let DataType::Structure(_) = field.data_type {
-            let is_present = |state: &Option<&Batch>| {
-                let validity = state.map(|state| state.columns[place].validity.as_ref());
-                Value::Boolean(validity.is_some_and(|bits| bits.is_none_or(|bits| is_set(bits, 0))))
-            };
-            let present: Vec<Value> = states.iter().map(is_present).collect();
-            let bit = Field { name: String::new(), data_type: DataType::Boolean, nullable: false };
-            let Values::Bits(validity) = column_of(&bit, &present).values else {
-                panic!("a column of truth values is bits")
-            };
-            return Column { values: Values::Nothing, validity: Some(validity) };
-        }
-        let value = |state: &Option<&Batch>| match state {
-            Some(state) => value_at(&state.columns[place], 0),
-            None => Value::Null,
-        };
-        column_of(field, &states.iter().map(value).collect::<Vec<_>>())
-    };
-    fields.iter().enumerate().map(column).collect()
 }

@@ -1,5 +1,7 @@
 //! One value of a column, with its type erased, and columns of them.
 
+use std::ops::Range;
+
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column, DataType, Field, Values, Varlen};
 
 use crate::record::is_set;
@@ -110,7 +112,7 @@ fn take(
     fields: &[Field],
     columns: &[Column],
     place: usize,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     taken: &mut Vec<Column>,
 ) -> usize {
     let column = &columns[place];
@@ -129,6 +131,63 @@ fn take(
         _ => {
             let values: Vec<Value> = rows.map(|row| value_at(column, row)).collect();
             taken.push(column_of(&fields[place], &values));
+            place + 1
+        }
+    }
+}
+
+/// Some rows of columns; without columns, nulls.
+pub(super) type Part<'a> = (Option<&'a [Column]>, Range<usize>);
+
+/// Puts rows of parts together.
+pub(super) fn concatenated(fields: &[Field], parts: &[Part<'_>]) -> Vec<Column> {
+    let mut columns = Vec::new();
+    let mut place = 0;
+    while place < fields.len() {
+        place = concatenate(fields, parts, place, &mut columns);
+    }
+    columns
+}
+
+/// Puts a column and its children together; returns the place after them.
+fn concatenate(fields: &[Field], parts: &[Part<'_>], place: usize, built: &mut Vec<Column>) -> usize {
+    let is_present = |part: &Part<'_>, row: usize| {
+        let validity = part.0.map(|columns| columns[place].validity.as_ref());
+        validity.is_some_and(|bits| bits.is_none_or(|bits| is_set(bits, row)))
+    };
+    let rows = || parts.iter().flat_map(|part| part.1.clone().map(move |row| (part, row)));
+    let validity = || {
+        let is_full = rows().all(|(part, row)| is_present(part, row));
+        (!is_full).then(|| bits(rows().map(|(part, row)| is_present(part, row))))
+    };
+    match fields[place].data_type {
+        DataType::Structure(members) => {
+            built.push(Column { values: Values::Nothing, validity: validity() });
+            (0..members).fold(place + 1, |place, _| concatenate(fields, parts, place, built))
+        }
+        DataType::Sequence => {
+            let mut offsets = vec![0];
+            let mut children: Vec<Part<'_>> = Vec::new();
+            let mut end = 0;
+            for (part, row) in rows() {
+                if let Some(columns) = part.0
+                    && let Values::Offsets(of_part) = &columns[place].values
+                {
+                    let range = of_part[row] as usize..of_part[row + 1] as usize;
+                    end += range.len() as u32;
+                    children.push((part.0, range));
+                }
+                offsets.push(end);
+            }
+            built.push(Column { values: Values::Offsets(offsets), validity: validity() });
+            concatenate(fields, &children, place + 1, built)
+        }
+        _ => {
+            let value = |(part, row): (&Part<'_>, usize)| match part.0 {
+                Some(columns) => value_at(&columns[place], row),
+                None => Value::Null,
+            };
+            built.push(column_of(&fields[place], &rows().map(value).collect::<Vec<_>>()));
             place + 1
         }
     }

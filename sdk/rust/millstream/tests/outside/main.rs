@@ -4,3 +4,4 @@ mod arguments;
 mod compile_fail;
 mod functions;
 mod messages;
+mod process;

@@ -1,0 +1,142 @@
+//! A job run step by step, with time in the test's hand.
+
+use std::time::Duration;
+
+use millstream_sys::bindings::millstream::job::rows::Batch;
+use millstream_sys::host::stub;
+
+use super::graph::Runner;
+use super::keyed::{EVENT, PROCESSING};
+use super::{Run, batch_of, place_of, rows_of};
+use crate::process::{TimeDomain, Timer};
+use crate::record::{Cursor, Record, Row};
+
+/// A job that runs as its test says: the counterpart of Kafka Streams' `TopologyTestDriver`.
+///
+/// ```
+/// use millstream::prelude::*;
+/// use millstream::testing::Harness;
+/// use std::time::Duration;
+///
+/// /// Says a word again, ten milliseconds later.
+/// struct Echo;
+///
+/// impl ProcessFunction for Echo {
+///     type In = (String,);
+///     type Key = String;
+///     type State = bool;
+///     type Out = String;
+///
+///     fn process(&self, _word: (&str,), context: &mut Context<'_, Self>) -> Result<()> {
+///         context.set_processing_timer(context.processing_time() + 10);
+///         Ok(())
+///     }
+///
+///     fn on_timer(&self, _timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+///         context.emit(context.key());
+///         Ok(())
+///     }
+/// }
+///
+/// #[job]
+/// fn echo(job: &Job) -> Result<()> {
+///     job.json::<(String,)>(Connector::stdin()).key_by(F0).process(Echo).print();
+///     Ok(())
+/// }
+///
+/// let mut driver = Harness::of(echo).driver();
+/// driver.push::<(String,)>("", ("hello",));
+/// assert!(driver.take::<String>("Sink: print").is_empty());
+/// driver.advance(Duration::from_millis(10));
+/// assert_eq!(driver.take::<String>("Sink: print"), ["hello"]);
+/// ```
+pub struct Driver {
+    pub(super) runner: Runner,
+}
+
+impl Driver {
+    /// Sets the clock of processing time, which stands at 0 until then. From now on rows too far ahead
+    /// of it fail where the job says `ahead_max`.
+    pub fn start_at(&mut self, time: i64) {
+        self.runner.now = time;
+        self.runner.is_dated = true;
+    }
+
+    /// Pushes a row into the source of this name or uid; `""` is the job's first source. What follows of
+    /// it is done when this returns; so is a watermark that it raises.
+    ///
+    /// # Panics
+    /// If there is no such source, or a row fails where the policy is to fail.
+    pub fn push<T: Record>(&mut self, source: &str, row: impl Row<T>) {
+        self.runner.push_to(source, batch_of::<T>([row]));
+    }
+
+    /// Pushes a row with its event time.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push).
+    pub fn push_at<T: Record>(&mut self, source: &str, time: i64, row: impl Row<T>) {
+        self.runner.push_to(source, Batch { event_times: Some(vec![time]), ..batch_of::<T>([row]) });
+    }
+
+    /// Raises the watermark to a time, at every source and every `watermarks`; timers that are due fire.
+    ///
+    /// # Panics
+    /// If a timer fails where the policy is to fail.
+    pub fn watermark(&mut self, time: i64) {
+        self.runner.raise(time);
+    }
+
+    /// Moves the clock of processing time; timers that are due fire in their order, each at its time.
+    ///
+    /// # Panics
+    /// If a timer fails where the policy is to fail.
+    pub fn advance(&mut self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.runner.advance_to(self.runner.now.saturating_add(by));
+    }
+
+    /// The rows that have come to a sink since they were last taken.
+    ///
+    /// # Panics
+    /// If there is no such sink, or its rows are not of the type `T`.
+    pub fn take<T: Record>(&mut self, sink: &str) -> Vec<T> {
+        let place = place_of(&self.runner.outputs, sink);
+        let output = &mut self.runner.outputs[place];
+        let rows = rows_of(&output.batches[output.taken..]);
+        output.taken = output.batches.len();
+        rows
+    }
+
+    /// The state of a key in the function of this name or uid.
+    ///
+    /// # Panics
+    /// If there is no such function.
+    pub fn state<K: Record, S: Record>(&self, function: &str, key: impl Row<K>) -> Option<S> {
+        let state = self.runner.function(function).state(&batch_of::<K>([key]), self.runner.now)?;
+        Option::<S>::get(&Option::<S>::read(&mut Cursor::new(&state.columns, false)), 0).map(S::from_row)
+    }
+
+    /// The timers that are set in the function of this name or uid, in their order, of all keys.
+    ///
+    /// # Panics
+    /// If there is no such function.
+    pub fn timers(&self, function: &str) -> Vec<Timer> {
+        let timers = &self.runner.function(function).timers;
+        let domains = [(EVENT, TimeDomain::EventTime), (PROCESSING, TimeDomain::ProcessingTime)];
+        let of = |(place, domain): (usize, TimeDomain)| {
+            timers[place].iter().map(move |(time, _)| Timer { domain, time: *time })
+        };
+        domains.into_iter().flat_map(of).collect()
+    }
+
+    /// Ends the input: the watermark is the greatest, and all timers of event time fire. Gives all that
+    /// has come out, also what was taken.
+    ///
+    /// # Panics
+    /// If a timer fails where the policy is to fail.
+    pub fn finish(mut self) -> Run {
+        self.runner.end();
+        Run { outputs: self.runner.outputs, told: stub::take() }
+    }
+}

@@ -208,7 +208,9 @@ impl Runner {
         });
         match (&node.kind, stage) {
             (NodeKind::Source(_), _) => Work::Source,
-            (NodeKind::Watermarks(watermarks), _) => Work::Watermarks(Watermarks::new(*watermarks, fields)),
+            (NodeKind::Watermarks(watermarks), _) => {
+                Work::Watermarks(Watermarks::new(watermarks.clone(), fields))
+            }
             (NodeKind::Function(function), Some(stage)) => {
                 Work::Function(stage, KeyedState::new(keys, fields, function.states.first()))
             }

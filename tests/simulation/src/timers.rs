@@ -5,7 +5,6 @@
 //! there the rows set timers only, and what must come out does not depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -25,6 +24,38 @@ const SET_PROCESSING: i64 = 5;
 const DELETE_PROCESSING: i64 = 6;
 /// Lies about timers: a group that there is not, columns of unequal length, an unknown change.
 const LIES: [i64; 3] = [7, 8, 9];
+
+/// Two guests that do what their rows say, nearly the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guest {
+    /// `tests/guests/timers`, from the contract alone.
+    Contract,
+    /// The job `timers` of `tests/guests/operators`, a process function of the Rust SDK.
+    Sdk,
+}
+
+impl Guest {
+    fn load(self) -> Simulated {
+        load(match self {
+            Self::Contract => "timers",
+            Self::Sdk => "operators",
+        })
+    }
+
+    fn line(self, row: &Row) -> String {
+        let Row { key, at, deed, time, then } = row;
+        let then = then.map_or_else(|| "null".to_owned(), |then| then.to_string());
+        match self {
+            Self::Contract => {
+                format!(r#"{{"key":{key},"at":{at},"deed":{deed},"time":{time},"then":{then}}}"#)
+            }
+            Self::Sdk => {
+                let op = ["none", "set", "delete", "fail", "trap"][*deed as usize];
+                format!(r#"{{"key":{key},"at":{at},"op":"{op}","time":{time},"then":{then}}}"#)
+            }
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -75,53 +106,91 @@ fn rows(random: &mut Random, kinds: Kinds, disorder: i64) -> Vec<Row> {
         .collect()
 }
 
-/// The account: row by row, each followed by its watermark.
-fn expected(rows: &[Row], bound: i64) -> Given {
-    let mut given = Given::new();
-    let mut states: BTreeMap<i64, (i64, Option<i64>)> = BTreeMap::new();
-    let mut timers: BTreeSet<(i64, i64)> = BTreeSet::new();
-    let mut watermark = i64::MIN;
-    let fire = |watermark: i64,
-                timers: &mut BTreeSet<(i64, i64)>,
-                states: &mut BTreeMap<i64, (i64, Option<i64>)>,
-                given: &mut Given| {
-        while let Some(&(time, key)) = timers.first().filter(|(time, _)| *time <= watermark) {
-            timers.remove(&(time, key));
-            if time.rem_euclid(13) == 0 {
-                continue;
-            }
-            let (count, then) = states.get_mut(&key).unwrap();
-            given.entry(key).or_default().push((1, time, *count));
-            if let Some(then) = then.take() {
-                timers.insert((then, key));
-            }
-        }
-    };
-    for row in rows {
-        if row.deed != FAIL && row.deed != TRAP && !LIES.contains(&row.deed) {
-            let state = states.entry(row.key).or_default();
-            state.0 += 1;
-            state.1 = row.then.or(state.1);
-            given.entry(row.key).or_default().push((0, row.at, state.0));
-            match row.deed {
-                SET => drop(timers.insert((row.time, row.key))),
-                DELETE => drop(timers.remove(&(row.time, row.key))),
-                _ => {}
-            }
-        }
-        fire(watermark, &mut timers, &mut states, &mut given);
-        watermark = watermark.max(row.at.saturating_sub(bound).saturating_sub(1));
-        fire(watermark, &mut timers, &mut states, &mut given);
-    }
-    fire(i64::MAX, &mut timers, &mut states, &mut given);
-    given
+/// What a key remembers.
+#[derive(Default)]
+struct State {
+    count: i64,
+    /// The contract's guest: what the next timer sets.
+    then: Option<i64>,
+    /// The SDK's guest: what the timer for this time sets.
+    thens: BTreeMap<i64, i64>,
 }
 
-fn collected(batches: &[Batch]) -> Given {
+struct Account {
+    guest: Guest,
+    given: Given,
+    states: BTreeMap<i64, State>,
+    timers: BTreeSet<(i64, i64)>,
+}
+
+impl Account {
+    fn row(&mut self, row: &Row) {
+        if row.deed == FAIL || row.deed == TRAP || LIES.contains(&row.deed) {
+            return;
+        }
+        let state = self.states.entry(row.key).or_default();
+        state.count += 1;
+        state.then = row.then.or(state.then);
+        self.given.entry(row.key).or_default().push((0, row.at, state.count));
+        match row.deed {
+            SET => {
+                self.timers.insert((row.time, row.key));
+                state.thens.remove(&row.time);
+                state.thens.extend(row.then.map(|then| (row.time, then)));
+            }
+            DELETE => {
+                self.timers.remove(&(row.time, row.key));
+            }
+            _ => {}
+        }
+    }
+
+    fn fire(&mut self, watermark: i64) {
+        while let Some(&(time, key)) = self.timers.first().filter(|(time, _)| *time <= watermark) {
+            self.timers.remove(&(time, key));
+            let state = self.states.entry(key).or_default();
+            let then = match self.guest {
+                Guest::Contract if time.rem_euclid(13) == 0 => continue,
+                Guest::Contract => state.then.take(),
+                Guest::Sdk if time % 2 == 0 => state.thens.remove(&time),
+                Guest::Sdk => None,
+            };
+            self.given.entry(key).or_default().push((1, time, state.count));
+            self.timers.extend(then.map(|then| (then, key)));
+        }
+    }
+}
+
+/// The account: row by row, each followed by its watermark.
+fn expected(guest: Guest, rows: &[Row], bound: i64) -> Given {
+    let (given, states, timers) = (Given::new(), BTreeMap::new(), BTreeSet::new());
+    let mut account = Account { guest, given, states, timers };
+    let mut watermark = i64::MIN;
+    for row in rows {
+        account.row(row);
+        account.fire(watermark);
+        watermark = watermark.max(row.at.saturating_sub(bound).saturating_sub(1));
+        account.fire(watermark);
+    }
+    account.fire(i64::MAX);
+    account.given
+}
+
+fn collected(guest: Guest, batches: &[Batch]) -> Given {
     let mut given = Given::new();
     for batch in batches {
-        let [kinds, keys, times, counts] =
-            [0, 1, 2, 3].map(|column| batch.column(column).as_primitive::<Int64Type>().values());
+        let numbers = |column| batch.column(column).as_primitive::<Int64Type>().values();
+        let kinds: Vec<i64> = match guest {
+            Guest::Contract => numbers(0).to_vec(),
+            Guest::Sdk => {
+                let names = batch.column(0).as_string::<i32>();
+                names
+                    .iter()
+                    .map(|name| ["row", "timer"].iter().position(|n| Some(*n) == name).unwrap() as i64)
+                    .collect()
+            }
+        };
+        let [keys, times, counts] = [1, 2, 3].map(numbers);
         // What a row or a timer gives has its time.
         assert_eq!(batch.event_times(), Some(times));
         for row in 0..batch.num_rows() {
@@ -134,6 +203,7 @@ fn collected(batches: &[Batch]) -> Given {
 /// How the engine's sizes are drawn.
 #[derive(Clone, Copy)]
 struct Run {
+    guest: Guest,
     seed: u64,
     parallelism: u32,
     batch_rows: Option<usize>,
@@ -144,12 +214,8 @@ fn simulate(simulated: &Simulated, rows: &[Row], bound: i64, run: Run) -> Given 
     simulate_two(simulated, [rows, &[]], bound, run)
 }
 
-fn write_rows(file: &Path, rows: &[Row]) {
-    let mut text = String::new();
-    for Row { key, at, deed, time, then } in rows {
-        let then = then.map_or_else(|| "null".to_owned(), |then| then.to_string());
-        writeln!(text, r#"{{"key":{key},"at":{at},"deed":{deed},"time":{time},"then":{then}}}"#).unwrap();
-    }
+fn write_rows(guest: Guest, file: &Path, rows: &[Row]) {
+    let text: String = rows.iter().map(|row| guest.line(row) + "\n").collect();
     std::fs::write(file, text).unwrap();
 }
 
@@ -157,15 +223,15 @@ fn write_rows(file: &Path, rows: &[Row]) {
 fn simulate_two(simulated: &Simulated, [rows, second]: [&[Row]; 2], bound: i64, run: Run) -> Given {
     let folder = tempfile::tempdir().unwrap();
     let files = ["rows.jsonl", "second.jsonl"].map(|name| folder.path().join(name));
-    write_rows(&files[0], rows);
+    write_rows(run.guest, &files[0], rows);
     let mut args = vec!["--input".to_owned(), files[0].display().to_string()];
     args.extend(["--bound".to_owned(), bound.to_string()]);
     if !second.is_empty() {
-        write_rows(&files[1], second);
+        write_rows(run.guest, &files[1], second);
         args.extend(["--second".to_owned(), files[1].display().to_string()]);
     }
     // Aligned sources wait for each other, but none for ever, and the result is the same.
-    if run.seed % 3 == 2 {
+    if run.seed % 3 == 2 && run.guest == Guest::Contract {
         args.extend(["--drift".to_owned(), (run.seed % 40).to_string()]);
     }
     let mut options = options(run.seed, run.parallelism);
@@ -174,34 +240,39 @@ fn simulate_two(simulated: &Simulated, [rows, second]: [&[Row]; 2], bound: i64, 
     options.sizes.call_rows = run.call_rows.unwrap_or(options.sizes.call_rows);
     let (report, batches) = simulated.run("timers", &args, options, run.seed, None);
     assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={}: {report:?}", run.seed);
-    collected(&batches)
+    collected(run.guest, &batches)
 }
 
 /// Every order of setting, deleting and firing, for the past too, at the ends of all time too.
 /// Calls of one row: a timer for the past fires after its call, so before the next row.
 #[test]
 fn timers_are_as_in_the_account() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let kinds = Kinds { deeds: &[0, SET, SET, SET, DELETE, FAIL, TRAP, 7, 8, 9], extremes: true, then: true };
     for seed in seeds().into_iter().take(300) {
         let mut random = Random::of_seed(seed ^ 0x71ED);
         let bound = [0, 7, 40][seed as usize % 3];
         let rows = rows(&mut random, kinds, 25);
-        let run = Run { seed, parallelism: 1, batch_rows: Some(1), call_rows: Some(1) };
-        assert_eq!(simulate(&simulated, &rows, bound, run), expected(&rows, bound), "SEED={seed}");
+        let run =
+            Run { guest: Guest::Contract, seed, parallelism: 1, batch_rows: Some(1), call_rows: Some(1) };
+        assert_eq!(
+            simulate(&simulated, &rows, bound, run),
+            expected(Guest::Contract, &rows, bound),
+            "SEED={seed}"
+        );
     }
 }
 
 /// Calls of every size give the same, where no timer is for the past.
 #[test]
 fn calls_of_every_size_give_the_same() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let kinds = Kinds { deeds: &[0, SET, SET, SET, DELETE, FAIL, TRAP], extremes: false, then: true };
     for seed in seeds().into_iter().take(300) {
         let mut random = Random::of_seed(seed ^ 0xCA11);
         let rows = rows(&mut random, kinds, 25);
-        let run = Run { seed, parallelism: 1, batch_rows: Some(1), call_rows: None };
-        assert_eq!(simulate(&simulated, &rows, 30, run), expected(&rows, 30), "SEED={seed}");
+        let run = Run { guest: Guest::Contract, seed, parallelism: 1, batch_rows: Some(1), call_rows: None };
+        assert_eq!(simulate(&simulated, &rows, 30, run), expected(Guest::Contract, &rows, 30), "SEED={seed}");
     }
 }
 
@@ -217,18 +288,33 @@ fn in_any_order(given: Given) -> Given {
     given.into_iter().map(|(key, given)| (key, of_key(given))).collect()
 }
 
+/// The Rust SDK's process functions keep the same account.
+#[test]
+fn process_functions_of_the_sdk_are_as_in_the_account() {
+    let simulated = Guest::Sdk.load();
+    for seed in seeds().into_iter().take(300) {
+        let mut random = Random::of_seed(seed ^ 0x5DC);
+        let deeds = &[0, SET, SET, SET, DELETE, FAIL, TRAP];
+        let extremes = seed % 2 == 0;
+        let rows = rows(&mut random, Kinds { deeds, extremes, then: extremes }, 25);
+        let call_rows = extremes.then_some(1);
+        let run = Run { guest: Guest::Sdk, seed, parallelism: 1, batch_rows: Some(1), call_rows };
+        assert_eq!(simulate(&simulated, &rows, 30, run), expected(Guest::Sdk, &rows, 30), "SEED={seed}");
+    }
+}
+
 /// At every parallelism each timer fires once, and each row is counted once.
 #[test]
 fn timers_of_rows_in_time_fire_once_at_every_parallelism() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let kinds = Kinds { deeds: &[0, SET, SET, SET, FAIL, TRAP], extremes: false, then: false };
     for seed in seeds().into_iter().take(400) {
         let mut random = Random::of_seed(seed ^ 0xA11);
         let rows = rows(&mut random, kinds, 25);
         let parallelism = [1, 2, 3, 7][seed as usize % 4];
-        let run = Run { seed, parallelism, batch_rows: None, call_rows: None };
+        let run = Run { guest: Guest::Contract, seed, parallelism, batch_rows: None, call_rows: None };
         let given = in_any_order(simulate(&simulated, &rows, 30, run));
-        assert_eq!(given, in_any_order(expected(&rows, 30)), "SEED={seed}");
+        assert_eq!(given, in_any_order(expected(Guest::Contract, &rows, 30)), "SEED={seed}");
     }
 }
 
@@ -237,7 +323,7 @@ fn timers_of_rows_in_time_fire_once_at_every_parallelism() {
 /// looks at itself.)
 #[test]
 fn timers_of_processing_time_fire_when_the_clock_is_there() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let epoch = Platform::simulated().clock.wall_ms();
     let mut all_fired = 0;
     for seed in seeds().into_iter().take(100) {
@@ -249,7 +335,7 @@ fn timers_of_processing_time_fire_when_the_clock_is_there() {
         rows.iter_mut().for_each(|row| row.time = epoch + start + random.below(60) as i64);
         let deleted = Row { deed: DELETE_PROCESSING, time: epoch + start + 100_000, ..rows[0] };
         rows.extend([Row { deed: SET_PROCESSING, ..deleted }, deleted]);
-        let run = Run { seed, parallelism: 1, batch_rows: None, call_rows: None };
+        let run = Run { guest: Guest::Contract, seed, parallelism: 1, batch_rows: None, call_rows: None };
         let given = simulate(&simulated, &rows, 30, run);
         for (key, of_key) in &given {
             let mut fired: Vec<i64> =
@@ -273,7 +359,7 @@ fn timers_of_processing_time_fire_when_the_clock_is_there() {
 /// Rows of two inputs share their keys' state and timers, and the watermark is the lesser of both.
 #[test]
 fn two_inputs_share_state_and_timers() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let kinds = Kinds { deeds: &[0, SET, SET, SET, FAIL, TRAP], extremes: false, then: false };
     for seed in seeds().into_iter().take(200) {
         let mut random = Random::of_seed(seed ^ 0x22);
@@ -283,23 +369,34 @@ fn two_inputs_share_state_and_timers() {
             true => all.iter().partition(|row| row.at < 60),
             false => all.iter().partition(|_| random.one_in(2)),
         };
-        let run =
-            Run { seed, parallelism: [1, 2, 3, 7][seed as usize % 4], batch_rows: None, call_rows: None };
+        let run = Run {
+            guest: Guest::Contract,
+            seed,
+            parallelism: [1, 2, 3, 7][seed as usize % 4],
+            batch_rows: None,
+            call_rows: None,
+        };
         let given = in_any_order(simulate_two(&simulated, [&first, &second], 30, run));
-        assert_eq!(given, in_any_order(expected(&all, 30)), "SEED={seed}");
+        assert_eq!(given, in_any_order(expected(Guest::Contract, &all, 30)), "SEED={seed}");
     }
 }
 
 /// The deliberate fault: watermarks that go on too early must show.
 #[test]
 fn watermarks_that_are_too_early_are_reported() {
-    let simulated = load("timers");
+    let simulated = Guest::Contract.load();
     let kinds = Kinds { deeds: &[0, SET, SET], extremes: false, then: false };
     let differ = (0..20)
         .filter(|seed| {
             let rows = rows(&mut Random::of_seed(*seed), kinds, 25);
-            let run = Run { seed: *seed, parallelism: 1, batch_rows: Some(1), call_rows: None };
-            simulate(&simulated, &rows, 10, run) != expected(&rows, 30)
+            let run = Run {
+                guest: Guest::Contract,
+                seed: *seed,
+                parallelism: 1,
+                batch_rows: Some(1),
+                call_rows: None,
+            };
+            simulate(&simulated, &rows, 10, run) != expected(Guest::Contract, &rows, 30)
         })
         .count();
     assert!(differ > 10, "only {differ} of 20 runs differ");

@@ -72,7 +72,7 @@ impl ProcessFunction<Click> for Sessions {
                 joined.start = joined.start.min(open.start);
                 joined.end = joined.end.max(open.end);
                 joined.clicks += open.clicks;
-                joined.pages.extend(std::mem::take(&mut open.pages));
+                joined.pages.append(&mut open.pages);
             }
             !is_near
         });

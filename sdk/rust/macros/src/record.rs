@@ -137,22 +137,22 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
 
             impl ::millstream::Row<#ident> for #reference<'_> {
                 #[inline(always)]
-                fn append(self, builder: &mut Columns) {
-                    #(::millstream::Row::<#types>::append(self.#names, &mut builder.#names);)*
+                fn append_to(self, builder: &mut Columns) {
+                    #(::millstream::Row::<#types>::append_to(self.#names, &mut builder.#names);)*
                 }
             }
 
             impl ::millstream::Row<#ident> for #ident {
                 #[inline(always)]
-                fn append(self, builder: &mut Columns) {
-                    ::millstream::Row::<#ident>::append(self.as_row(), builder);
+                fn append_to(self, builder: &mut Columns) {
+                    ::millstream::Row::<#ident>::append_to(self.as_row(), builder);
                 }
             }
 
             impl ::millstream::Row<#ident> for &#ident {
                 #[inline(always)]
-                fn append(self, builder: &mut Columns) {
-                    ::millstream::Row::<#ident>::append(self.as_row(), builder);
+                fn append_to(self, builder: &mut Columns) {
+                    ::millstream::Row::<#ident>::append_to(self.as_row(), builder);
                 }
             }
         };

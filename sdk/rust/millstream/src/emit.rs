@@ -23,7 +23,7 @@ impl<O: Record> Emit<O> {
     /// Emits a row: a value, a reference to one, or its borrowed form.
     #[inline(always)]
     pub fn emit(&mut self, row: impl Row<O>) {
-        row.append(&mut self.rows);
+        row.append_to(&mut self.rows);
         self.length += 1;
     }
 }

@@ -79,7 +79,7 @@ pub trait Record: Sized + 'static {
 pub trait Row<T: Record> {
     /// Appends this row.
     #[doc(hidden)]
-    fn append(self, builder: &mut T::Builder);
+    fn append_to(self, builder: &mut T::Builder);
 }
 
 /// Columns under construction.

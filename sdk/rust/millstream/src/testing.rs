@@ -222,7 +222,7 @@ pub(crate) fn batch_of<T: Record>(rows: impl IntoIterator<Item = impl Row<T>>) -
     let mut builder = T::Builder::default();
     let mut length = 0;
     for row in rows {
-        row.append(&mut builder);
+        row.append_to(&mut builder);
         length += 1;
     }
     Batch { length, event_times: None, kinds: None, columns: finish_rows::<T>(&mut builder) }

@@ -187,7 +187,8 @@ struct TimersArgs {
     bound: u64,
 }
 
-/// Sets, deletes and fires timers of event time, as JSON lines say.
+/// Sets, deletes and fires timers of event time, as JSON lines say. A `set` remembers its `then` for its
+/// `time`, in place of what was; a timer for an even time takes that out, and sets a timer for it.
 #[job]
 fn timers(job: &Job, args: TimersArgs) -> Result<()> {
     job.json::<TimerLine>(args.input.source()?)

@@ -113,20 +113,20 @@ impl<T: Record> Record for Failed<T> {
 }
 
 impl<T: Record> Row<Failed<T>> for FailedRef<'_, T> {
-    fn append(self, builder: &mut RowBuilder<T>) {
-        self.row.append(&mut builder.row);
+    fn append_to(self, builder: &mut RowBuilder<T>) {
+        self.row.append_to(&mut builder.row);
         builder.failure.push(self.failure.as_bytes());
     }
 }
 
 impl<T: Record> Row<Failed<T>> for Failed<T> {
-    fn append(self, builder: &mut RowBuilder<T>) {
-        self.as_row().append(builder);
+    fn append_to(self, builder: &mut RowBuilder<T>) {
+        self.as_row().append_to(builder);
     }
 }
 
 impl<T: Record> Row<Failed<T>> for &Failed<T> {
-    fn append(self, builder: &mut RowBuilder<T>) {
-        self.as_row().append(builder);
+    fn append_to(self, builder: &mut RowBuilder<T>) {
+        self.as_row().append_to(builder);
     }
 }

@@ -54,19 +54,19 @@ impl<T: Record> Record for Vec<T> {
 }
 
 impl<T: Record> Row<Vec<T>> for Vec<T> {
-    fn append(self, builder: &mut <Vec<T> as Record>::Builder) {
+    fn append_to(self, builder: &mut <Vec<T> as Record>::Builder) {
         T::List::append(&self, builder);
     }
 }
 
 impl<T: Record> Row<Vec<T>> for &Vec<T> {
-    fn append(self, builder: &mut <Vec<T> as Record>::Builder) {
+    fn append_to(self, builder: &mut <Vec<T> as Record>::Builder) {
         T::List::append(self, builder);
     }
 }
 
 impl<T: Record> Row<Vec<T>> for &[T] {
-    fn append(self, builder: &mut <Vec<T> as Record>::Builder) {
+    fn append_to(self, builder: &mut <Vec<T> as Record>::Builder) {
         T::List::append(self, builder);
     }
 }
@@ -84,10 +84,10 @@ where
     I: IntoIterator,
     I::Item: Row<T>,
 {
-    fn append(self, builder: &mut ListBuilder<T::Builder>) {
+    fn append_to(self, builder: &mut ListBuilder<T::Builder>) {
         let mut length = 0;
         for item in self.0 {
-            item.append(&mut builder.items);
+            item.append_to(&mut builder.items);
             length += 1;
         }
         builder.close(length);
@@ -167,7 +167,7 @@ impl<T: Record<List = Sequence<T>>> ListOf<T> for Sequence<T> {
     }
 
     fn append(list: &[T], builder: &mut Self::Builder) {
-        List(Place::Slice(list)).append(builder);
+        List(Place::Slice(list)).append_to(builder);
     }
 }
 
@@ -235,9 +235,9 @@ impl<T: Record> fmt::Debug for List<'_, T> {
 }
 
 impl<T: Record<List = Sequence<T>>> Row<Vec<T>> for List<'_, T> {
-    fn append(self, builder: &mut ListBuilder<T::Builder>) {
+    fn append_to(self, builder: &mut ListBuilder<T::Builder>) {
         for item in self.iter() {
-            item.append(&mut builder.items);
+            item.append_to(&mut builder.items);
         }
         // A batch has far fewer rows than 2^32.
         builder.close(self.len() as u32);

@@ -71,11 +71,11 @@ impl<T: Record> Record for Option<T> {
 
 impl<T: Record, R: Row<T>> Row<Option<T>> for Option<R> {
     #[inline(always)]
-    fn append(self, builder: &mut OptionBuilder<T::Builder>) {
+    fn append_to(self, builder: &mut OptionBuilder<T::Builder>) {
         match self {
             Some(row) => {
                 builder.present.push(true);
-                row.append(&mut builder.values);
+                row.append_to(&mut builder.values);
             }
             None => builder.push_empty(),
         }
@@ -84,7 +84,7 @@ impl<T: Record, R: Row<T>> Row<Option<T>> for Option<R> {
 
 impl<T: Record> Row<Option<T>> for &Option<T> {
     #[inline(always)]
-    fn append(self, builder: &mut OptionBuilder<T::Builder>) {
-        self.as_row().append(builder);
+    fn append_to(self, builder: &mut OptionBuilder<T::Builder>) {
+        self.as_row().append_to(builder);
     }
 }

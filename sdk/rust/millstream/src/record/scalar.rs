@@ -56,14 +56,14 @@ macro_rules! number {
 
         impl Row<$rust> for $rust {
             #[inline(always)]
-            fn append(self, builder: &mut Vec<$stored>) {
+            fn append_to(self, builder: &mut Vec<$stored>) {
                 builder.push(<$stored>::from(self));
             }
         }
 
         impl Row<$rust> for &$rust {
             #[inline(always)]
-            fn append(self, builder: &mut Vec<$stored>) {
+            fn append_to(self, builder: &mut Vec<$stored>) {
                 builder.push(<$stored>::from(*self));
             }
         }
@@ -198,14 +198,14 @@ impl Record for bool {
 
 impl Row<bool> for bool {
     #[inline(always)]
-    fn append(self, builder: &mut Bits) {
+    fn append_to(self, builder: &mut Bits) {
         builder.push(self);
     }
 }
 
 impl Row<bool> for &bool {
     #[inline(always)]
-    fn append(self, builder: &mut Bits) {
+    fn append_to(self, builder: &mut Bits) {
         builder.push(*self);
     }
 }
@@ -293,14 +293,14 @@ impl<const PRECISION: u8, const SCALE: u8> Record for Decimal<PRECISION, SCALE> 
 
 impl<const PRECISION: u8, const SCALE: u8> Row<Self> for Decimal<PRECISION, SCALE> {
     #[inline(always)]
-    fn append(self, builder: &mut Wide) {
+    fn append_to(self, builder: &mut Wide) {
         builder.0.extend_from_slice(&self.0.to_le_bytes());
     }
 }
 
 impl<const PRECISION: u8, const SCALE: u8> Row<Decimal<PRECISION, SCALE>> for &Decimal<PRECISION, SCALE> {
     #[inline(always)]
-    fn append(self, builder: &mut Wide) {
-        (*self).append(builder);
+    fn append_to(self, builder: &mut Wide) {
+        (*self).append_to(builder);
     }
 }

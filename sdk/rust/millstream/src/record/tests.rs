@@ -109,10 +109,10 @@ fn fields_know_their_columns() {
 fn builders_take_rows_back() {
     let mut builder = <Event as Record>::Builder::default();
     for id in 0..9 {
-        event(id).append(&mut builder);
+        event(id).append_to(&mut builder);
     }
     builder.truncate(4);
-    event(8).append(&mut builder);
+    event(8).append_to(&mut builder);
     let rows =
         Batch { length: 5, event_times: None, kinds: None, columns: finish_rows::<Event>(&mut builder) };
     let reader = reader_of::<Event>(&rows);
@@ -125,10 +125,10 @@ fn a_row_that_was_begun_goes_too() {
     // The first columns have three rows, the last ones two.
     let mut builder = <(String, Vec<i64>, Option<bool>) as Record>::Builder::default();
     for _ in 0..2 {
-        ("x", vec![1i64, 2], Some(true)).append(&mut builder);
+        ("x", vec![1i64, 2], Some(true)).append_to(&mut builder);
     }
-    Row::<String>::append("y", &mut builder.0);
-    Row::<Vec<i64>>::append(vec![9i64], &mut builder.1);
+    Row::<String>::append_to("y", &mut builder.0);
+    Row::<Vec<i64>>::append_to(vec![9i64], &mut builder.1);
     builder.truncate(2);
     let columns = finish_rows::<(String, Vec<i64>, Option<bool>)>(&mut builder);
     let rows = Batch { length: 2, event_times: None, kinds: None, columns };

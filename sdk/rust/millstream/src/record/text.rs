@@ -54,21 +54,21 @@ impl Record for String {
 
 impl Row<String> for &str {
     #[inline(always)]
-    fn append(self, builder: &mut BytesBuilder) {
+    fn append_to(self, builder: &mut BytesBuilder) {
         builder.push(self.as_bytes());
     }
 }
 
 impl Row<String> for String {
     #[inline(always)]
-    fn append(self, builder: &mut BytesBuilder) {
+    fn append_to(self, builder: &mut BytesBuilder) {
         builder.push(self.as_bytes());
     }
 }
 
 impl Row<String> for &String {
     #[inline(always)]
-    fn append(self, builder: &mut BytesBuilder) {
+    fn append_to(self, builder: &mut BytesBuilder) {
         builder.push(self.as_bytes());
     }
 }

@@ -47,14 +47,14 @@ macro_rules! time {
 
         impl Row<$name> for $name {
             #[inline(always)]
-            fn append(self, builder: &mut Vec<$stored>) {
+            fn append_to(self, builder: &mut Vec<$stored>) {
                 builder.push(self.0);
             }
         }
 
         impl Row<$name> for &$name {
             #[inline(always)]
-            fn append(self, builder: &mut Vec<$stored>) {
+            fn append_to(self, builder: &mut Vec<$stored>) {
                 builder.push(self.0);
             }
         }

@@ -55,15 +55,15 @@ macro_rules! tuple {
 
         impl<$($member: Record, $row: Row<$member>),*> Row<($($member,)*)> for ($($row,)*) {
             #[inline(always)]
-            fn append(self, builder: &mut ($($member::Builder,)*)) {
-                $(self.$place.append(&mut builder.$place);)*
+            fn append_to(self, builder: &mut ($($member::Builder,)*)) {
+                $(self.$place.append_to(&mut builder.$place);)*
             }
         }
 
         impl<$($member: Record),*> Row<($($member,)*)> for &($($member,)*) {
             #[inline(always)]
-            fn append(self, builder: &mut ($($member::Builder,)*)) {
-                self.as_row().append(builder);
+            fn append_to(self, builder: &mut ($($member::Builder,)*)) {
+                self.as_row().append_to(builder);
             }
         }
     };

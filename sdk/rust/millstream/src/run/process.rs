@@ -213,7 +213,7 @@ fn state_update<T: Record>(
     let mut written = vec![0u8; slots.len().div_ceil(8)];
     for (group, slot) in slots.iter().enumerate() {
         match &slot.value {
-            Some(value) if slot.is_written => Row::<Option<T>>::append(Some(value.as_row()), builder),
+            Some(value) if slot.is_written => Row::<Option<T>>::append_to(Some(value.as_row()), builder),
             _ => builder.push_empty(),
         }
         written[group >> 3] |= u8::from(slot.is_written) << (group & 7);

@@ -203,7 +203,7 @@ fn state_update<T: Record>(after: &[Option<T>]) -> StateUpdate {
         match value {
             Some(value) => {
                 written[group >> 3] |= 1 << (group & 7);
-                Row::<Option<T>>::append(Some(value.as_row()), &mut builder);
+                Row::<Option<T>>::append_to(Some(value.as_row()), &mut builder);
             }
             None => builder.push_empty(),
         }

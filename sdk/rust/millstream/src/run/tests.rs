@@ -279,9 +279,11 @@ fn sums_of(rows: &'static [(&'static str, i64)]) -> KeyedOutcome {
     })
 }
 
+type Rows = Vec<(String, i64)>;
+type TimersSet = Vec<(u32, i64)>;
 type Failures = Vec<(u32, u32, String)>;
 
-fn result_of(outcome: &KeyedOutcome) -> (Vec<(String, i64)>, Vec<(u32, i64)>, Failures) {
+fn result_of(outcome: &KeyedOutcome) -> (Rows, TimersSet, Failures) {
     let rows = outcome.outputs.first().map_or_else(Vec::new, |output| rows_of(&output.rows));
     let timers = outcome.timers.groups.iter().copied().zip(outcome.timers.times.iter().copied()).collect();
     let failures = &outcome.failures;

@@ -279,3 +279,37 @@ fn a_union_waits_for_the_slower_input() {
     assert_eq!(driver.take::<i64>("out"), [10]);
     assert_eq!(driver.finish().rows::<i64>("out"), [10, 15, 20]);
 }
+
+/// However rows are cut into calls, and whichever fail, each key sees its good rows one by one.
+#[test]
+fn one_call_is_as_many_calls_of_one_row() {
+    let mut random = 1u64;
+    let mut below = move |limit: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % limit
+    };
+    for _ in 0..50 {
+        let whats = ["none", "fail", "clear", "aside", "none"];
+        let rows: Vec<Command> = (0..60)
+            .map(|_| command(["a", "b", "c"][below(3) as usize], 5, whats[below(5) as usize], 99))
+            .collect();
+        let without_watermarks = |rows: Vec<Said>| -> Vec<(String, String, i64)> {
+            rows.into_iter().map(|(key, what, _, count)| (key, what, count)).collect()
+        };
+        let mut singly = driver(None);
+        for row in &rows {
+            singly.push::<Command>("", row);
+        }
+        let mut at_once = Harness::of(|job: &Job| obeyed(job, None)).rows::<Command>("", &rows).driver();
+        for key in ["a", "b", "c"] {
+            let state = at_once.state::<String, Done>("Obey", key);
+            assert_eq!(state, singly.state::<String, Done>("Obey", key));
+        }
+        assert_eq!(at_once.take::<String>("aside"), singly.take::<String>("aside"));
+        assert_eq!(
+            without_watermarks(at_once.take::<Said>("said")),
+            without_watermarks(singly.take::<Said>("said"))
+        );
+        assert_eq!(at_once.finish().counter("calls"), 60);
+    }
+}

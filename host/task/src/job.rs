@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
+use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use connectors::SinkFactory;
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
@@ -52,6 +54,36 @@ pub struct Progress {
     pub bytes_total: Option<u64>,
 }
 
+/// How far event time is in a running job: the least of the subtasks that make watermarks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// In milliseconds since the epoch; none = the subtask has had no rows with a time.
+    pub watermark: Option<i64>,
+    /// The operator that holds event time back.
+    pub operator: String,
+    /// Its subtask, from 0.
+    pub subtask: u32,
+    /// And of how many.
+    pub parallelism: u32,
+}
+
+impl EventTime {
+    /// ``watermark 2026-03-02T10:31:56.138, by subtask 2 of 3 of `Watermarks` ``
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (subtask, parallelism, operator) = (self.subtask + 1, self.parallelism, &self.operator);
+        let by = format!("subtask {subtask} of {parallelism} of `{operator}`");
+        let Some(watermark) = self.watermark else {
+            return format!("no watermark yet: {by} has had no rows");
+        };
+        let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![watermark]));
+        match ArrayFormatter::try_new(&column, &FormatOptions::default()) {
+            Ok(formatter) => format!("watermark {}, by {by}", formatter.value(0)),
+            Err(_) => format!("watermark {watermark} ms, by {by}"),
+        }
+    }
+}
+
 /// A running job.
 pub struct Job {
     control: Arc<Control>,
@@ -66,6 +98,8 @@ pub(crate) struct Watch {
     pub(crate) user: Arc<Mutex<UserMetrics>>,
     pub(crate) sinks: BTreeMap<NodeId, Arc<dyn SinkFactory>>,
     pub(crate) sources: Vec<NodeId>,
+    /// The operators that make watermarks, and their names.
+    pub(crate) timed: Vec<(NodeId, String)>,
     pub(crate) sink_nodes: Vec<NodeId>,
     pub(crate) bytes_total: Option<u64>,
 }
@@ -185,6 +219,13 @@ impl Job {
         lock(&self.watch.user).clone()
     }
 
+    /// How far event time is, and which subtask holds it back; none where no operator makes
+    /// watermarks, or all that do are idle or have ended.
+    #[must_use]
+    pub fn event_time(&self) -> Option<EventTime> {
+        self.watch.event_time()
+    }
+
     /// What the sinks have to say once the job has ended.
     #[must_use]
     pub fn summary(&self) -> Vec<String> {
@@ -193,6 +234,23 @@ impl Job {
 }
 
 impl Watch {
+    fn event_time(&self) -> Option<EventTime> {
+        let of_operator = |(id, name): &(NodeId, String)| {
+            let subtasks: Vec<_> =
+                self.counters.iter().filter(|(node, _)| node == id).map(|(_, counters)| counters).collect();
+            let parallelism = u32::try_from(subtasks.len()).unwrap_or(u32::MAX);
+            let held = (0..).zip(subtasks).filter(|(_, counters)| !counters.holds_nothing_back());
+            held.map(|(subtask, counters)| EventTime {
+                watermark: counters.watermark(),
+                operator: name.clone(),
+                subtask,
+                parallelism,
+            })
+            .min_by_key(|time| time.watermark)
+        };
+        self.timed.iter().filter_map(of_operator).min_by_key(|time| time.watermark)
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let mut progress = Progress { bytes_total: self.bytes_total, ..Progress::default() };
         for (node, counters) in &self.counters {
@@ -215,7 +273,7 @@ impl Watch {
     }
 
     pub(crate) fn of(plan: &Plan) -> Self {
-        let nodes = |wanted: fn(&NodeKind) -> bool| {
+        let nodes = |wanted: fn(&NodeKind) -> bool| -> Vec<NodeId> {
             (0..).zip(&plan.physical.job.nodes).filter(|(_, n)| wanted(&n.kind)).map(|(id, _)| id).collect()
         };
         let bytes_total = plan.sources.values().map(|source| source.bytes_total()).sum::<Option<u64>>();
@@ -224,6 +282,10 @@ impl Watch {
             user: Arc::default(),
             sinks: plan.sinks.clone(),
             sources: nodes(|kind| matches!(kind, NodeKind::Source(_))),
+            timed: nodes(|kind| matches!(kind, NodeKind::Watermarks(_)))
+                .into_iter()
+                .map(|id| (id, plan.physical.job.nodes[id as usize].name.clone()))
+                .collect(),
             sink_nodes: nodes(|kind| matches!(kind, NodeKind::Sink(_))),
             bytes_total,
         }

@@ -48,6 +48,7 @@ pub struct Counters {
     /// The last watermark that it sent on, in milliseconds since the epoch.
     watermark: AtomicI64,
     has_watermark: AtomicBool,
+    holds_nothing: AtomicBool,
 }
 
 impl Counters {
@@ -55,6 +56,22 @@ impl Counters {
     pub(crate) fn set_watermark(&self, time: i64) {
         self.watermark.store(time, Ordering::Relaxed);
         self.has_watermark.store(true, Ordering::Release);
+        self.hold();
+    }
+
+    /// Says that the subtask holds no watermark back: it is idle, or has ended.
+    pub(crate) fn hold_nothing(&self) {
+        self.holds_nothing.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that it has rows again.
+    pub(crate) fn hold(&self) {
+        self.holds_nothing.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is idle, or has ended.
+    pub(crate) fn holds_nothing_back(&self) -> bool {
+        self.holds_nothing.load(Ordering::Relaxed)
     }
 
     /// How far event time is; none = there has been no watermark.

@@ -221,8 +221,9 @@ impl Subtask {
 
     /// Sends how far event time is to all that a stage feeds, once each.
     fn forward(&mut self, at: usize, mark: Mark) {
-        if let Mark::Watermark(time) = mark {
-            self.stages[at].counters.set_watermark(time);
+        match mark {
+            Mark::Watermark(time) => self.stages[at].counters.set_watermark(time),
+            Mark::Idle => self.stages[at].counters.hold_nothing(),
         }
         for i in 0..self.stages[at].targets.len() {
             match self.stages[at].targets[i].2 {
@@ -262,6 +263,7 @@ impl Subtask {
 
     fn end_stage(&mut self, at: usize) {
         self.stages[at].ended = true;
+        self.stages[at].counters.hold_nothing();
         for i in 0..self.stages[at].targets.len() {
             if let (_, _, Target::Stage(stage)) = self.stages[at].targets[i] {
                 self.stages[stage].input.ended = true;

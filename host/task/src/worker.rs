@@ -152,9 +152,13 @@ impl Worker {
                 return;
             }
         }
+        let mut woken = Vec::new();
         while !open.is_empty() && self.clock.now() < deadline {
             open.retain_mut(|sink| matches!(sink.sink.poll_finish(), Poll::Pending));
             self.ready.park(Some(Duration::from_millis(5)));
+            // Nobody is stepped any more: a wake-up is only a reason to look again.
+            self.ready.take(&mut woken);
+            woken.clear();
         }
     }
 }

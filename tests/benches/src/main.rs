@@ -10,6 +10,7 @@ mod measure;
 mod native;
 mod report;
 mod start;
+mod state;
 mod text;
 mod timely_count;
 mod totals;
@@ -28,7 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency
+    /// Only this bench: word_count, start, latency, state
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -63,8 +64,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency"].iter().any(|name| wanted(name)) {
-        bail!("there is no such bench; there are word_count, start, latency");
+    if !["word_count", "start", "latency", "state"].iter().any(|name| wanted(name)) {
+        bail!("there is no such bench; there are word_count, start, latency, state");
     }
     if wanted("word_count") {
         word_count::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
@@ -74,6 +75,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("latency") {
         latency::run(&mut report)?;
+    }
+    if wanted("state") {
+        state::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

@@ -177,7 +177,11 @@ fn show_progress(
             }
             let rate = (progress.rows_in - before.1) as f64 / (now - before.0).as_secs_f64().max(1e-3);
             before = (now, progress.rows_in);
-            terminal.progress(&progress_line(&progress, rate, now - start));
+            let mut line = progress_line(&progress, rate, now - start);
+            if let Some(time) = job.event_time() {
+                line.push_str(&format!(" · {}", time.text()));
+            }
+            terminal.progress(&line);
         }
         terminal.end_progress();
     });
@@ -234,6 +238,10 @@ fn summary(job: &Job, title: &str, nodes: &[String], outcome: &JobOutcome, took:
         }
     }
     let mut lines = vec![line];
+    // Why nothing came, where a job had to be stopped.
+    if let (JobOutcome::Cancelled, Some(time)) = (outcome, job.event_time()) {
+        lines.push(format!("event time: {}", time.text()));
+    }
     lines.extend(job.summary());
     let metrics = job.user_metrics();
     let node = |id: u32| nodes.get(id as usize).map_or("", String::as_str);

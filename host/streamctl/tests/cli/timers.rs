@@ -1,10 +1,12 @@
 //! Timers by the real clock.
 
 use std::io::{BufRead, BufReader, Write};
+use std::process::Command;
+use std::time::Duration;
 
 use platform::Clock;
 
-use crate::support::{Folder, component};
+use crate::support::{Folder, Ran, component};
 
 /// A timer fires though no row comes: the worker that sleeps wakes for it.
 #[test]
@@ -34,4 +36,26 @@ fn failed_timers_do_not_flood_the_log() {
     let warnings = ran.succeeds().err.lines().filter(|line| line.contains("failed: a time of 13s")).count();
     assert_eq!(warnings, 1, "{}", ran.err);
     assert!(ran.err.contains("300 timers failed and were dropped"), "{}", ran.err);
+}
+
+/// A job that waits says how far event time is, and what holds it back.
+#[test]
+fn who_holds_event_time_back_is_said() {
+    let folder = Folder::new();
+    let second: String = (0..50).map(|i| format!("{{\"key\":1,\"at\":{i},\"deed\":0}}\n")).collect();
+    let second = folder.write("second.jsonl", second);
+    let args = ["run", &component("timers"), "--bound", "10", "--input", "-", "--second", &second];
+    let mut child = folder.start(&args);
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, r#"{{"key":4,"at":1000,"deed":0}}"#).unwrap();
+    input.flush().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let rows: Vec<String> = lines.by_ref().take(51).collect();
+    assert!(rows.iter().any(|row| row.contains("(0,4,1000,1)")), "{rows:?}");
+    // The watermark is said right after the rows, and so is the file's end.
+    Clock::system().sleep(Duration::from_millis(300));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let told = Ran::of(child.wait_with_output().unwrap()).err;
+    let expected = "event time: watermark 1970-01-01T00:00:00.989, by subtask 1 of 1 of `Watermarks`";
+    assert!(told.contains(expected), "{told}");
 }

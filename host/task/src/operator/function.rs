@@ -58,9 +58,9 @@ pub(crate) struct KeyedState {
     timers: Timers,
     /// The key of each row of the call at hand.
     ids: Vec<KeyId>,
-    /// By key: the call that saw it last, and its group there.
-    numbers: Vec<(u32, u32)>,
-    calls: u32,
+    /// By key: its group in the last call that had it; of another call, a group of another key or
+    /// none (a sparse set: Briggs and Torczon, 1993).
+    numbers: Vec<u32>,
 }
 
 /// What is under way.
@@ -447,7 +447,7 @@ impl KeyedState {
     pub(crate) fn new(keys: Vec<Vec<usize>>, index: KeyIndex, states: Vec<(String, ValueTable)>) -> Self {
         let (names, tables) = states.into_iter().unzip();
         let (ids, numbers) = (Vec::new(), Vec::new());
-        Self { keys, index, tables, names, timers: Timers::default(), ids, numbers, calls: 0 }
+        Self { keys, index, tables, names, timers: Timers::default(), ids, numbers }
     }
 
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
@@ -457,15 +457,14 @@ impl KeyedState {
         match what {
             Items::Rows(input, rows) => {
                 // `ids` are the rows', set by `state_bytes`.
-                self.calls = self.calls.wrapping_add(1).max(1);
                 let of_rows = self
                     .ids
                     .iter()
                     .map(|id| {
-                        let (call, number) = &mut self.numbers[*id as usize];
-                        if *call != self.calls {
+                        let number = &mut self.numbers[*id as usize];
+                        if groups.get(*number as usize) != Some(id) {
                             // A call has fewer than 2^32 rows.
-                            (*call, *number) = (self.calls, groups.len() as u32);
+                            *number = groups.len() as u32;
                             groups.push(*id);
                         }
                         *number
@@ -514,7 +513,7 @@ impl KeyedState {
         let keys = &self.keys[input as usize];
         let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
         self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
-        self.numbers.resize(self.index.len(), (0, 0));
+        self.numbers.resize(self.index.len(), 0);
         Ok(())
     }
 

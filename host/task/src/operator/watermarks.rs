@@ -106,6 +106,7 @@ impl WatermarksOperator {
         let internal = |error: ArrowError| Diagnostic::internal(error.to_string());
         self.progress.last_rows = self.clock.now();
         if std::mem::take(&mut self.progress.idle) {
+            counters.hold();
             self.alignment.iter().for_each(|alignment| alignment.report(Some(self.progress.watermark)));
         }
         let now = self.clock.wall_ms();

@@ -1,7 +1,8 @@
 """A guest of the contract in Python, from the bindings alone: no SDK.
 
 word_count      files -> split -> native sum by word -> sink
-sessions   JSON events (user, at) -> watermarks -> sessions by user, with state and timers -> sink
+sessions        JSON events (user, at) -> watermarks -> sessions by user, with state and timers -> sink
+sessions_count  the same, for rows of which none joins two sessions: it moves one timer, in one structure
 """
 
 import traceback
@@ -81,6 +82,17 @@ STATE = [
     Field("end", DataType_Int64(), False),
     Field("events", DataType_Int64(), False),
 ]
+COUNTED = [
+    Field("user", DataType_Text(), False),
+    Field("count", DataType_Int64(), False),
+    Field("last", DataType_Int64(), False),
+]
+# One field, a structure of two.
+SESSION = [
+    Field("session", DataType_Structure(2), True),
+    Field("count", DataType_Int64(), False),
+    Field("last", DataType_Int64(), False),
+]
 USAGE = "Usage: [--input PATH] [--output print|blackhole|DIR] [--format json|csv|text]\n"
 
 
@@ -139,6 +151,7 @@ class Job(exports.Job):
         return [
             JobInfo("word_count", "Counts the words of a text."),
             JobInfo("sessions", "Counts the events of users' sessions."),
+            JobInfo("sessions_count", "Counts the events of users' sessions, with one timer a user."),
         ]
 
     def plan(self, job, args):
@@ -155,11 +168,14 @@ class Job(exports.Job):
             edges = [Edge(0, 0, 1, 0, forward), Edge(1, 0, 2, 0, by_key), Edge(2, 0, 3, 0, forward)]
         else:
             times = Watermarks(1, WatermarkStrategy_Bounded(DISORDER), None, None, None)
-            sessions = Function([EVENTS], [State("sessions", STATE, None)], True)
+            if job == "sessions":
+                sessions, ended = Function([EVENTS], [State("sessions", STATE, None)], True), ENDED
+            else:
+                sessions, ended = Function([EVENTS], [State("session", SESSION, None)], True), COUNTED
             nodes = [
                 node("Source", source(given, "json"), EVENTS),
                 node("Times", NodeKind_Watermarks(times), EVENTS),
-                node("Sessions", NodeKind_Function(sessions), ENDED, FailurePolicy.SKIP),
+                node("Sessions", NodeKind_Function(sessions), ended, FailurePolicy.SKIP),
                 node("Sink", sink(given)),
             ]
             edges = [Edge(0, 0, 1, 0, forward), Edge(1, 0, 2, 0, by_key), Edge(2, 0, 3, 0, forward)]
@@ -191,10 +207,16 @@ def bits(flags):
     return bytes(packed)
 
 
+# The job whose function this instance is, from `open` on.
+opened = None
+
+
 class Functions(exports.Functions):
     def open(self, task, chain, outputs):
+        global opened
         if chain not in ([SPLIT], [SESSIONS]):
             raise Err(f"{task.job} has no chain {chain}")
+        opened = {"sessions": Sessions, "sessions_count": SessionsCount}.get(task.job)
 
     @loudly
     def process(self, now, input, rows):
@@ -242,11 +264,10 @@ def joined(sessions, time):
     return far + [session], session
 
 
-class KeyedFunctions(exports.KeyedFunctions):
+class Sessions:
     """A session of a user is a run of events less than GAP apart; it ends by a timer."""
 
-    @loudly
-    def process_keyed(self, now, call):
+    def on_rows(call):
         sessions = sessions_of(call)
         input = call.inputs[0]
         users, times = texts(input.rows.columns[0]), input.rows.event_times
@@ -261,8 +282,7 @@ class KeyedFunctions(exports.KeyedFunctions):
         # 0 sets a timer of event time.
         return KeyedOutcome([], [update(sessions)], TimerChanges(groups, at, bytes(len(at))), failures)
 
-    @loudly
-    def on_timers(self, now, domain, times, call):
+    def on_timers(times, call):
         ended, open_still = [], []
         for group, sessions in enumerate(sessions_of(call)):
             is_over = lambda session: session[1] + GAP - 1 <= times[group]
@@ -276,3 +296,75 @@ class KeyedFunctions(exports.KeyedFunctions):
             at = [times[group] for group, *_ in ended]
             outputs = [Output(0, Batch(len(ended), at, None, columns))]
         return KeyedOutcome(outputs, [update(open_still)], TimerChanges([], [], b""), [])
+
+
+# Changes of timers of event time.
+SET, DELETE = 0, 1
+
+
+def is_set(bits, place):
+    return bits is None or bits[place >> 3] >> (place & 7) & 1
+
+
+class SessionsCount:
+    """A user's events until none has come for GAP: one timer a user, which each later event moves."""
+
+    def on_rows(call):
+        session, *members = call.state
+        counts, lasts = (member.values.value for member in members)
+        # Members of a null structure hold anything.
+        present = [is_set(session.validity, group) for group in range(call.group_count)]
+        written = [False] * call.group_count
+        ended, changes, failures = [], [], []
+        input = call.inputs[0]
+        for row, (group, user, at) in enumerate(zip(input.groups, texts(input.rows.columns[0]), input.rows.event_times)):
+            if not user:
+                failures.append(Failure(SESSIONS, row, "an event without a user"))
+                continue
+            last = lasts[group]
+            if present[group] and at > last + GAP:
+                # The watermark has not passed the timer yet, but this row has: the session ends here.
+                ended.append((user, counts[group], last, at))
+                changes.append((group, last + GAP, DELETE))
+                present[group] = False
+            if not present[group]:
+                counts[group], lasts[group] = 0, at
+                changes.append((group, at + GAP, SET))
+            elif at > last:
+                lasts[group] = at
+                changes += [(group, last + GAP, DELETE), (group, at + GAP, SET)]
+            counts[group] += 1
+            present[group] = written[group] = True
+        columns = [Column(Values_Nothing(), bits(present)), numbers(counts), numbers(lasts)]
+        groups, times, kinds = zip(*changes) if changes else ((), (), ())
+        timers = TimerChanges(list(groups), list(times), bytes(kinds))
+        return KeyedOutcome(counted(ended), [StateUpdate(0, bits(written), columns)], timers, failures)
+
+    def on_timers(times, call):
+        session, *members = call.state
+        counts, lasts = (member.values.value for member in members)
+        for group, time in enumerate(times):
+            if not is_set(session.validity, group) or time != lasts[group] + GAP:
+                raise ValueError(f"a timer for {time}, which was deleted")
+        ended = list(zip(texts(call.keys[0]), counts, lasts, times))
+        none = Column(Values_Nothing(), bits([False] * call.group_count))
+        update = StateUpdate(0, None, [none, numbers(counts), numbers(lasts)])
+        return KeyedOutcome(counted(ended), [update], TimerChanges([], [], b""), [])
+
+
+def counted(ended):
+    if not ended:
+        return []
+    users, counts, lasts, times = map(list, zip(*ended))
+    columns = [text_column(users), numbers(counts), numbers(lasts)]
+    return [Output(0, Batch(len(ended), times, None, columns))]
+
+
+class KeyedFunctions(exports.KeyedFunctions):
+    @loudly
+    def process_keyed(self, now, call):
+        return opened.on_rows(call)
+
+    @loudly
+    def on_timers(self, now, domain, times, call):
+        return opened.on_timers(times, call)

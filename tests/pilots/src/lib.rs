@@ -1,7 +1,8 @@
 //! Guests in languages without an SDK: the contract must be pleasant and exact from there too.
 //!
-//! Each has the jobs `word_count` and `sessions` (a keyed function with state and timers over
-//! events out of order), which are compared with what a few lines of Rust make of the same input.
+//! Each has the jobs `word_count` and `sessions_count` (a keyed function with state and timers over
+//! events out of order), the one in Python a more general `sessions` too. They are compared with
+//! what a few lines of Rust make of the same input.
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,7 @@ use platform::Random;
 use tempfile::TempDir;
 
 /// The guests that `scripts/test` has built.
-const GUESTS: [&str; 1] = ["python"];
+const GUESTS: [&str; 2] = ["python", "c"];
 
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
@@ -27,8 +28,12 @@ struct Ran {
     told: String,
 }
 
-/// Runs a job over this input; its rows without the subtasks' numbers, sorted.
 fn run(guest: &str, options: &[&str], input: &str) -> Ran {
+    run_with(guest, options, input, &[])
+}
+
+/// Runs a job over this input; its rows without the subtasks' numbers, sorted.
+fn run_with(guest: &str, options: &[&str], input: &str, arguments: &[&str]) -> Ran {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("input");
     std::fs::write(&file, input).unwrap();
@@ -40,6 +45,7 @@ fn run(guest: &str, options: &[&str], input: &str) -> Ran {
         .arg(component)
         .arg("--input")
         .arg(file)
+        .args(arguments)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -52,8 +58,25 @@ fn run(guest: &str, options: &[&str], input: &str) -> Ran {
     Ran { code: output.status.code(), rows, told: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
-/// Each parallelism, with fresh instances for some.
-const RUNS: [&[&str]; 4] = [&["-p", "1"], &["-p", "2"], &["-p", "3"], &["-p", "2", "--chaos-instances"]];
+/// Each parallelism, with an instance that lives and with a fresh one for every call.
+const RUNS: [&[&str]; 6] = [
+    &["-p", "1"],
+    &["-p", "2"],
+    &["-p", "3"],
+    &["-p", "1", "--chaos-instances"],
+    &["-p", "2", "--chaos-instances"],
+    &["-p", "3", "--chaos-instances"],
+];
+
+/// The guest's job gives these rows in each of the runs; what the runs said.
+fn gives(guest: &str, job: &str, input: &str, expected: &[String]) -> Vec<String> {
+    let check = |options: &&[&str]| {
+        let ran = run(guest, &[&["-c", job], *options].concat(), input);
+        assert_eq!((ran.code, &ran.rows[..]), (Some(0), expected), "{guest} {options:?}: {}", ran.told);
+        ran.told
+    };
+    RUNS.iter().map(check).collect()
+}
 
 #[test]
 fn words_are_counted() {
@@ -76,15 +99,7 @@ fn words_are_counted() {
         .collect();
     expected.sort_unstable();
     for guest in GUESTS {
-        for options in RUNS {
-            let ran = run(guest, &[&["-c", "word_count"], options].concat(), &text);
-            assert_eq!(
-                (ran.code, ran.rows),
-                (Some(0), expected.clone()),
-                "{guest} {options:?}: {}",
-                ran.told
-            );
-        }
+        gives(guest, "word_count", &text, &expected);
     }
 }
 
@@ -118,27 +133,94 @@ fn sessions_end_by_timers() {
         }
     }
     expected.sort_unstable();
-    for guest in GUESTS {
-        for options in RUNS {
-            let ran = run(guest, &[&["-c", "sessions"], options].concat(), &input);
-            assert_eq!(
-                (ran.code, ran.rows),
-                (Some(0), expected.clone()),
-                "{guest} {options:?}: {}",
-                ran.told
-            );
-            assert!(ran.told.contains("failed and skipped"), "{}", ran.told);
+    for told in gives("python", "sessions", &input, &expected) {
+        assert!(told.contains("failed and skipped"), "{told}");
+    }
+}
+
+/// JSON lines of events out of order, some without a user, and the sessions in them as rows. What
+/// comes late joins no two sessions: a user's events are clearly less, or clearly more, than `GAP` apart.
+fn events(seed: u64) -> (String, Vec<String>) {
+    let mut random = Random::of_seed(seed);
+    let mut below = |bound: i64| random.below(bound as u64) as i64;
+    let (mut arrivals, mut sessions) = (Vec::new(), Vec::new());
+    for user in 0..40 {
+        let mut at = below(2 * GAP) - 20_000;
+        for _ in 0..2 + below(12) {
+            let count = 1 + below(8);
+            for event in 0..count {
+                at += if event == 0 { GAP + DISORDER + 1 + below(20_000) } else { below(GAP - DISORDER) };
+                arrivals.push((at + below(DISORDER), format!(r#"{{"user":"u{user}","at":{at}}}"#)));
+                if below(50) == 0 {
+                    arrivals.push((at, format!(r#"{{"user":"","at":{at}}}"#)));
+                }
+            }
+            sessions.push(format!("(u{user},{count},{at})"));
+        }
+    }
+    arrivals.sort_unstable();
+    sessions.sort_unstable();
+    (arrivals.into_iter().fold(String::new(), |text, (_, line)| text + &line + "\n"), sessions)
+}
+
+#[test]
+fn a_timer_is_moved_by_each_event() {
+    for (guest, seed) in GUESTS.into_iter().flat_map(|guest| [(guest, 5), (guest, 6)]) {
+        let (input, expected) = events(seed);
+        // One split: two would be read side by side, which is a greater disorder.
+        assert!(input.len() < 64 * 1024, "{}", input.len());
+        let failing = input.matches(r#""user":"""#).count();
+        assert!(failing > 10, "{failing}");
+        for told in gives(guest, "sessions_count", &input, &expected) {
+            assert!(told.contains(&format!("{failing} failed and skipped")), "{told}");
+            assert!(told.contains("timers fired"), "{told}");
         }
     }
 }
 
 #[test]
-fn an_exception_is_the_guests_last_words() {
-    let ran = run("python", &["-c", "word_count"], "fine\n!raise\n");
-    assert_eq!(ran.code, Some(1), "{}", ran.told);
-    for told in ["ValueError: told to raise", "in process", "row 2: (!raise)"] {
-        assert!(ran.told.contains(told), "`{told}` is not in: {}", ran.told);
+fn a_folder_gets_json() {
+    for guest in GUESTS {
+        let folder = TempDir::new().unwrap();
+        let folder = folder.path().join("out");
+        let arguments = ["--output", folder.to_str().unwrap()];
+        let ran = run_with(guest, &["-c", "sessions_count"], "{\"user\":\"u\",\"at\":7}\n", &arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.told);
+        let written = std::fs::read_to_string(folder.join("part-0-0.json")).unwrap();
+        assert_eq!(written, "{\"user\":\"u\",\"count\":1,\"last\":7}\n", "{guest}");
     }
-    let refused = run("python", &["-c", "word_count"], "").told;
-    assert!(refused.contains("0 rows in"), "{refused}");
+}
+
+#[test]
+fn a_guest_has_last_words() {
+    let python = ["ValueError: told to raise", "in process", "row 2: (!raise)"];
+    // The backtrace names C's functions.
+    let c = ["told to abort by a line", "split", "row 2: (!abort)"];
+    for (guest, line, words) in [("python", "!raise", python), ("c", "!abort", c)] {
+        let ran = run(guest, &["-c", "word_count"], &format!("fine\n{line}\n"));
+        assert_eq!(ran.code, Some(1), "{}", ran.told);
+        for told in words {
+            assert!(ran.told.contains(told), "`{told}` is not in: {}", ran.told);
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    for guest in GUESTS {
+        let ran = run_with(guest, &["-c", "word_count"], "", &["--inptu", "x"]);
+        assert_eq!(ran.code, Some(2), "{guest}: {}", ran.told);
+        assert!(ran.told.contains("Usage: "), "{guest}: {}", ran.told);
+    }
+}
+
+#[test]
+fn no_rows_are_no_trouble() {
+    for (guest, job) in
+        GUESTS.into_iter().flat_map(|guest| [(guest, "word_count"), (guest, "sessions_count")])
+    {
+        for told in gives(guest, job, "", &[]) {
+            assert!(told.contains("0 rows in"), "{guest} {job}: {told}");
+        }
+    }
 }

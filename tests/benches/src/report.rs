@@ -26,6 +26,26 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// Adds a figure of a bench; with a ratio, if it is compared with another's name and value.
+    pub(crate) fn compare(
+        &mut self,
+        (bench, rounds): (&str, usize),
+        subject: &str,
+        value: f64,
+        unit: &str,
+        against: Option<(&str, f64)>,
+    ) {
+        self.add(Row {
+            bench: bench.to_owned(),
+            subject: subject.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            ratio: against.map(|(_, baseline)| value / baseline),
+            baseline: against.map(|(name, _)| name.to_owned()),
+            rounds,
+        });
+    }
+
     pub(crate) fn json(&self) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(&self.rows)? + "\n")
     }

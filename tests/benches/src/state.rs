@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{bail, ensure};
 
 use crate::measure::{self, Run, guest, median, streamctl};
-use crate::report::{Report, Row};
+use crate::report::Report;
 use crate::totals::Totals;
 
 const BENCH: &str = "state";
@@ -44,15 +44,7 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let cpu =
         |name: &str| ROWS as f64 / 1e6 / median(runs[name].iter().map(|run| run.cpu.as_secs_f64()).collect());
     let mut add = |subject: &str, value: f64, unit: &str, against: Option<(&str, f64)>| {
-        report.add(Row {
-            bench: BENCH.to_owned(),
-            subject: subject.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            ratio: against.map(|(_, baseline)| value / baseline),
-            baseline: against.map(|(name, _)| name.to_owned()),
-            rounds,
-        });
+        report.compare((BENCH, rounds), subject, value, unit, against);
     };
     let baselines = [None, Some(0), None, Some(1), Some(1)];
     for ((name, ..), baseline) in SUBJECTS.iter().zip(baselines) {

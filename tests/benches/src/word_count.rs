@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::bail;
 
 use crate::measure::{self, Run, guest, median, streamctl};
-use crate::report::{Report, Row};
+use crate::report::Report;
 use crate::text::text;
 use crate::totals::Totals;
 
@@ -80,15 +80,7 @@ pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Res
     let middle = cpu("handwritten");
     let rounds = valid.len();
     let mut add = |subject: &str, value: f64, unit: &str, against: Option<(&str, f64)>| {
-        report.add(Row {
-            bench: BENCH.to_owned(),
-            subject: subject.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            ratio: against.map(|(_, baseline)| value / baseline),
-            baseline: against.map(|(name, _)| name.to_owned()),
-            rounds,
-        });
+        report.compare((BENCH, rounds), subject, value, unit, against);
     };
     let cpu_unit = "M words per CPU-second";
     add("handwritten", middle, cpu_unit, None);

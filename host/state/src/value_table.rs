@@ -81,7 +81,7 @@ impl ValueTable {
             aging.age(&mut self.entries, ids, now);
         }
         match &self.entries {
-            Entries::Fixed(entries) => Ok(entries.load(ids)),
+            Entries::Fixed(entries) => entries.load(ids),
             Entries::Encoded(entries) => entries.load(ids),
         }
     }

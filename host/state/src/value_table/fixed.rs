@@ -4,13 +4,10 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType,
-};
-use arrow_array::{Array, ArrayRef, BooleanArray, PrimitiveArray, StructArray};
-use arrow_buffer::{BooleanBuffer, NullBuffer};
-use arrow_schema::{DataType, Fields, TimeUnit};
+use arrow_array::{Array, ArrayRef, BooleanArray, StructArray, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, Fields, TimeUnit};
 
 use crate::key_index::KeyId;
 
@@ -24,8 +21,16 @@ pub(super) struct FixedEntries {
 
 /// A value within an entry.
 enum Shape {
-    Leaf { data_type: DataType, bit: u32, word: usize },
+    Leaf { data_type: DataType, width: Width, bit: u32, word: usize },
     Structure { fields: Fields, bit: u32, members: Vec<Shape> },
+}
+
+/// How Arrow keeps a value: what it means does not matter here.
+#[derive(Clone, Copy)]
+enum Width {
+    Bit,
+    Bytes4,
+    Bytes8,
 }
 
 impl FixedEntries {
@@ -36,7 +41,7 @@ impl FixedEntries {
         (bits <= u64::BITS).then(|| Self { shape, stride: words, words: Vec::new() })
     }
 
-    pub(super) fn load(&self, ids: &[KeyId]) -> ArrayRef {
+    pub(super) fn load(&self, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
         self.column(&self.shape, ids)
     }
 
@@ -83,49 +88,25 @@ impl FixedEntries {
         Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)
     }
 
-    fn numbers<T: ArrowPrimitiveType>(
-        &self,
-        ids: &[KeyId],
-        word: usize,
-        bit: u32,
-        from: impl Fn(u64) -> T::Native,
-    ) -> ArrayRef {
-        let values: Vec<T::Native> = self.word(ids, word).map(from).collect();
-        Arc::new(PrimitiveArray::<T>::new(values.into(), self.nulls(ids, bit)))
-    }
-
-    fn column(&self, shape: &Shape, ids: &[KeyId]) -> ArrayRef {
-        match shape {
+    fn column(&self, shape: &Shape, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
+        let (data_type, width, bit, word) = match shape {
             Shape::Structure { fields, bit, members } => {
-                let columns = members.iter().map(|member| self.column(member, ids)).collect();
-                Arc::new(StructArray::new(fields.clone(), columns, self.nulls(ids, *bit)))
+                let columns: Result<Vec<_>, _> =
+                    members.iter().map(|member| self.column(member, ids)).collect();
+                return Ok(Arc::new(StructArray::try_new(fields.clone(), columns?, self.nulls(ids, *bit))?));
             }
-            Shape::Leaf { data_type, bit, word } => {
-                let signed = u64::cast_signed;
-                match data_type {
-                    DataType::Boolean => {
-                        let values: BooleanBuffer = self.word(ids, *word).map(|word| word != 0).collect();
-                        Arc::new(BooleanArray::new(values, self.nulls(ids, *bit)))
-                    }
-                    DataType::Int32 => self.numbers::<Int32Type>(ids, *word, *bit, |w| w as u32 as i32),
-                    DataType::Date32 => self.numbers::<Date32Type>(ids, *word, *bit, |w| w as u32 as i32),
-                    DataType::Float32 => {
-                        self.numbers::<Float32Type>(ids, *word, *bit, |w| f32::from_bits(w as u32))
-                    }
-                    DataType::Float64 => self.numbers::<Float64Type>(ids, *word, *bit, f64::from_bits),
-                    DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                        self.numbers::<TimestampMicrosecondType>(ids, *word, *bit, signed)
-                    }
-                    DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-                        self.numbers::<TimestampNanosecondType>(ids, *word, *bit, signed)
-                    }
-                    DataType::Timestamp(..) => {
-                        self.numbers::<TimestampMillisecondType>(ids, *word, *bit, signed)
-                    }
-                    _ => self.numbers::<Int64Type>(ids, *word, *bit, signed),
-                }
+            Shape::Leaf { data_type, width, bit, word } => (data_type, *width, *bit, *word),
+        };
+        let (words, nulls) = (self.word(ids, word), self.nulls(ids, bit));
+        let values: Buffer = match width {
+            Width::Bit => {
+                return Ok(Arc::new(BooleanArray::new(words.map(|word| word != 0).collect(), nulls)));
             }
-        }
+            Width::Bytes4 => words.map(|word| word as u32).collect::<Vec<_>>().into(),
+            Width::Bytes8 => words.collect::<Vec<_>>().into(),
+        };
+        let column = ArrayData::builder(data_type.clone()).len(ids.len()).add_buffer(values).nulls(nulls);
+        Ok(make_array(column.build()?))
     }
 }
 
@@ -142,20 +123,28 @@ impl Shape {
                     members: members.collect::<Option<_>>()?,
                 })
             }
-            DataType::Boolean
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Float32
+            leaf => {
+                let width = Width::of(leaf)?;
+                let word = *words;
+                *words += 1;
+                Some(Self::Leaf { data_type: leaf.clone(), width, bit, word })
+            }
+        }
+    }
+}
+
+impl Width {
+    /// None for what is not a number of at most 8 bytes.
+    fn of(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::Boolean => Some(Self::Bit),
+            DataType::Int32 | DataType::Float32 | DataType::Date32 => Some(Self::Bytes4),
+            DataType::Int64
             | DataType::Float64
-            | DataType::Date32
             | DataType::Timestamp(
                 TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
                 None,
-            ) => {
-                let word = *words;
-                *words += 1;
-                Some(Self::Leaf { data_type: data_type.clone(), bit, word })
-            }
+            ) => Some(Self::Bytes8),
             _ => None,
         }
     }
@@ -178,43 +167,19 @@ fn write(shape: &Shape, values: &ArrayRef, ids: &[(usize, KeyId)], words: &mut [
                 write(member, column, ids, words, stride);
             }
         }
-        Shape::Leaf { data_type, word, .. } => match data_type {
-            DataType::Boolean => {
-                let values = values.as_boolean();
-                put(*word, &|row| u64::from(values.value(row)));
-            }
-            DataType::Int32 => {
-                let values = values.as_primitive::<Int32Type>().values();
-                put(*word, &|row| u64::from(values[row].cast_unsigned()));
-            }
-            DataType::Date32 => {
-                let values = values.as_primitive::<Date32Type>().values();
-                put(*word, &|row| u64::from(values[row].cast_unsigned()));
-            }
-            DataType::Float32 => {
-                let values = values.as_primitive::<Float32Type>().values();
-                put(*word, &|row| u64::from(values[row].to_bits()));
-            }
-            DataType::Float64 => {
-                let values = values.as_primitive::<Float64Type>().values();
-                put(*word, &|row| values[row].to_bits());
-            }
-            DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                let values = values.as_primitive::<TimestampMicrosecondType>().values();
-                put(*word, &|row| values[row].cast_unsigned());
-            }
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-                let values = values.as_primitive::<TimestampNanosecondType>().values();
-                put(*word, &|row| values[row].cast_unsigned());
-            }
-            DataType::Timestamp(..) => {
-                let values = values.as_primitive::<TimestampMillisecondType>().values();
-                put(*word, &|row| values[row].cast_unsigned());
-            }
-            _ => {
-                let values = values.as_primitive::<Int64Type>().values();
-                put(*word, &|row| values[row].cast_unsigned());
-            }
-        },
+        Shape::Leaf { width: Width::Bit, word, .. } => {
+            let values = values.as_boolean();
+            put(*word, &|row| u64::from(values.value(row)));
+        }
+        Shape::Leaf { width: Width::Bytes4, word, .. } => {
+            let data = values.to_data();
+            let values = data.buffer::<u32>(0);
+            put(*word, &|row| u64::from(values[row]));
+        }
+        Shape::Leaf { width: Width::Bytes8, word, .. } => {
+            let data = values.to_data();
+            let values = data.buffer::<u64>(0);
+            put(*word, &|row| values[row]);
+        }
     }
 }

@@ -133,8 +133,7 @@ impl InputGate {
     /// # Errors
     /// If batches cannot be joined (a text column of more than 2 GiB).
     pub fn receive(&mut self, rows: usize) -> Result<Received, ArrowError> {
-        if let Some(mark) = self.next.take() {
-            self.next = self.times.after(mark);
+        if let Some(mark) = self.take_mark() {
             return Ok(Received::Mark(mark));
         }
         let mut taken: Vec<BatchRange> = Vec::new();
@@ -195,8 +194,7 @@ impl InputGate {
         };
         wake.into_iter().for_each(Waker::wake);
         if taken.is_empty() {
-            if let Some(mark) = self.next.take() {
-                self.next = self.times.after(mark);
+            if let Some(mark) = self.take_mark() {
                 return Ok(Received::Mark(mark));
             }
             return Ok(if self.open == 0 { Received::End } else { Received::Nothing });
@@ -204,10 +202,11 @@ impl InputGate {
         Ok(Received::Rows(input, BatchRange::join(&taken)?))
     }
 
-    /// Whether something waits.
-    #[must_use]
-    pub fn has_elements(&self) -> bool {
-        self.next.is_some() || !lock(&self.shared).ready.is_empty()
+    /// What is to be given out next, where that is no rows.
+    fn take_mark(&mut self) -> Option<Mark> {
+        let mark = self.next.take()?;
+        self.next = self.times.after(mark);
+        Some(mark)
     }
 
     /// Rows that wait.

@@ -132,10 +132,7 @@ impl Subtask {
                 continue;
             }
             all_ended = false;
-            if self.stages[at].targets.iter().any(|(_, _, target)| match target {
-                Target::Stage(stage) => !self.stages[*stage].input.elements.is_empty(),
-                Target::Output(output) => self.outputs[*output].has_pending(),
-            }) {
+            if !self.has_room(&self.stages[at]) {
                 continue;
             }
             if at == 0 {
@@ -233,6 +230,14 @@ impl Subtask {
         }
     }
 
+    /// Whether nothing waits in what a stage feeds.
+    fn has_room(&self, stage: &StageInstance) -> bool {
+        stage.targets.iter().all(|(_, _, target)| match target {
+            Target::Stage(stage) => self.stages[*stage].input.elements.is_empty(),
+            Target::Output(output) => !self.outputs[*output].has_pending(),
+        })
+    }
+
     /// When the subtask has something to do though nothing comes: a timer, or idleness. None
     /// also where what it would give has no room yet.
     pub(crate) fn wakes_at(&self) -> Option<Duration> {
@@ -240,16 +245,9 @@ impl Subtask {
             return None;
         }
         let (now, wall) = (self.clock.now(), self.clock.wall_ms());
-        let has_room = |stage: &&StageInstance| {
-            !stage.ended
-                && stage.targets.iter().all(|(_, _, target)| match target {
-                    Target::Stage(stage) => self.stages[*stage].input.elements.is_empty(),
-                    Target::Output(output) => !self.outputs[*output].has_pending(),
-                })
-        };
         self.stages
             .iter()
-            .filter(has_room)
+            .filter(|stage| !stage.ended && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => {

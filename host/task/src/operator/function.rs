@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arrow_array::{Array, ArrayRef, StringArray};
+use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 use guest::{Call, Chain, Groups, GuestError, Moment, Outcome, RowFailure};
@@ -23,7 +23,7 @@ use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 use state::{KeyIndex, StoreError, Timers, ValueTable};
 
-use super::{Element, Input, Place, Ran};
+use super::{Element, Input, Place, Ran, dead_letters};
 use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
@@ -56,7 +56,7 @@ pub(crate) struct KeyedState {
     tables: Vec<ValueTable>,
     names: Vec<String>,
     timers: Timers,
-    /// The key of each row of the call at hand.
+    /// The key of each row or timer of the call at hand.
     ids: Vec<KeyId>,
     /// By key: its group in the last call that had it; of another call, a group of another key or
     /// none (a sparse set: Briggs and Torczon, 1993).
@@ -236,10 +236,12 @@ impl FunctionOperator {
         self.work.now = now;
         let internal = |error: ArrowError| Diagnostic::internal(error.to_string()).detail(self.place.text());
         if let Some(keyed) = &mut self.keyed {
+            keyed.find_keys(&part.what).map_err(internal)?;
             // State rides along, so it counts for the size of a call too.
-            while keyed.state_bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES && part.what.len() > 1 {
+            while keyed.state_bytes() > CALL_STATE_BYTES && part.what.len() > 1 {
                 let rest = part.what.split_off(part.what.len().div_ceil(4));
                 self.work.parts.push(Part { what: rest, traps: part.traps });
+                keyed.ids.truncate(part.what.len());
             }
         }
         let call = match (&part.what, &mut self.keyed) {
@@ -365,20 +367,8 @@ impl FunctionOperator {
             return Ok(());
         };
         add(&counters.rows_diverted, diverted.len());
-        let places: Vec<u32> = diverted.iter().map(|f| f.row).collect();
-        let dead_letters = rows
-            .take(&places)
-            .and_then(|taken| {
-                let messages: ArrayRef =
-                    Arc::new(diverted.iter().map(|f| Some(f.message.as_str())).collect::<StringArray>());
-                let mut columns = taken.rows().columns().to_vec();
-                columns.push(messages);
-                Ok(Batch::of(Arc::clone(schema), diverted.len(), columns)?
-                    .with_event_times(taken.event_times().cloned())
-                    .with_kinds(taken.kinds().cloned()))
-            })
-            .map_err(|error| Diagnostic::internal(error.to_string()))?;
-        emit(self.nodes[0].0, *port, dead_letters)
+        let letters = diverted.iter().map(|failure| (failure.row, failure.message.as_str()));
+        emit(self.nodes[0].0, *port, dead_letters(rows, letters, schema)?)
     }
 
     /// A state that cannot be kept as the user reads it.
@@ -451,12 +441,11 @@ impl KeyedState {
     }
 
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
-    /// groups' state.
+    /// groups' state. Their keys have been found.
     fn call(&mut self, now: Moment, what: &Items, groups: &mut Vec<KeyId>) -> Result<Call, ArrowError> {
         groups.clear();
         match what {
             Items::Rows(input, rows) => {
-                // `ids` are the rows', set by `state_bytes`.
                 let of_rows = self
                     .ids
                     .iter()
@@ -479,7 +468,7 @@ impl KeyedState {
                 })
             }
             Items::Timers(domain, timers) => {
-                groups.extend(timers.iter().map(|(_, key)| *key));
+                groups.extend_from_slice(&self.ids);
                 let times = timers.iter().map(|(time, _)| *time).collect();
                 Ok(Call::Timers { now, domain: *domain, times, groups: self.groups(groups, now)? })
             }
@@ -495,26 +484,27 @@ impl KeyedState {
         })
     }
 
-    /// The bytes of state that a call with these rows or timers carries, about.
-    fn state_bytes(&mut self, what: &Items) -> Result<usize, ArrowError> {
+    /// Sets `ids`, the key of each row or timer.
+    fn find_keys(&mut self, what: &Items) -> Result<(), ArrowError> {
         match what {
-            Items::Rows(input, rows) => self.number(*input, rows)?,
+            Items::Rows(input, rows) => {
+                let keys = &self.keys[*input as usize];
+                let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
+                self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
+                self.numbers.resize(self.index.len(), 0);
+            }
             Items::Timers(_, timers) => {
                 self.ids.clear();
                 self.ids.extend(timers.iter().map(|(_, key)| *key));
             }
         }
-        // Keys that come several times count several times: this is a bound.
-        Ok(self.tables.iter().map(|table| table.bytes(&self.ids)).sum())
+        Ok(())
     }
 
-    /// Sets `ids`, the key of each row.
-    fn number(&mut self, input: u32, rows: &Batch) -> Result<(), ArrowError> {
-        let keys = &self.keys[input as usize];
-        let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
-        self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
-        self.numbers.resize(self.index.len(), 0);
-        Ok(())
+    /// The bytes of state that a call with the rows or timers of `ids` carries, at most.
+    fn state_bytes(&self) -> usize {
+        // Keys that come several times count several times.
+        self.tables.iter().map(|table| table.bytes(&self.ids)).sum()
     }
 
     /// Takes what a call has written; or the state that cannot be kept, and why.

@@ -9,7 +9,10 @@ pub(crate) mod source;
 pub(crate) mod watermarks;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use arrow_array::StringArray;
+use arrow_schema::SchemaRef;
 use model::element::Mark;
 use model::{Batch, Diagnostic};
 
@@ -45,6 +48,24 @@ pub(crate) enum Element {
     /// Rows of an input; inside a subtask there is only the first.
     Rows(u32, Batch),
     Mark(Mark),
+}
+
+/// The rows that failed, with why, for the port that takes them: `failures` has each row's place in
+/// `rows` and a message, `schema` the columns of `rows` and a text.
+pub(crate) fn dead_letters<'a>(
+    rows: &Batch,
+    failures: impl Iterator<Item = (u32, &'a str)>,
+    schema: &SchemaRef,
+) -> Result<Batch, Diagnostic> {
+    let (places, messages): (Vec<u32>, Vec<&str>) = failures.unzip();
+    let letters = rows.take(&places).and_then(|taken| {
+        let mut columns = taken.rows().columns().to_vec();
+        columns.push(Arc::new(StringArray::from(messages)));
+        Ok(Batch::of(Arc::clone(schema), places.len(), columns)?
+            .with_event_times(taken.event_times().cloned())
+            .with_kinds(taken.kinds().cloned()))
+    });
+    letters.map_err(|error| Diagnostic::internal(error.to_string()))
 }
 
 /// Where a subtask and its operators stand, for messages.

@@ -3,20 +3,19 @@
 //! Source: Flink, `TimestampsAndWatermarksOperator`; but the watermark goes out after each batch
 //! instead of every 200 ms, so that a run over the same batches gives the same result.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use arrow_array::{Array, ArrayRef, StringArray};
-use arrow_schema::{ArrowError, DataType, SchemaRef, TimeUnit};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use model::element::Mark;
 use model::job_graph::{AHEAD_MAX, FailurePolicy, WatermarkStrategy, Watermarks};
 use model::{Batch, Diagnostic};
 use platform::Clock;
 
 use super::function::row_text;
-use super::{Element, Emit, Input, Place, Ran};
+use super::{Element, Emit, Input, Place, Ran, dead_letters};
 use crate::alignment::Alignment;
 use crate::metrics::{Counters, add};
 
@@ -103,7 +102,6 @@ impl WatermarksOperator {
     }
 
     fn take(&mut self, rows: Batch, counters: &Counters, emit: &mut Emit<'_>) -> Result<(), Diagnostic> {
-        let internal = |error: ArrowError| Diagnostic::internal(error.to_string());
         self.progress.last_rows = self.clock.now();
         if std::mem::take(&mut self.progress.idle) {
             counters.hold();
@@ -117,20 +115,14 @@ impl WatermarksOperator {
             let rows = rows.with_event_times(Some(times.into()));
             return self.send(rows, counters, emit);
         }
+        let untimed = rows.with_event_times(None);
         let failed: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
         match (self.policy, &self.failures) {
             (FailurePolicy::Skip, _) => add(&counters.rows_skipped, failures.len()),
             (FailurePolicy::Divert, Some((port, schema))) => {
                 add(&counters.rows_diverted, failures.len());
-                let taken = rows.take(&failed).map_err(internal)?;
-                let messages: ArrayRef =
-                    Arc::new(failures.iter().map(|f| Some(f.message.as_str())).collect::<StringArray>());
-                let mut columns = taken.rows().columns().to_vec();
-                columns.push(messages);
-                let letters = Batch::of(Arc::clone(schema), failed.len(), columns)
-                    .map_err(internal)?
-                    .with_kinds(taken.kinds().cloned());
-                emit(*port, letters)?;
+                let letters = failures.iter().map(|failure| (failure.row, failure.message.as_str()));
+                emit(*port, dead_letters(&untimed, letters, schema)?)?;
             }
             (FailurePolicy::Fail | FailurePolicy::Divert, _) => {
                 let Failure { row, message } = &failures[0];
@@ -139,15 +131,15 @@ impl WatermarksOperator {
                         "{}, row {}: {}",
                         self.place.text(),
                         before + u64::from(*row) + 1,
-                        row_text(&rows, *row as usize)
+                        row_text(&untimed, *row as usize)
                     ))
                     .hint("to go on without such rows, give the watermarks a failure policy: skip, or a side output"));
             }
         }
         let kept: Vec<u32> =
-            (0..).take(rows.num_rows()).filter(|row| failed.binary_search(row).is_err()).collect();
+            (0..).take(untimed.num_rows()).filter(|row| failed.binary_search(row).is_err()).collect();
         let times = kept.iter().map(|row| times[*row as usize]).collect();
-        let rows = rows.with_event_times(None).take(&kept).map_err(internal)?;
+        let rows = untimed.take(&kept).map_err(|error| Diagnostic::internal(error.to_string()))?;
         self.send(rows.with_event_times(Some(times)), counters, emit)
     }
 
@@ -230,6 +222,8 @@ fn milliseconds(column: &ArrayRef) -> Vec<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use arrow_array::{RecordBatch, TimestampMicrosecondArray, TimestampMillisecondArray};
     use platform::Platform;
 

@@ -155,7 +155,7 @@ impl PhysicalGraph {
             // it: such functions have a call of their own.
             let producer = &job.nodes[edge.producer as usize];
             let fused = matches!(producer.kind, NodeKind::Function(_))
-                && matches!(&node.kind, NodeKind::Function(f) if !f.is_keyed())
+                && matches!(&node.kind, NodeKind::Function(f) if !f.is_stateful())
                 && producer.on_failure == FailurePolicy::Fail
                 && node.on_failure == FailurePolicy::Fail;
             if fused {

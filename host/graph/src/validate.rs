@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use arrow_schema::DataType;
 use model::job_graph::{
-    Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, WatermarkStrategy, Watermarks,
+    Edge, FailurePolicy, Function, JobGraph, Node, NodeId, NodeKind, Partition, Riding, StateKind,
+    WatermarkStrategy, Watermarks,
 };
 use model::key::can_be_key;
 use model::schema::same_types;
@@ -148,28 +149,11 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
                     return wrong(&format!("a function without an edge into its input {input}"));
                 }
             }
-            if function.is_keyed() {
-                check_same_keys(graph, id, &inputs)?;
-            }
+            check_same_keys(graph, id, &inputs)?;
             if function.inputs.len() > 1 && node.on_failure == FailurePolicy::Divert {
                 return wrong("rows of two inputs cannot go aside (policy divert)");
             }
-            if function.is_keyed() && !inputs.iter().all(|edge| is_keyed(&edge.partition)) {
-                let what = if function.states.is_empty() { "sets timers" } else { "has state" };
-                return wrong(&format!("it {what}, but its input is not keyed (use key_by)"));
-            }
-            let mut names = BTreeSet::new();
-            for state in &function.states {
-                if state.value.fields().len() != 1 {
-                    return wrong("a state has one field (a structure for several)");
-                }
-                if !names.insert(&state.name) {
-                    return wrong(&format!("two states of the name `{}`", state.name));
-                }
-                if state.ttl.is_some_and(|ttl| ttl.after.is_zero()) {
-                    return wrong(&format!("the TTL of its state `{}` is 0", state.name));
-                }
-            }
+            check_states(graph, id, function, &inputs)?;
         }
         NodeKind::Watermarks(watermarks) => check_watermarks(graph, id, node, watermarks)?,
         NodeKind::Aggregate(aggregates) => {
@@ -199,18 +183,97 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
 
 /// The keys of both inputs are of the same types.
 fn check_same_keys(graph: &JobGraph, id: NodeId, inputs: &[&Edge]) -> Result<(), GraphError> {
-    let types = |edge: &Edge| -> Vec<DataType> {
-        let Partition::Hash(keys) = &edge.partition else { return Vec::new() };
+    let types = |edge: &&Edge| -> Option<(u32, Vec<DataType>)> {
+        let Partition::Hash(keys) = &edge.partition else { return None };
         let fields = graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema.fields();
-        keys.iter().map(|key| fields[*key as usize].data_type().clone()).collect()
+        Some((edge.input, keys.iter().map(|key| fields[*key as usize].data_type().clone()).collect()))
     };
-    let said = |types: &[DataType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    for pair in inputs.windows(2) {
-        let (one, other) = (types(pair[0]), types(pair[1]));
-        if pair[0].input != pair[1].input && one != other {
+    let keyed: Vec<_> = inputs.iter().filter_map(types).collect();
+    for pair in keyed.windows(2) {
+        let ((input, one), (of, other)) = (&pair[0], &pair[1]);
+        if input != of && one != other {
             let what =
-                format!("its inputs have keys of different types: ({}) and ({})", said(&one), said(&other));
+                format!("its inputs have keys of different types: ({}) and ({})", said(one), said(other));
             return Err(GraphError::node(graph, id, what));
+        }
+    }
+    Ok(())
+}
+
+fn said(types: &[DataType]) -> String {
+    types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Its states are declared as their kinds ask, and its inputs are keyed, or broadcast, as they ask.
+fn check_states(
+    graph: &JobGraph,
+    id: NodeId,
+    function: &Function,
+    inputs: &[&Edge],
+) -> Result<(), GraphError> {
+    let wrong = |what: String| Err(GraphError::node(graph, id, what));
+    let spread = graph.broadcast_input(id);
+    let has_broadcast = function.states.iter().any(|state| state.kind == StateKind::Broadcast);
+    if has_broadcast && (spread.is_none() || function.inputs.len() != 2) {
+        return wrong("it has a broadcast state, so one of two inputs is `broadcast`".into());
+    }
+    let is_fit = |edge: &&Edge| is_keyed(&edge.partition) || spread == Some(edge.input);
+    if function.is_keyed() && !inputs.iter().all(is_fit) {
+        let what = if function.timers && function.states.is_empty() { "sets timers" } else { "has state" };
+        return wrong(format!("it {what}, but its input is not keyed (use key_by)"));
+    }
+    let mut names = BTreeSet::new();
+    for state in &function.states {
+        let name = &state.name;
+        if state.value.fields().len() != 1 {
+            return wrong("a state has one field (a structure for several)".into());
+        }
+        if !names.insert(name) {
+            return wrong(format!("two states of the name `{name}`"));
+        }
+        if state.ttl.is_some_and(|ttl| ttl.after.is_zero()) {
+            return wrong(format!("the TTL of its state `{name}` is 0"));
+        }
+        if state.ttl.is_some() && state.kind == StateKind::Broadcast {
+            return wrong(format!("its state `{name}` is broadcast, and such entries do not grow old"));
+        }
+        let keys: Vec<DataType> = state.key.fields().iter().map(|field| field.data_type().clone()).collect();
+        match &state.kind {
+            StateKind::Value | StateKind::Sequence if !keys.is_empty() => {
+                return wrong(format!("entries of its state `{name}` have no key of their own"));
+            }
+            StateKind::Value | StateKind::Sequence => {}
+            StateKind::Dictionary(_) | StateKind::Broadcast if keys.is_empty() => {
+                return wrong(format!("entries of its state `{name}` have no key"));
+            }
+            StateKind::Dictionary(_) | StateKind::Broadcast => {
+                if let Some(key) = keys.iter().find(|key| key.is_nested()) {
+                    return wrong(format!("a {key} cannot be a key of its state `{name}`"));
+                }
+            }
+        }
+        let StateKind::Dictionary(riding) = &state.kind else { continue };
+        for (at, Riding { input, columns }) in riding.iter().enumerate() {
+            let Some(schema) = function.inputs.get(*input as usize).filter(|_| spread != Some(*input)) else {
+                return wrong(format!(
+                    "entries of its state `{name}` ride with input {input}: none has a key"
+                ));
+            };
+            if riding[..at].iter().any(|other| other.input == *input) {
+                return wrong(format!("entries of its state `{name}` ride with input {input} twice"));
+            }
+            let given: Option<Vec<DataType>> = columns
+                .iter()
+                .map(|column| Some(schema.fields().get(*column as usize)?.data_type().clone()))
+                .collect();
+            if given.as_ref() != Some(&keys) {
+                let given =
+                    given.map_or_else(|| format!("{columns:?}, which it has not"), |types| said(&types));
+                return wrong(format!(
+                    "keys of its state `{name}` are ({}), the columns of input {input} that name them ({given})",
+                    said(&keys)
+                ));
+            }
         }
     }
     Ok(())

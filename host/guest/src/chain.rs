@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use arrow_array::ArrayRef;
+use arrow_array::{Array, ArrayRef};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::SchemaRef;
 use model::Batch;
-use model::job_graph::{NodeId, TimeDomain};
+use model::job_graph::{NodeId, State, StateKind, TimeDomain};
 use wasmtime::Store;
 
 use crate::bindings::exports::millstream::job::{functions, keyed_functions};
 use crate::bindings::millstream::job::{calls, graph};
+use crate::entries::{StateAccess, StateReader};
 use crate::hooks::{Hooks, Host, LogLevel, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
@@ -58,8 +59,12 @@ pub struct Opening {
     pub outputs: Vec<NodePort>,
     /// The schema of each.
     pub schemas: Vec<SchemaRef>,
-    /// The value's schema of each state of the head.
-    pub states: Vec<SchemaRef>,
+    /// The head's states.
+    pub states: Arc<[State]>,
+    /// The input whose rows alone change broadcast states.
+    pub broadcast_input: Option<u32>,
+    /// Reads those of them that do not travel by value; none = there are no such.
+    pub reader: Option<Arc<dyn StateReader>>,
     /// What takes logs and metrics.
     pub hooks: Arc<dyn Hooks>,
 }
@@ -92,10 +97,12 @@ pub enum Call {
         input: u32,
         /// Their keys and state.
         groups: Groups,
-        /// The group of each row.
+        /// The group of each row; empty = rows without a key.
         of_rows: Vec<u32>,
         /// The rows.
         rows: Batch,
+        /// The entries that ride with them.
+        entries: Vec<RidingEntries>,
     },
     /// Timers that are due, one a group.
     Timers {
@@ -116,8 +123,18 @@ pub struct Groups {
     pub count: u32,
     /// The key columns, a row a group.
     pub keys: Vec<ArrayRef>,
-    /// The head's states, a row a group, null where there is none.
+    /// The head's states by value, a row a group, null where there is none.
     pub state: Vec<ArrayRef>,
+}
+
+/// Entries of a dictionary that ride with rows, each once.
+pub struct RidingEntries {
+    /// The state's place in [`Opening::states`].
+    pub state: u32,
+    /// The entry of each row.
+    pub of_rows: Vec<u32>,
+    /// The entries, null where there is none.
+    pub values: ArrayRef,
 }
 
 impl Call {
@@ -135,6 +152,21 @@ impl Call {
             Self::ProcessKeyed { groups, .. } | Self::Timers { groups, .. } => groups.count as usize,
         }
     }
+
+    fn riding(&self, state: u32) -> Option<&RidingEntries> {
+        match self {
+            Self::ProcessKeyed { entries, .. } => entries.iter().find(|riding| riding.state == state),
+            Self::Process { .. } | Self::Timers { .. } => None,
+        }
+    }
+
+    /// The input that its rows are of.
+    fn input(&self) -> Option<u32> {
+        match self {
+            Self::Process { input, .. } | Self::ProcessKeyed { input, .. } => Some(*input),
+            Self::Timers { .. } => None,
+        }
+    }
 }
 
 /// What a call gave, checked.
@@ -142,23 +174,51 @@ impl Call {
 pub struct Outcome {
     /// Rows, by place in [`Opening::outputs`]; each at most once.
     pub outputs: Vec<(u32, Batch)>,
-    /// New values of states.
+    /// New values of states, or of entries that rode in.
     pub updates: Vec<StateUpdate>,
+    /// Changes of other entries.
+    pub entries: Vec<EntryChanges>,
     /// Timers set and deleted, in this order.
     pub timers: Vec<TimerChange>,
     /// Rows that failed, while the others went on.
     pub failures: Vec<RowFailure>,
 }
 
-/// New values of a state.
+/// New values of a state, or of its entries that rode in.
 #[derive(Debug)]
 pub struct StateUpdate {
     /// Its place in [`Opening::states`].
     pub state: u32,
-    /// Which groups have been written; none = all.
+    /// Which groups, or entries, have been written; none = all.
     pub written: Option<BooleanBuffer>,
-    /// One column, a row a group; null = removed.
-    pub columns: Vec<ArrayRef>,
+    /// A row a group, or an entry; null = removed.
+    pub values: ArrayRef,
+}
+
+/// Changes of entries, in their order, a row each.
+#[derive(Debug)]
+pub struct EntryChanges {
+    /// The state's place in [`Opening::states`].
+    pub state: u32,
+    /// What is done.
+    pub changes: Vec<EntryChange>,
+    /// In which group of the call; empty for a broadcast state.
+    pub groups: Vec<u32>,
+    /// The entries' own keys.
+    pub keys: Vec<ArrayRef>,
+    /// The entries.
+    pub values: ArrayRef,
+}
+
+/// A change of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryChange {
+    /// It is written; of a sequence: added at the end.
+    Put,
+    /// It is removed.
+    Remove,
+    /// All of its group are removed.
+    Clear,
 }
 
 /// A timer set or deleted.
@@ -288,6 +348,8 @@ impl Chain {
 async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, GuestError> {
     let shared = &program.0;
     let mut store = shared.runtime.store(Arc::clone(&opening.hooks))?;
+    store.data_mut().state =
+        StateAccess { states: Arc::clone(&opening.states), reader: opening.reader.clone(), groups: None };
     let opened = async {
         let instance = shared.pre.instantiate_async(&mut store).await?;
         let functions = shared.functions.load(&mut store, &instance)?;
@@ -318,6 +380,10 @@ async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, G
 }
 
 async fn run(program: &Program, opening: &Opening, mut instance: Instance, call: &Call) -> Finished {
+    instance.store.data_mut().state.groups = match call {
+        Call::Process { .. } => None,
+        Call::ProcessKeyed { groups, .. } | Call::Timers { groups, .. } => Some(groups.count),
+    };
     let returned = match call {
         Call::Process { now, input, rows } => {
             let flat = lower::flat(rows.rows().columns());
@@ -332,13 +398,32 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
                 },
             )
         }
-        Call::ProcessKeyed { now, input, groups, of_rows, rows } => {
+        Call::ProcessKeyed { now, input, groups, of_rows, rows, entries } => {
             let Some(keyed) = &instance.keyed else { return (None, Err(not_exported())) };
             let flat = lower::flat(rows.rows().columns());
             let lowered = Lowered::of(&flat);
             let columns = lowered.lent();
-            let input =
-                calls::KeyedRows { input: *input, groups: of_rows, rows: lower::batch(rows, &columns) };
+            let riding: Vec<_> =
+                entries.iter().map(|riding| lower::flat(std::slice::from_ref(&riding.values))).collect();
+            let riding: Vec<_> = riding.iter().map(|flat| Lowered::of(flat)).collect();
+            let riding: Vec<_> = riding.iter().map(Lowered::lent).collect();
+            let entries: Vec<_> = entries
+                .iter()
+                .zip(&riding)
+                .map(|(entries, values)| calls::RidingEntries {
+                    state: entries.state,
+                    of_rows: &entries.of_rows,
+                    // There are no more of them than rows.
+                    count: entries.values.len() as u32,
+                    values,
+                })
+                .collect();
+            let input = calls::KeyedRows {
+                input: *input,
+                groups: of_rows,
+                rows: lower::batch(rows, &columns),
+                entries: &entries,
+            };
             let lent = LentGroups::of(groups);
             let (keys, state) = (lent.keys(), lent.state());
             let batch = calls::KeyedBatch {
@@ -407,14 +492,15 @@ impl LentGroups {
 struct Returned {
     outputs: Vec<calls::Output>,
     updates: Vec<calls::StateUpdate>,
+    entries: Vec<calls::EntryChanges>,
     timers: Option<calls::TimerChanges>,
     failures: Vec<calls::Failure>,
 }
 
 impl From<calls::KeyedOutcome> for Returned {
     fn from(outcome: calls::KeyedOutcome) -> Self {
-        let calls::KeyedOutcome { outputs, updates, timers, failures } = outcome;
-        Self { outputs, updates, timers: Some(timers), failures }
+        let calls::KeyedOutcome { outputs, updates, entries, timers, failures } = outcome;
+        Self { outputs, updates, entries, timers: Some(timers), failures }
     }
 }
 
@@ -423,7 +509,7 @@ fn moment(now: Moment) -> calls::Moment {
 }
 
 fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, GuestError> {
-    let Returned { outputs, updates, timers, failures } = returned;
+    let Returned { outputs, updates, entries, timers, failures } = returned;
     let mut outcome = Outcome::default();
     for output in outputs {
         let schema = opening
@@ -440,27 +526,16 @@ fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, 
     }
     let groups = call.group_count();
     for update in updates {
-        let schema = opening
-            .states
-            .get(update.state as usize)
-            .ok_or_else(|| lied(format!("an update of state {}, which there is not", update.state)))?;
         if outcome.updates.iter().any(|other| other.state == update.state) {
             return Err(lied(format!("two updates of state {}", update.state)));
         }
-        let written = update
-            .written
-            .map(|bits| {
-                lift::bitmap(bits, groups).ok_or_else(|| lied(format!("no `written` for {groups} groups")))
-            })
-            .transpose()?;
-        // Null removes, whatever the schema says.
-        let nullable: Vec<_> = schema
-            .fields()
-            .iter()
-            .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-            .collect();
-        let columns = lift::columns(&nullable, groups, update.columns)?;
-        outcome.updates.push(StateUpdate { state: update.state, written, columns });
+        outcome.updates.push(state_update(opening, call, update)?);
+    }
+    for changes in entries {
+        if outcome.entries.iter().any(|other| other.state == changes.state) {
+            return Err(lied(format!("changes of state {} twice", changes.state)));
+        }
+        outcome.entries.push(entry_changes(opening, call, changes)?);
     }
     if let Some(timers) = timers {
         outcome.timers = timer_changes(&timers, groups)?;
@@ -482,6 +557,62 @@ fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, 
     }
     outcome.failures.sort_by_key(|failed| failed.row);
     Ok(outcome)
+}
+
+fn state_update(
+    opening: &Opening,
+    call: &Call,
+    update: calls::StateUpdate,
+) -> Result<StateUpdate, GuestError> {
+    let calls::StateUpdate { state, written, columns } = update;
+    let declared = opening.states.get(state as usize);
+    let (declared, length) = match (declared, call.riding(state)) {
+        (Some(declared), Some(riding)) => (declared, riding.values.len()),
+        (Some(declared), None) if declared.kind == StateKind::Value => (declared, call.group_count()),
+        _ => return Err(lied(format!("an update of state {state}, which did not travel by value"))),
+    };
+    let written = written
+        .map(|bits| {
+            lift::bitmap(bits, length).ok_or_else(|| lied(format!("no `written` for {length} of them")))
+        })
+        .transpose()?;
+    Ok(StateUpdate { state, written, values: lift::value(declared, length, columns)? })
+}
+
+fn entry_changes(
+    opening: &Opening,
+    call: &Call,
+    entries: calls::EntryChanges,
+) -> Result<EntryChanges, GuestError> {
+    let calls::EntryChanges { state, changes, groups, keys, values } = entries;
+    let wrong = |what: &str| Err(lied(format!("changes of entries of state {state}: {what}")));
+    let Some(declared) = opening.states.get(state as usize) else { return wrong("there is no such state") };
+    let is_sequence = declared.kind == StateKind::Sequence;
+    let has_groups = match declared.kind {
+        StateKind::Value => return wrong("it travels by value"),
+        StateKind::Dictionary(_) if call.riding(state).is_some() => return wrong("they rode in"),
+        StateKind::Broadcast if call.input().is_none() || call.input() != opening.broadcast_input => {
+            return wrong("only rows of the broadcast input change it");
+        }
+        StateKind::Dictionary(_) | StateKind::Sequence => true,
+        StateKind::Broadcast => false,
+    };
+    let length = changes.len();
+    let (expected, count) = (if has_groups { length } else { 0 }, call.group_count());
+    if groups.len() != expected || groups.iter().any(|group| *group as usize >= count) {
+        return wrong(&format!("groups that are not {expected}, each below {count}"));
+    }
+    let changes = changes
+        .into_iter()
+        .map(|change| match change {
+            0 => Ok(EntryChange::Put),
+            1 if !is_sequence => Ok(EntryChange::Remove),
+            2 => Ok(EntryChange::Clear),
+            other => Err(lied(format!("a change {other} of an entry of state {state}"))),
+        })
+        .collect::<Result<_, _>>()?;
+    let keys = lift::nullable(declared.key.fields(), length, keys)?;
+    Ok(EntryChanges { state, changes, groups, keys, values: lift::value(declared, length, values)? })
 }
 
 fn timer_changes(timers: &calls::TimerChanges, groups: usize) -> Result<Vec<TimerChange>, GuestError> {

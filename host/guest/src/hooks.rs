@@ -8,6 +8,7 @@ use platform::Clock;
 use wasmtime::{Result, StoreLimits};
 
 use crate::bindings::millstream::job::{calls, graph, log, metrics, rows};
+use crate::entries::StateAccess;
 
 /// How grave a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +68,7 @@ pub(crate) struct Host {
     pub(crate) memory_refused: bool,
     pub(crate) memory_max: usize,
     pub(crate) rate: Rate,
+    pub(crate) state: StateAccess,
 }
 
 /// A token bucket, and how many messages it has dropped.

@@ -10,6 +10,7 @@
 mod bindings;
 mod cache;
 mod chain;
+mod entries;
 mod error;
 mod hooks;
 mod lift;
@@ -19,8 +20,10 @@ mod program;
 mod runtime;
 
 pub use chain::{
-    Call, Chain, Groups, Moment, NodePort, Opening, Outcome, RowFailure, StateUpdate, Task, TimerChange,
+    Call, Chain, EntryChange, EntryChanges, Groups, Moment, NodePort, Opening, Outcome, RidingEntries,
+    RowFailure, StateUpdate, Task, TimerChange,
 };
+pub use entries::{Entries, StateReader};
 pub use error::GuestError;
 pub use hooks::{Hooks, LogLevel, NoHooks};
 pub use program::{JobInfo, Program, Refusal};

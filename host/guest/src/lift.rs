@@ -14,6 +14,7 @@ use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use model::Batch;
+use model::job_graph::State;
 
 use crate::GuestError;
 use crate::bindings::millstream::job::rows::{BatchResult, ColumnResult, ValuesResult};
@@ -40,6 +41,22 @@ pub(crate) fn batch(schema: &SchemaRef, batch: BatchResult) -> Result<Batch, Gue
     };
     let batch = Batch::of(Arc::clone(schema), length, columns).map_err(|error| lied(error.to_string()))?;
     Ok(batch.with_event_times(times).with_kinds(kinds))
+}
+
+/// The one column of a state's entries. Null removes one, whatever the schema says.
+pub(crate) fn value(state: &State, length: usize, given: Vec<ColumnResult>) -> Result<ArrayRef, GuestError> {
+    nullable(state.value.fields(), length, given)?.pop().ok_or_else(|| lied("a state without a column"))
+}
+
+/// As [`columns`], of fields that may be null, whatever they say.
+pub(crate) fn nullable(
+    fields: &[Arc<Field>],
+    length: usize,
+    given: Vec<ColumnResult>,
+) -> Result<Vec<ArrayRef>, GuestError> {
+    let nullable: Vec<_> =
+        fields.iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))).collect();
+    columns(&nullable, length, given)
 }
 
 /// Columns of these fields, of `length` rows each.

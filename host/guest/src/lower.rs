@@ -14,7 +14,9 @@ use arrow_buffer::{BooleanBuffer, OffsetBuffer};
 use arrow_schema::{DataType, TimeUnit};
 use model::Batch;
 
-use crate::bindings::millstream::job::rows::{BatchParam, ColumnParam, ValuesParam, VarlenParam};
+use crate::bindings::millstream::job::rows::{
+    BatchParam, ColumnParam, ColumnResult, ValuesParam, ValuesResult, VarlenParam, VarlenResult,
+};
 
 /// Columns in the contract's flattened order, before they are lent to a call.
 pub(crate) struct Lowered<'a> {
@@ -75,6 +77,31 @@ pub(crate) fn batch<'a>(rows: &'a Batch, columns: &'a [ColumnParam<'a>]) -> Batc
         kinds: rows.kinds().map(|kinds| &kinds[..]),
         columns,
     }
+}
+
+/// Columns as the answer to a guest: copied.
+pub(crate) fn owned(columns: &[ArrayRef]) -> Vec<ColumnResult> {
+    let flat = flat(columns);
+    Lowered::of(&flat)
+        .columns
+        .iter()
+        .map(|column| ColumnResult {
+            values: match &column.values {
+                Values::Bits(bits) => ValuesResult::Bits(bits.to_vec()),
+                Values::Int32(values) => ValuesResult::Int32(values.to_vec()),
+                Values::Int64(values) => ValuesResult::Int64(values.to_vec()),
+                Values::Float32(values) => ValuesResult::Float32(values.to_vec()),
+                Values::Float64(values) => ValuesResult::Float64(values.to_vec()),
+                Values::Wide(bytes) => ValuesResult::Wide(bytes.to_vec()),
+                Values::Bytes(offsets, data) => {
+                    ValuesResult::Bytes(VarlenResult { offsets: offsets.to_vec(), data: data.to_vec() })
+                }
+                Values::Offsets(offsets) => ValuesResult::Offsets(offsets.to_vec()),
+                Values::Nothing => ValuesResult::Nothing,
+            },
+            validity: column.validity.as_ref().map(|bits| bits.to_vec()),
+        })
+        .collect()
 }
 
 /// Columns and their children, depth first: what [`Lowered::of`] takes.

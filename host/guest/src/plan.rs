@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
     Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind,
-    Partition, Port, State, Ttl, WatermarkStrategy, Watermarks,
+    Partition, Port, Riding, State, StateKind, Ttl, WatermarkStrategy, Watermarks,
 };
 use model::schema::{FlatField, LogicalType, from_flat};
 
@@ -89,19 +89,7 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
         }),
         graph::NodeKind::Function(function) => NodeKind::Function(Function {
             inputs: function.inputs.into_iter().map(schema).collect::<Result<_, _>>()?,
-            states: function
-                .states
-                .into_iter()
-                .map(|state| {
-                    Ok(State {
-                        name: state.name,
-                        value: schema(state.value)?,
-                        ttl: state
-                            .ttl
-                            .map(|ttl| Ttl { after: Duration::from_millis(ttl.after), on_read: ttl.on_read }),
-                    })
-                })
-                .collect::<Result<_, GuestError>>()?,
+            states: function.states.into_iter().map(state).collect::<Result<_, GuestError>>()?,
             timers: function.timers,
         }),
         graph::NodeKind::Aggregate(aggregates) => NodeKind::Aggregate(
@@ -116,6 +104,26 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
                 })
                 .collect::<Result<_, GuestError>>()?,
         ),
+    })
+}
+
+fn state(state: graph::State) -> Result<State, GuestError> {
+    Ok(State {
+        name: state.name,
+        kind: match state.kind {
+            graph::StateKind::Value => StateKind::Value,
+            graph::StateKind::Dictionary(riding) => StateKind::Dictionary(
+                riding
+                    .into_iter()
+                    .map(|riding| Riding { input: riding.input, columns: riding.columns })
+                    .collect(),
+            ),
+            graph::StateKind::Sequence => StateKind::Sequence,
+            graph::StateKind::Broadcast => StateKind::Broadcast,
+        },
+        key: schema(state.key)?,
+        value: schema(state.value)?,
+        ttl: state.ttl.map(|ttl| Ttl { after: Duration::from_millis(ttl.after), on_read: ttl.on_read }),
     })
 }
 

@@ -11,7 +11,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::bindings::exports::millstream::job::{functions, job, keyed_functions};
-use crate::bindings::millstream::job::{calls, graph, log, metrics, rows};
+use crate::bindings::millstream::job::{calls, graph, log, metrics, rows, state};
 use crate::chain::{Chain, Opening};
 use crate::hooks::{Host, LastWords, NoHooks, tame};
 use crate::{GuestError, Runtime, cache, plan};
@@ -21,7 +21,7 @@ const PACKAGE: &str = "millstream:job/";
 /// The version that this host speaks.
 const VERSION: &str = "0.1.0";
 /// The interfaces of the contract that a component may import.
-const GRANTED: [&str; 5] = ["log", "metrics", "rows", "graph", "calls"];
+const GRANTED: [&str; 6] = ["log", "metrics", "state", "rows", "graph", "calls"];
 /// More imports or exports than this no job needs.
 const EXTERNS_MAX: usize = 100;
 /// A component is at most so large.
@@ -295,6 +295,7 @@ fn link(runtime: &Runtime, component: &Component) -> Result<InstancePre<Host>, G
         rows::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
         graph::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
         calls::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        state::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
         log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
         metrics::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)
     })();
@@ -328,6 +329,9 @@ pub(crate) fn failure(error: &wasmtime::Error, store: &Store<Host>, runtime: &Ru
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
     if store.data().memory_refused {
         return GuestError::OutOfMemory(store.data().memory_max);
+    }
+    if let Some(error) = error.downcast_ref::<GuestError>() {
+        return error.clone();
     }
     if let Some(words) = error.downcast_ref::<LastWords>() {
         return GuestError::Trapped { message: words.0.clone(), backtrace };

@@ -11,6 +11,7 @@ use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder,
 };
 
+use crate::entries::StateAccess;
 use crate::hooks::{Hooks, Host, Rate};
 use crate::{GuestError, Program};
 
@@ -191,6 +192,7 @@ impl Runtime {
             memory_refused: false,
             memory_max: limits.memory_bytes,
             rate: Rate::new(self.platform.clock.now()),
+            state: StateAccess::none(),
         };
         let mut store = Store::new(&self.engine, host);
         store.limiter(|host| host);

@@ -142,17 +142,23 @@ pub struct Connection {
 pub struct Function {
     /// The schema of each input.
     pub inputs: Vec<SchemaRef>,
-    /// The states by value that it declares; empty = stateless.
+    /// The states that it declares; empty = stateless.
     pub states: Vec<State>,
     /// It sets timers.
     pub timers: bool,
 }
 
 impl Function {
-    /// Whether it is called with keys, states and timers.
+    /// Whether it is called with states and timers: through `keyed-functions`.
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.timers || !self.states.is_empty()
+    }
+
+    /// Whether its rows, but those of a broadcast input, have a key.
     #[must_use]
     pub fn is_keyed(&self) -> bool {
-        self.timers || !self.states.is_empty()
+        self.timers || self.states.iter().any(|state| state.kind != StateKind::Broadcast)
     }
 }
 
@@ -202,15 +208,41 @@ pub enum TimeDomain {
     ProcessingTime,
 }
 
-/// A state by value: at most one entry a key.
+/// A state of a function: a table with columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// Unique in its function.
     pub name: String,
+    /// Which entries it has, and how they travel.
+    pub kind: StateKind,
+    /// The columns of an entry's own key, of a dictionary or a broadcast state; else none.
+    pub key: SchemaRef,
     /// One field, nullable in the table whatever it says here.
     pub value: SchemaRef,
     /// How long an entry lives; none = until it is removed.
     pub ttl: Option<Ttl>,
+}
+
+/// Which entries a state has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// At most one a key. It travels with every call.
+    Value,
+    /// Entries by an own key. They ride with the rows of these inputs.
+    Dictionary(Vec<Riding>),
+    /// Entries in the order of their arrival.
+    Sequence,
+    /// As a dictionary, but one for the function instead of one for each key.
+    Broadcast,
+}
+
+/// Rows carry the entry that they name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Riding {
+    /// Rows of this input.
+    pub input: u32,
+    /// By these columns.
+    pub columns: Vec<u32>,
 }
 
 /// How long an entry of a state lives, in processing time.
@@ -237,6 +269,19 @@ impl JobGraph {
     /// The edges into a node, in the graph's order.
     pub fn edges_into(&self, node: NodeId) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.consumer == node)
+    }
+
+    /// The input of a function with broadcast states whose rows every subtask gets: they change the state.
+    #[must_use]
+    pub fn broadcast_input(&self, node: NodeId) -> Option<u32> {
+        let NodeKind::Function(function) = &self.nodes.get(node as usize)?.kind else { return None };
+        if !function.states.iter().any(|state| state.kind == StateKind::Broadcast) {
+            return None;
+        }
+        (0..).take(function.inputs.len()).find(|input| {
+            let mut edges = self.edges_into(node).filter(|edge| edge.input == *input).peekable();
+            edges.peek().is_some() && edges.all(|edge| edge.partition == Partition::Broadcast)
+        })
     }
 
     /// The edges out of a node, in the graph's order.

@@ -13,7 +13,6 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::{KeyIndex, ValueTable};
 use window::KeyedAggregate;
 
 use crate::Plan;
@@ -315,29 +314,24 @@ impl Deployment<'_> {
                 let outputs: BTreeSet<(NodeId, u32)> =
                     targets.iter().map(|(node, port, _)| (*node, *port)).collect();
                 let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
-                let internal = |error: arrow_schema::ArrowError| Diagnostic::internal(error.to_string());
-                let keyed = if !function.is_keyed() {
+                let keyed = if !function.is_stateful() {
                     None
                 } else {
-                    let keys: Vec<Vec<usize>> = (0..)
+                    let keys: Vec<Option<Vec<usize>>> = (0..)
                         .zip(&function.inputs)
                         .map(|(input, _)| {
-                            let keys = plan.physical.key_of(v, input).unwrap_or_default();
-                            keys.iter().map(|key| *key as usize).collect()
+                            let keys = plan.physical.key_of(v, input)?;
+                            Some(keys.iter().map(|key| *key as usize).collect())
                         })
                         .collect();
-                    let types: Vec<_> =
-                        keys[0].iter().map(|k| function.inputs[0].field(*k).data_type().clone()).collect();
+                    let keyed_input = function.inputs.iter().zip(&keys).find_map(|(schema, keys)| {
+                        let keys = keys.as_ref()?;
+                        Some(keys.iter().map(|key| schema.field(*key).data_type().clone()).collect())
+                    });
+                    let types: Vec<_> = keyed_input.unwrap_or_default();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
-                    let tables = function
-                        .states
-                        .iter()
-                        .map(|state| {
-                            let table = ValueTable::new(state.value.field(0).data_type(), state.ttl);
-                            Ok((state.name.clone(), table.map_err(internal)?))
-                        })
-                        .collect::<Result<_, _>>()?;
-                    Some(KeyedState::new(keys, KeyIndex::new(&types, seed).map_err(internal)?, tables))
+                    let keyed = KeyedState::new(keys, &types, &function.states, seed);
+                    Some(keyed.map_err(|error| Diagnostic::internal(error.to_string()))?)
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)
@@ -363,7 +357,9 @@ impl Deployment<'_> {
                         .map(|(node, port)| NodePort { node: *node, port: *port })
                         .collect(),
                     schemas: outputs.iter().map(|(node, port)| schema(*node, *port)).collect(),
-                    states: function.states.iter().map(|state| Arc::clone(&state.value)).collect(),
+                    states: function.states.iter().cloned().collect(),
+                    broadcast_input: plan.physical.job.broadcast_input(head),
+                    reader: keyed.as_ref().and_then(KeyedState::reader),
                     hooks: Arc::new(hooks),
                 });
                 let nodes = stage

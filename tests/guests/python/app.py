@@ -38,6 +38,7 @@ from wit_world.imports.graph import (
     Port,
     Setting,
     State,
+    StateKind_Value,
     Watermarks,
     WatermarkStrategy_Bounded,
 )
@@ -169,9 +170,9 @@ class Job(exports.Job):
         else:
             times = Watermarks(1, WatermarkStrategy_Bounded(DISORDER), None, None, None)
             if job == "sessions":
-                sessions, ended = Function([EVENTS], [State("sessions", STATE, None)], True), ENDED
+                sessions, ended = Function([EVENTS], [State("sessions", StateKind_Value(), [], STATE, None)], True), ENDED
             else:
-                sessions, ended = Function([EVENTS], [State("session", SESSION, None)], True), COUNTED
+                sessions, ended = Function([EVENTS], [State("session", StateKind_Value(), [], SESSION, None)], True), COUNTED
             nodes = [
                 node("Source", source(given, "json"), EVENTS),
                 node("Times", NodeKind_Watermarks(times), EVENTS),
@@ -280,7 +281,7 @@ class Sessions:
             groups.append(group)
             at.append(session[1] + GAP - 1)
         # 0 sets a timer of event time.
-        return KeyedOutcome([], [update(sessions)], TimerChanges(groups, at, bytes(len(at))), failures)
+        return KeyedOutcome([], [update(sessions)], [], TimerChanges(groups, at, bytes(len(at))), failures)
 
     def on_timers(times, call):
         ended, open_still = [], []
@@ -295,7 +296,7 @@ class Sessions:
             columns += [numbers([session[member] for session in ended]) for member in (1, 2, 3)]
             at = [times[group] for group, *_ in ended]
             outputs = [Output(0, Batch(len(ended), at, None, columns))]
-        return KeyedOutcome(outputs, [update(open_still)], TimerChanges([], [], b""), [])
+        return KeyedOutcome(outputs, [update(open_still)], [], TimerChanges([], [], b""), [])
 
 
 # Changes of timers of event time.
@@ -338,7 +339,7 @@ class SessionsCount:
         columns = [Column(Values_Nothing(), bits(present)), numbers(counts), numbers(lasts)]
         groups, times, kinds = zip(*changes) if changes else ((), (), ())
         timers = TimerChanges(list(groups), list(times), bytes(kinds))
-        return KeyedOutcome(counted(ended), [StateUpdate(0, bits(written), columns)], timers, failures)
+        return KeyedOutcome(counted(ended), [StateUpdate(0, bits(written), columns)], [], timers, failures)
 
     def on_timers(times, call):
         session, *members = call.state
@@ -349,7 +350,7 @@ class SessionsCount:
         ended = list(zip(texts(call.keys[0]), counts, lasts, times))
         none = Column(Values_Nothing(), bits([False] * call.group_count))
         update = StateUpdate(0, None, [none, numbers(counts), numbers(lasts)])
-        return KeyedOutcome(counted(ended), [update], TimerChanges([], [], b""), [])
+        return KeyedOutcome(counted(ended), [update], [], TimerChanges([], [], b""), [])
 
 
 def counted(ended):

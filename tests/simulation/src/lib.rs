@@ -7,5 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod simulated;
+mod states;
 mod timers;
 mod word_count;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::job_graph::{
-    Aggregate, Connection, Edge, Function, Node, Port, State, Ttl, WatermarkStrategy, Watermarks,
+    Aggregate, Connection, Edge, Function, Node, Port, Riding, State, StateKind, Ttl, WatermarkStrategy,
+    Watermarks,
 };
 
 use super::*;
@@ -22,6 +23,15 @@ fn connection(connector: &str) -> Connection {
         format: None,
         format_options: BTreeMap::new(),
     }
+}
+
+/// A state; of a dictionary or a broadcast state by texts.
+fn state(kind: StateKind) -> State {
+    let key = match kind {
+        StateKind::Value | StateKind::Sequence => Arc::new(Schema::empty()),
+        StateKind::Dictionary(_) | StateKind::Broadcast => text(),
+    };
+    State { name: "s".into(), kind, key, value: text(), ttl: None }
 }
 
 fn node(name: &str, kind: NodeKind) -> Node {
@@ -197,63 +207,105 @@ fn watermarks_of_no_time_are_refused() {
 
 #[test]
 fn what_cannot_run_is_refused() {
-    let check = |change: fn(&mut JobGraph), expected: &str| {
+    let check = |change: &dyn Fn(&mut JobGraph), expected: &str| {
         let mut job = word_count();
         change(&mut job);
         let error = plan(job, 1).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(|job| job.nodes[0].kind = count(), "it has no source");
-    check(|job| job.edges[0].producer = 9, "there is no node 9");
-    check(|job| job.edges[0].port = 9, "`lines` has no port 9");
-    check(|job| job.edges[0].input = 1, "`split` has no input 1");
-    check(|job| job.edges.truncate(3), "node 4 `print` cannot be planned: a sink without an input");
-    check(|job| job.edges[2].partition = Partition::Hash(vec![4]), "there is no key column 4");
-    check(|job| job.edges[2].partition = Partition::Forward, "an aggregate's input is keyed");
-    check(|job| job.edges.push(edge(2, 1, Partition::Forward)), "it has a cycle");
-    check(|job| job.edges[0].partition = Partition::Chosen(0), "the chosen subtask is not the last column");
-    check(|job| job.nodes[1].parallelism = Some(0), "its parallelism is 0");
-    check(|job| job.nodes[1].on_failure = FailurePolicy::Divert, "its last port is not its input's columns");
+    check(&|job: &mut JobGraph| job.nodes[0].kind = count(), "it has no source");
+    check(&|job: &mut JobGraph| job.edges[0].producer = 9, "there is no node 9");
+    check(&|job: &mut JobGraph| job.edges[0].port = 9, "`lines` has no port 9");
+    check(&|job: &mut JobGraph| job.edges[0].input = 1, "`split` has no input 1");
     check(
-        |job| {
+        &|job: &mut JobGraph| job.edges.truncate(3),
+        "node 4 `print` cannot be planned: a sink without an input",
+    );
+    check(
+        &|job: &mut JobGraph| job.edges[2].partition = Partition::Hash(vec![4]),
+        "there is no key column 4",
+    );
+    check(&|job: &mut JobGraph| job.edges[2].partition = Partition::Forward, "an aggregate's input is keyed");
+    check(&|job: &mut JobGraph| job.edges.push(edge(2, 1, Partition::Forward)), "it has a cycle");
+    check(
+        &|job: &mut JobGraph| job.edges[0].partition = Partition::Chosen(0),
+        "the chosen subtask is not the last column",
+    );
+    check(&|job: &mut JobGraph| job.nodes[1].parallelism = Some(0), "its parallelism is 0");
+    check(
+        &|job: &mut JobGraph| job.nodes[1].on_failure = FailurePolicy::Divert,
+        "its last port is not its input's columns",
+    );
+    check(
+        &|job: &mut JobGraph| {
             job.nodes[0].uid = Some("a".into());
             job.nodes[1].uid = Some("a".into());
         },
         "another node has the uid `a`",
     );
     check(
-        |job| {
-            let state = State { name: "s".into(), value: text(), ttl: None };
+        &|job: &mut JobGraph| {
+            let state = state(StateKind::Value);
             job.nodes[1].kind =
                 NodeKind::Function(Function { inputs: vec![text()], states: vec![state], timers: false });
         },
         "it has state, but its input is not keyed",
     );
     check(
-        |job| {
+        &|job: &mut JobGraph| {
             job.nodes[1].kind =
                 NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: true });
         },
         "it sets timers, but its input is not keyed",
     );
     check(
-        |job| {
-            let state = |ttl| State { name: "s".into(), value: text(), ttl };
-            let states = vec![state(None), state(None)];
+        &|job: &mut JobGraph| {
+            let states = vec![state(StateKind::Value), state(StateKind::Sequence)];
             job.edges[0].partition = Partition::Hash(vec![0]);
             job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true });
         },
         "node 1 `split` cannot be planned: two states of the name `s`",
     );
     check(
-        |job| {
+        &|job: &mut JobGraph| {
             let ttl = Some(Ttl { after: Duration::ZERO, on_read: false });
-            let states = vec![State { name: "s".into(), value: text(), ttl }];
+            let states = vec![State { ttl, ..state(StateKind::Value) }];
             job.edges[0].partition = Partition::Hash(vec![0]);
             job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true });
         },
         "the TTL of its state `s` is 0",
     );
+    let keyed = |states: Vec<State>| {
+        move |job: &mut JobGraph| {
+            job.edges[0].partition = Partition::Hash(vec![0]);
+            let function = Function { inputs: vec![text()], states: states.clone(), timers: false };
+            job.nodes[1].kind = NodeKind::Function(function);
+        }
+    };
+    let riding = |input, columns| StateKind::Dictionary(vec![Riding { input, columns }]);
+    let number: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
+    let list: SchemaRef = Arc::new(Schema::new(vec![Field::new("l", list, false)]));
+    for (wrong, message) in [
+        (state(StateKind::Broadcast), "it has a broadcast state, so one of two inputs is `broadcast`"),
+        (
+            State { key: text(), ..state(StateKind::Value) },
+            "entries of its state `s` have no key of their own",
+        ),
+        (
+            State { key: Arc::new(Schema::empty()), ..state(riding(0, vec![0])) },
+            "entries of its state `s` have no key",
+        ),
+        (State { key: list, ..state(riding(0, vec![0])) }, "cannot be a key of its state `s`"),
+        (state(riding(3, vec![0])), "entries of its state `s` ride with input 3: none has a key"),
+        (state(riding(0, vec![7])), "the columns of input 0 that name them ([7], which it has not)"),
+        (
+            State { key: number, ..state(riding(0, vec![0])) },
+            "keys of its state `s` are (Int64), the columns of input 0 that name them (Utf8)",
+        ),
+    ] {
+        check(&keyed(vec![wrong]), message);
+    }
     let error = PhysicalGraph::plan(word_count(), Parallelism { default: 200, max: Some(128) }, |_| None)
         .unwrap_err()
         .to_string();

@@ -7,22 +7,24 @@
 //! A call has no effect until it has returned. So after a trap the call is repeated once in a new
 //! instance; if it traps again it is halved, until the row is found, which then fails by policy.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, SchemaRef};
-use guest::{Call, Chain, Groups, GuestError, Moment, Outcome, RowFailure};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+use guest::{Call, Chain, Groups, GuestError, Moment, Outcome, RowFailure, StateReader};
 use model::element::Mark;
-use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
+use model::job_graph::{FailurePolicy, NodeId, State, StateKind, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::Clock;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 use state::{KeyIndex, StoreError, Timers, ValueTable};
 
+use super::entries::EntryStates;
 use super::{Element, Input, Place, Ran, dead_letters};
 use crate::metrics::{Counters, add, read};
 
@@ -49,11 +51,14 @@ pub(crate) struct FunctionOperator {
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
-    /// The key columns of each input.
-    keys: Vec<Vec<usize>>,
+    /// The key columns of each input; none = its rows have no key.
+    keys: Vec<Option<Vec<usize>>>,
     index: KeyIndex,
-    /// The states, and their names.
-    tables: Vec<ValueTable>,
+    /// The states by value, by their places in the function.
+    tables: BTreeMap<u32, ValueTable>,
+    /// The others.
+    entries: Option<EntryStates>,
+    /// All states' names.
     names: Vec<String>,
     timers: Timers,
     /// The key of each row or timer of the call at hand.
@@ -238,7 +243,7 @@ impl FunctionOperator {
         if let Some(keyed) = &mut self.keyed {
             keyed.find_keys(&part.what).map_err(internal)?;
             // State rides along, so it counts for the size of a call too.
-            while keyed.state_bytes() > CALL_STATE_BYTES && part.what.len() > 1 {
+            while part.what.len() > 1 && keyed.state_bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES {
                 let rest = part.what.split_off(part.what.len().div_ceil(4));
                 self.work.parts.push(Part { what: rest, traps: part.traps });
                 keyed.ids.truncate(part.what.len());
@@ -376,11 +381,25 @@ impl FunctionOperator {
         match error {
             StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(self.place.text()),
             StoreError::TooLarge { key, .. } => {
-                let name = self.keyed.as_ref().map_or("", |keyed| &keyed.names[state as usize]);
+                let keyed = self.keyed.as_ref();
+                let name = keyed.map_or("", |keyed| &keyed.names[state as usize]);
+                let is_value = keyed.is_some_and(|keyed| keyed.tables.contains_key(&state));
+                let of_what = if is_value { "the" } else { "an entry of the" };
                 let limit = VALUE_BYTES_MAX >> 20;
-                Diagnostic::user(format!("the state `{name}` of a key is larger than {limit} MiB: {error}"))
-                    .detail(format!("{}, key ({})", self.place.text(), self.key_text(*key)))
-                    .hint("a value travels with every call of its key: keep less in it, or spread it over more keys")
+                let of_key = match keyed.is_some_and(|keyed| (*key as usize) < keyed.index.len()) {
+                    true => format!(", key ({})", self.key_text(*key)),
+                    // A broadcast state has no keys.
+                    false => String::new(),
+                };
+                let hint = match is_value {
+                    true => {
+                        "a value travels with every call of its key: keep less in it, or a state of many entries"
+                    }
+                    false => "keep less in an entry, or spread it over several",
+                };
+                Diagnostic::user(format!("{of_what} state `{name}` is larger than {limit} MiB: {error}"))
+                    .detail(format!("{}{of_key}", self.place.text()))
+                    .hint(hint)
             }
         }
     }
@@ -434,10 +453,34 @@ impl FunctionOperator {
 
 impl KeyedState {
     /// No key yet, of these columns of each input.
-    pub(crate) fn new(keys: Vec<Vec<usize>>, index: KeyIndex, states: Vec<(String, ValueTable)>) -> Self {
-        let (names, tables) = states.into_iter().unzip();
-        let (ids, numbers) = (Vec::new(), Vec::new());
-        Self { keys, index, tables, names, timers: Timers::default(), ids, numbers }
+    ///
+    /// # Errors
+    /// If keys or states of their types cannot be kept.
+    pub(crate) fn new(
+        keys: Vec<Option<Vec<usize>>>,
+        key_types: &[DataType],
+        states: &[State],
+        seed: u64,
+    ) -> Result<Self, ArrowError> {
+        let by_value = (0..).zip(states).filter(|(_, state)| state.kind == StateKind::Value);
+        let tables = by_value
+            .map(|(place, state)| Ok((place, ValueTable::new(state.value.field(0).data_type(), state.ttl)?)))
+            .collect::<Result<_, ArrowError>>()?;
+        Ok(Self {
+            keys,
+            index: KeyIndex::new(key_types, seed)?,
+            tables,
+            entries: EntryStates::new(states, seed)?,
+            names: states.iter().map(|state| state.name.clone()).collect(),
+            timers: Timers::default(),
+            ids: Vec::new(),
+            numbers: Vec::new(),
+        })
+    }
+
+    /// What the guest reads the states with that do not travel by value.
+    pub(crate) fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        self.entries.as_ref().map(EntryStates::reader)
     }
 
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
@@ -459,16 +502,25 @@ impl KeyedState {
                         *number
                     })
                     .collect();
+                let of_entries = Some((*input, rows, &self.ids[..]));
+                let entries = match &mut self.entries {
+                    Some(entries) => entries.begin(of_entries, groups, now.processing_time)?,
+                    None => Vec::new(),
+                };
                 Ok(Call::ProcessKeyed {
                     now,
                     input: *input,
                     groups: self.groups(groups, now)?,
                     of_rows,
                     rows: rows.clone(),
+                    entries,
                 })
             }
             Items::Timers(domain, timers) => {
                 groups.extend_from_slice(&self.ids);
+                if let Some(entries) = &mut self.entries {
+                    entries.begin(None, groups, now.processing_time)?;
+                }
                 let times = timers.iter().map(|(time, _)| *time).collect();
                 Ok(Call::Timers { now, domain: *domain, times, groups: self.groups(groups, now)? })
             }
@@ -480,7 +532,11 @@ impl KeyedState {
         Ok(Groups {
             count: u32::try_from(groups.len()).unwrap_or(u32::MAX),
             keys: self.index.keys(groups.iter().copied())?,
-            state: self.tables.iter_mut().map(|table| table.load(groups, time)).collect::<Result<_, _>>()?,
+            state: self
+                .tables
+                .values_mut()
+                .map(|table| table.load(groups, time))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -488,7 +544,8 @@ impl KeyedState {
     fn find_keys(&mut self, what: &Items) -> Result<(), ArrowError> {
         match what {
             Items::Rows(input, rows) => {
-                let keys = &self.keys[*input as usize];
+                self.ids.clear();
+                let Some(keys) = &self.keys[*input as usize] else { return Ok(()) };
                 let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
                 self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
                 self.numbers.resize(self.index.len(), 0);
@@ -502,20 +559,35 @@ impl KeyedState {
     }
 
     /// The bytes of state that a call with the rows or timers of `ids` carries, at most.
-    fn state_bytes(&self) -> usize {
+    fn state_bytes(&self, what: &Items) -> Result<usize, ArrowError> {
         // Keys that come several times count several times.
-        self.tables.iter().map(|table| table.bytes(&self.ids)).sum()
+        let by_value: usize = self.tables.values().map(|table| table.bytes(&self.ids)).sum();
+        let riding = match (what, &self.entries) {
+            (Items::Rows(input, rows), Some(entries)) => entries.bytes(*input, rows, &self.ids)?,
+            _ => 0,
+        };
+        Ok(by_value + riding)
     }
 
     /// Takes what a call has written; or the state that cannot be kept, and why.
     fn apply(&mut self, outcome: &Outcome, groups: &[KeyId], now: Moment) -> Result<(), (u32, StoreError)> {
         for update in &outcome.updates {
-            let written = (0..groups.len())
-                .filter(|g| update.written.as_ref().is_none_or(|written| written.value(*g)))
-                .map(|g| (g, groups[g]));
-            self.tables[update.state as usize]
-                .store(written, &update.columns[0], now.processing_time)
-                .map_err(|error| (update.state, error))?;
+            let stored = match (self.tables.get_mut(&update.state), &self.entries) {
+                (Some(table), _) => {
+                    let written = (0..groups.len())
+                        .filter(|g| update.written.as_ref().is_none_or(|written| written.value(*g)))
+                        .map(|g| (g, groups[g]));
+                    table.store(written, &update.values, now.processing_time)
+                }
+                (None, Some(entries)) => entries.update(update),
+                (None, None) => Ok(()),
+            };
+            stored.map_err(|error| (update.state, error))?;
+        }
+        if let Some(entries) = &self.entries {
+            for changes in &outcome.entries {
+                entries.apply(changes).map_err(|error| (changes.state, error))?;
+            }
         }
         for change in &outcome.timers {
             let key = groups[change.group as usize];

@@ -2,6 +2,7 @@
 //! aggregates, sinks.
 
 pub(crate) mod aggregate;
+pub(crate) mod entries;
 pub(crate) mod function;
 pub(crate) mod native;
 pub(crate) mod sink;

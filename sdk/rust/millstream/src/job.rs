@@ -106,7 +106,7 @@ impl Job {
                 outputs: vec![("main".into(), schema_of::<T>())],
                 stage: None,
             },
-            None,
+            &[],
             location,
         );
         let stream = plan.stream_of(node, 0);

@@ -3,16 +3,19 @@
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind, Partition, State};
+use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind, Partition, State, StateKind};
 use millstream_sys::bindings::millstream::job::rows::Field;
 
 use crate::aggregate::{Aggregates, avg, count, max, min, sum};
+use crate::aggregate_function::{AggregateFunction, Running};
+use crate::connected::{ConnectedBroadcast, ConnectedKeyed};
 use crate::error::Result;
 use crate::field::{FieldOf, Join, Number, Ordered};
 use crate::plan::{NewNode, StreamEntry};
-use crate::process::{KeyOf, ProcessFunction, Side, Ttl};
+use crate::process::{KeyOf, NoSide, ProcessFunction, Side, Ttl};
 use crate::record::{Record, schema_of, top_level};
-use crate::run::{Stage, processed, reduced};
+use crate::run::{Inputs, OneInput, Stage, processed, reduced};
+use crate::state::{Declared, States};
 use crate::stream::{Added, Fallible, Stream};
 
 /// A stream whose rows are grouped by the key `K`, a tuple.
@@ -110,7 +113,8 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         }
         let outputs = vec![("main".into(), schema)];
         let uid = self.uid("aggregate", &functions);
-        self.keyed_node(name, uid, NodeKind::Aggregate(contract), outputs, None).stream()
+        let kind = NodeKind::Aggregate(contract);
+        self.keyed_node(NewNode { name, uid: Some(uid), kind, outputs, stage: None }, None).stream()
     }
 
     fn uid(&self, kind: &str, functions: &[&str]) -> String {
@@ -120,29 +124,11 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
     }
 
     #[track_caller]
-    fn keyed_node(
-        self,
-        name: String,
-        uid: String,
-        kind: NodeKind,
-        outputs: Vec<(String, Vec<Field>)>,
-        stage: Option<Stage>,
-    ) -> Added<'j> {
-        let partition = if self.keys.is_empty() { Partition::Global } else { Partition::Hash(self.keys) };
-        let mut plan = self.stream.job.plan.borrow_mut();
-        let mut input: StreamEntry = plan.streams[self.stream.id].clone();
-        let mut is_chosen = false;
-        for producer in &mut input.producers {
-            is_chosen |= matches!(producer.2, Partition::Chosen(_));
-            producer.2 = partition.clone();
-        }
-        if is_chosen {
-            plan.errors.push("`key_by` decides where rows go: `partition_custom` before it does not".into());
-        }
-        let new = NewNode { name, uid: Some(uid), kind, outputs, stage };
-        let node = plan.add(new, Some(&input), Location::caller());
-        drop(plan);
-        Added { job: self.stream.job, node }
+    fn keyed_node(self, new: NewNode, second: Option<StreamEntry>) -> Added<'j> {
+        let job = self.stream.job;
+        let inputs: Vec<StreamEntry> = std::iter::once(self.keyed_entry()).chain(second).collect();
+        let node = job.plan.borrow_mut().add(new, &inputs, Location::caller());
+        Added { job, node }
     }
 }
 
@@ -180,8 +166,40 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         F::Key: KeyOf<K>,
     {
         let input = self.stream.fields();
-        let outputs = vec![("main".into(), schema_of::<F::Out>())];
-        Fallible::new(self.processed(function, outputs).stream(), input)
+        Fallible::new(self.processed(function, Vec::new()).stream(), input)
+    }
+
+    /// Folds the rows of a key by an accumulator of the function's own. Each row gives the result as it
+    /// is then.
+    #[track_caller]
+    pub fn aggregate_with<F>(self, function: F) -> Fallible<'j, T, F::Out>
+    where
+        F: AggregateFunction<In = T>,
+        F::Key: KeyOf<K>,
+    {
+        let input = self.stream.fields();
+        let added = self.dispatched::<Running<F>, NoSide, OneInput>(Dispatched {
+            function: Running(function),
+            declared: Vec::new(),
+            second: None,
+            sides: Vec::new(),
+            name: short_name::<F>(),
+            inputs: PhantomData,
+        });
+        Fallible::new(added.stream(), input)
+    }
+
+    /// This stream and another by the same key, into one function whose keys share state and timers.
+    pub fn connect<U: Record>(self, other: KeyedStream<'j, U, K>) -> ConnectedKeyed<'j, T, U, K> {
+        ConnectedKeyed::new(self, other)
+    }
+
+    /// This stream and one of which every row reaches all keys, in all subtasks.
+    pub fn connect_broadcast<U: Record>(
+        self,
+        other: impl Into<Stream<'j, U>>,
+    ) -> ConnectedBroadcast<'j, T, U, K> {
+        ConnectedBroadcast::new(self, other.into())
     }
 
     /// Adds a side output to the process function that follows.
@@ -190,19 +208,58 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
     }
 
     #[track_caller]
-    fn processed<F, S: Side>(self, function: F, outputs: Vec<(String, Vec<Field>)>) -> Added<'j>
+    fn processed<F, S: Side>(self, function: F, sides: Vec<(String, Vec<Field>)>) -> Added<'j>
     where
         F: ProcessFunction<S, In = T>,
     {
+        let mut states = States::default();
+        function.states(&mut states);
+        self.dispatched::<F, S, OneInput>(Dispatched {
+            function,
+            declared: states.declared,
+            second: None,
+            sides,
+            name: short_name::<F>(),
+            inputs: PhantomData,
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn dispatched<F, S: Side, I: Inputs<F, S>>(self, new: Dispatched<F, I>) -> Added<'j>
+    where
+        F: ProcessFunction<S, In = T>,
+    {
+        let Dispatched { function, declared, second, sides, name, .. } = new;
         let mut value = Vec::new();
         Option::<F::State>::describe("state", true, &mut value);
         let ttl = function.state_ttl().map(Ttl::contract);
-        let states = vec![State { name: "state".into(), value, ttl }];
-        let inputs = vec![self.stream.fields()];
+        let mut states =
+            vec![State { name: "state".into(), kind: StateKind::Value, key: Vec::new(), value, ttl }];
+        states.extend(declared.iter().map(|declared| declared.state.clone()));
+        let mut inputs = vec![self.stream.fields()];
+        inputs.extend(second.iter().map(|second| second.fields.clone()));
         let kind = NodeKind::Function(Function { inputs, states, timers: true });
-        let name = short_name::<F>();
         let uid = self.uid("process", &[&name]);
-        self.keyed_node(name, uid, kind, outputs, Some(processed::<F, S>(function)))
+        let mut outputs = vec![("main".to_string(), schema_of::<F::Out>())];
+        outputs.extend(sides);
+        let stage = processed::<F, S, I>(function, declared);
+        self.keyed_node(NewNode { name, uid: Some(uid), kind, outputs, stage: Some(stage) }, second)
+    }
+
+    /// The stream, on its way by key.
+    pub(crate) fn keyed_entry(self) -> StreamEntry {
+        let partition = if self.keys.is_empty() { Partition::Global } else { Partition::Hash(self.keys) };
+        let mut plan = self.stream.job.plan.borrow_mut();
+        let mut input: StreamEntry = plan.streams[self.stream.id].clone();
+        let mut is_chosen = false;
+        for producer in &mut input.producers {
+            is_chosen |= matches!(producer.2, Partition::Chosen(_));
+            producer.2 = partition.clone();
+        }
+        if is_chosen {
+            plan.errors.push("`key_by` decides where rows go: `partition_custom` before it does not".into());
+        }
+        input
     }
 
     #[track_caller]
@@ -210,15 +267,30 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         let mut value = Vec::new();
         Option::<T>::describe("reduced", true, &mut value);
         let fields = self.stream.fields();
-        let states = vec![State { name: "reduced".into(), value, ttl: None }];
+        let states =
+            vec![State { name: "reduced".into(), kind: StateKind::Value, key: Vec::new(), value, ttl: None }];
         let kind = NodeKind::Function(Function { inputs: vec![fields.clone()], states, timers: false });
         let uid = self.uid("reduce", &[]);
         if self.keys.is_empty() {
             let error = "`reduce` wants a key: `key_by(())` is for aggregates".to_string();
             self.stream.job.plan.borrow_mut().errors.push(error);
         }
-        self.keyed_node("Reduce".into(), uid, kind, vec![("main".into(), fields)], Some(stage)).stream()
+        let outputs = vec![("main".into(), fields)];
+        let new = NewNode { name: "Reduce".into(), uid: Some(uid), kind, outputs, stage: Some(stage) };
+        self.keyed_node(new, None).stream()
     }
+}
+
+/// A process function on its way into the plan.
+pub(crate) struct Dispatched<F, I> {
+    pub(crate) function: F,
+    pub(crate) declared: Vec<Declared>,
+    /// the stream of the second input
+    pub(crate) second: Option<StreamEntry>,
+    /// names and schemas of side outputs
+    pub(crate) sides: Vec<(String, Vec<Field>)>,
+    pub(crate) name: String,
+    pub(crate) inputs: PhantomData<I>,
 }
 
 /// A keyed stream whose process function has a side output: [`KeyedStream::side_output`].
@@ -237,14 +309,13 @@ impl<'j, T: Record, K> KeyedSide<'j, T, K> {
         F::Key: KeyOf<K>,
     {
         let input = self.stream.stream.fields();
-        let outputs = vec![("main".into(), schema_of::<F::Out>()), (self.name, schema_of::<S>())];
-        let added = self.stream.processed(function, outputs);
+        let added = self.stream.processed(function, vec![(self.name, schema_of::<S>())]);
         (Fallible::new(added.stream(), input), added.port(1))
     }
 }
 
 /// The name of a type, without its path and parameters.
-fn short_name<F>() -> String {
+pub(crate) fn short_name<F>() -> String {
     let name = std::any::type_name::<F>();
     let name = name.split('<').next().unwrap_or(name);
     name.rsplit("::").next().unwrap_or(name).into()

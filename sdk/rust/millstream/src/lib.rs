@@ -43,8 +43,11 @@
 
 extern crate self as millstream;
 
+mod access;
 mod aggregate;
+mod aggregate_function;
 mod args;
+mod connected;
 mod connector;
 mod emit;
 mod error;
@@ -58,7 +61,9 @@ mod process;
 mod record;
 mod run;
 mod side;
+mod state;
 mod stream;
+mod task;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod watermarks;
@@ -71,7 +76,9 @@ mod guide {}
 #[doc = include_str!("../../../../docs/from-flink.md")]
 mod from_flink {}
 
+pub use access::{AggregatingAccess, EntryAccess, ListAccess, MapAccess, ReducingAccess, ValueAccess};
 pub use aggregate::{avg, count, count_of, max, min, sum};
+pub use aggregate_function::AggregateFunction;
 pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
 pub use args::{InputArgs, OutputArgs};
@@ -79,6 +86,10 @@ pub use args::{InputArgs, OutputArgs};
 pub use clap;
 #[cfg(feature = "clap")]
 pub use clap::Parser;
+pub use connected::{
+    BroadcastAccess, BroadcastContext, BroadcastProcessFunction, Broadcasting, Co, CoContext,
+    CoProcessFunction, Connected, ConnectedBroadcast, ConnectedKeyed,
+};
 pub use connector::{Connector, Sink};
 pub use emit::Emit;
 pub use error::{Error, Result};
@@ -94,16 +105,23 @@ pub use record::{
     Date, Decimal, Failed, FailedRef, Items, List, Record, Row, Timestamp, TimestampMicros, TimestampNanos,
 };
 pub use side::{OneSide, TwoSides};
+pub use state::{
+    AggregatingState, BroadcastState, DeclaredMap, DeclaredState, ListState, MapKey, MapState, ReducingState,
+    States, ValueState,
+};
 pub use stream::{Fallible, SinkHandle, Source, Stream};
+pub use task::TaskInfo;
 pub use watermarks::{PointInTime, Watermarks};
 
 /// What a job needs, in one line: `use millstream::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Args, Connector, Context, Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7,
-        Failed, Gauge, Histogram, Items, Job, JobArgs, KeyedStream, List, OnFailure, ProcessFunction, Record,
-        Result, Row, Sink, Stream, TimeDomain, Timer, Timestamp, Ttl, Watermarks, avg, bail, count, count_of,
-        ensure, job, max, min, sum,
+        AggregateFunction, AggregatingState, Args, BroadcastContext, BroadcastProcessFunction,
+        BroadcastState, Broadcasting, CoContext, CoProcessFunction, Connector, Context, Counter, Date,
+        Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge, Histogram, Items, Job, JobArgs,
+        KeyedStream, List, ListState, MapState, OnFailure, ProcessFunction, Record, ReducingState, Result,
+        Row, Sink, States, Stream, TaskInfo, TimeDomain, Timer, Timestamp, Ttl, ValueState, Watermarks, avg,
+        bail, count, count_of, ensure, job, max, min, sum,
     };
     #[cfg(feature = "clap")]
     pub use crate::{InputArgs, OutputArgs, Parser, clap};

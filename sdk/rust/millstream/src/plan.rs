@@ -56,18 +56,18 @@ pub(crate) struct NewNode {
 }
 
 impl Plan {
-    /// Adds a node that takes a stream, if it takes one.
-    pub(crate) fn add(&mut self, new: NewNode, input: Option<&StreamEntry>, location: &Location<'_>) -> u32 {
+    /// Adds a node that takes these streams, each by an input of its own.
+    pub(crate) fn add(&mut self, new: NewNode, inputs: &[StreamEntry], location: &Location<'_>) -> u32 {
         // A plan has far fewer nodes than 2^32.
         let id = self.nodes.len() as u32;
-        for (producer, port, partition) in input.into_iter().flat_map(|input| &input.producers) {
-            self.edges.push(Edge {
+        for (input, entry) in (0..).zip(inputs) {
+            self.edges.extend(entry.producers.iter().map(|(producer, port, partition)| Edge {
                 producer: *producer,
                 port: *port,
                 consumer: id,
-                input: 0,
+                input,
                 partition: partition.clone(),
-            });
+            }));
         }
         let outputs = new.outputs.into_iter().map(|(name, schema)| port(&name, schema));
         self.nodes.push(Planned {

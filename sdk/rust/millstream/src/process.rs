@@ -8,6 +8,9 @@ use millstream_sys::bindings::millstream::job::graph;
 use crate::emit::Emit;
 use crate::error::Result;
 use crate::record::{Record, Row};
+use crate::run::Cells;
+use crate::state::States;
+use crate::task::TaskInfo;
 
 /// A function that is called for each row and each timer of a key, with the key's state: what
 /// [`KeyedStream::process`](crate::KeyedStream::process) takes.
@@ -77,7 +80,52 @@ pub trait ProcessFunction<S: Side = NoSide>: Sized + 'static {
         Ok(())
     }
 
-    /// How long state lives; without it, until it is cleared.
+    /// Declares named states, beside `State`: values, maps, lists.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// const SEEN: MapState<i64, Timestamp> = MapState::new("seen");
+    ///
+    /// /// Lets an item of a user pass once an hour.
+    /// struct Once;
+    ///
+    /// impl ProcessFunction for Once {
+    ///     type In = (String, i64);
+    ///     type Key = String;
+    ///     type State = bool;
+    ///     type Out = (String, i64);
+    ///
+    ///     fn states(&self, states: &mut States<Self::In>) {
+    ///         let hour = std::time::Duration::from_secs(3_600);
+    ///         // The entry of a row's item comes with the row.
+    ///         states.map(SEEN).by(F1).ttl(Ttl::after_write(hour));
+    ///     }
+    ///
+    ///     fn process(&self, (user, item): (&str, i64), context: &mut Context<'_, Self>) -> Result<()> {
+    ///         let now = context.processing_time();
+    ///         if context.entry(SEEN).get().is_none() {
+    ///             context.entry(SEEN).set(Timestamp(now));
+    ///             context.emit((user, item));
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn states(&self, states: &mut States<Self::In>) {
+        let _ = states;
+    }
+
+    /// Begins an instance, before its first row: what is made here (a compiled pattern, a table) is a
+    /// cache, of which no result may depend.
+    ///
+    /// # Errors
+    /// If it cannot begin: the job fails.
+    fn open(&mut self, task: &TaskInfo) -> Result<()> {
+        let _ = task;
+        Ok(())
+    }
+
+    /// How long `State` lives; without it, until it is cleared.
     fn state_ttl(&self) -> Option<Ttl> {
         None
     }
@@ -183,10 +231,13 @@ impl<T> Slot<T> {
 pub struct Context<'c, F: ProcessFunction<S>, S: Side = NoSide> {
     pub(crate) keys: <F::Key as Record>::Reader<'c>,
     pub(crate) slots: &'c mut [Slot<F::State>],
+    pub(crate) cells: &'c mut Cells,
     pub(crate) emits: &'c mut (Emit<F::Out>, Emit<S::Rows>),
     pub(crate) timers: &'c mut TimerChanges,
     pub(crate) now: Moment,
     pub(crate) group: usize,
+    /// the row's place in the call
+    pub(crate) row: usize,
     pub(crate) timestamp: Option<i64>,
 }
 

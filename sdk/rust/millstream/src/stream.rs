@@ -10,6 +10,7 @@ use millstream_sys::bindings::millstream::job::graph::{
 };
 use millstream_sys::bindings::millstream::job::rows::{DataType, Field};
 
+use crate::connected::Connected;
 use crate::connector::Sink;
 use crate::emit::Emit;
 use crate::error::Result;
@@ -135,6 +136,11 @@ impl<'j, T: Record> Stream<'j, T> {
     /// ```
     pub fn side_output(self, name: &str) -> OneSide<'j, T> {
         OneSide::new(self, name)
+    }
+
+    /// This stream and another, of any type, into one function that takes rows of both.
+    pub fn connect<U: Record>(self, other: impl Into<Stream<'j, U>>) -> Connected<'j, T, U> {
+        Connected::new(self, other.into())
     }
 
     /// This stream and others of the same type, as one; order between them is not promised.
@@ -396,7 +402,7 @@ impl<'j, T> Stream<'j, T> {
     pub(crate) fn add(self, new: NewNode, location: &Location<'_>) -> u32 {
         let mut plan = self.job.plan.borrow_mut();
         let input = plan.streams[self.id].clone();
-        plan.add(new, Some(&input), location)
+        plan.add(new, &[input], location)
     }
 
     /// Adds a stateless function with these outputs.

@@ -22,6 +22,7 @@
 
 mod aggregate;
 mod driver;
+mod entries;
 mod graph;
 mod keyed;
 mod value;

@@ -1,4 +1,4 @@
-//! What a guest may ask of its host: the log and the metrics.
+//! What a guest may ask of its host: the log, the metrics, entries of its states.
 
 pub use crate::bindings::millstream::job::log::Level;
 
@@ -6,12 +6,15 @@ pub use crate::bindings::millstream::job::log::Level;
 pub use wasm::*;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use stub::{abort, count, enabled, gauge, histogram, write};
+pub use stub::{abort, count, enabled, gauge, get_entries, histogram, scan_entries, state_version, write};
 
 #[cfg(target_arch = "wasm32")]
 mod wasm {
     pub use crate::bindings::millstream::job::log::{enabled, write};
     pub use crate::bindings::millstream::job::metrics::{count, gauge, histogram};
+    pub use crate::bindings::millstream::job::state::{
+        get as get_entries, scan as scan_entries, version as state_version,
+    };
 
     /// Traps, with this message to the user.
     pub fn abort(message: &str) -> ! {
@@ -24,8 +27,52 @@ mod wasm {
 #[cfg(not(target_arch = "wasm32"))]
 pub mod stub {
     use std::cell::RefCell;
+    use std::rc::Rc;
 
     use super::Level;
+    use crate::bindings::millstream::job::rows::Column;
+    use crate::bindings::millstream::job::state::Entries;
+
+    /// The states of the function that is called, as the interface `state` gives them.
+    pub trait StateSource {
+        /// As `state.get`.
+        fn get(&self, state: u32, count: u32, groups: &[u32], keys: &[Column]) -> Vec<Column>;
+        /// As `state.scan`.
+        fn scan(&self, state: u32, groups: &[u32], after: &[Column], limit: u32) -> Entries;
+        /// As `state.version`.
+        fn version(&self, state: u32) -> u64;
+    }
+
+    thread_local! {
+        static STATE: RefCell<Option<Rc<dyn StateSource>>> = const { RefCell::new(None) };
+    }
+
+    /// Answers reads of state from here while a function is called.
+    pub fn with_state<R>(source: Rc<dyn StateSource>, call: impl FnOnce() -> R) -> R {
+        STATE.set(Some(source));
+        let result = call();
+        STATE.set(None);
+        result
+    }
+
+    fn state() -> Rc<dyn StateSource> {
+        STATE.with_borrow(Clone::clone).unwrap_or_else(|| abort("a read of state outside of a call"))
+    }
+
+    /// As `state.get`.
+    pub fn get_entries(state: u32, count: u32, groups: &[u32], keys: &[Column]) -> Vec<Column> {
+        self::state().get(state, count, groups, keys)
+    }
+
+    /// As `state.scan`.
+    pub fn scan_entries(state: u32, groups: &[u32], after: &[Column], limit: u32) -> Entries {
+        self::state().scan(state, groups, after, limit)
+    }
+
+    /// As `state.version`.
+    pub fn state_version(state: u32) -> u64 {
+        self::state().version(state)
+    }
 
     /// What a guest told the stub host.
     #[derive(Clone, Debug, Default)]

@@ -1,8 +1,12 @@
-//! A job for each operator, over CSV lines of a name and a number; timers over JSON lines.
+//! A job for each operator, over CSV lines of a name and a number; timers and states over JSON lines.
+
+mod states;
 
 use std::time::Duration;
 
 use millstream::prelude::*;
+
+use states::*;
 
 #[derive(Parser)]
 struct OperatorArgs {
@@ -246,4 +250,18 @@ fn process_count(job: &Job, args: CountArgs) -> Result<()> {
     Ok(())
 }
 
-millstream::jobs!(sums, reduced, aggregates, partitions, sides, lenient, strict, timers, process_count);
+millstream::jobs!(
+    sums,
+    reduced,
+    aggregates,
+    partitions,
+    sides,
+    lenient,
+    strict,
+    timers,
+    process_count,
+    states,
+    ruled,
+    both,
+    extremes
+);

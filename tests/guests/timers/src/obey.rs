@@ -155,6 +155,7 @@ impl Deeds {
         KeyedOutcome {
             outputs: if length == 0 { vec![] } else { vec![Output { port: 0, rows }] },
             updates: vec![StateUpdate { state: 0, written: None, columns: state }],
+            entries: vec![],
             timers: self.timers,
             failures: self.failures,
         }

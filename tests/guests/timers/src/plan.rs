@@ -2,7 +2,7 @@
 
 use crate::millstream::job::graph::{
     Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind, Partition,
-    Port, Setting, State, WatermarkStrategy, Watermarks,
+    Port, Setting, State, StateKind, WatermarkStrategy, Watermarks,
 };
 use crate::millstream::job::rows::{DataType, Field, TimeUnit};
 
@@ -36,6 +36,8 @@ pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
     let result = ["kind", "key", "time", "count"].map(|name| number(name, false)).to_vec();
     let state = State {
         name: "state".into(),
+        kind: StateKind::Value,
+        key: vec![],
         value: vec![
             Field { data_type: DataType::Structure(2), ..number("state", true) },
             number("count", false),

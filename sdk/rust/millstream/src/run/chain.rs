@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_sys::bindings::exports::millstream::job::functions::{NodePort, Task};
 use millstream_sys::bindings::millstream::job::calls::{
-    Failure, KeyedBatch, KeyedOutcome, Moment, Outcome as CallOutcome, Output, StateUpdate, TimerChanges,
+    EntryChanges, Failure, KeyedBatch, KeyedOutcome, Moment, Outcome as CallOutcome, Output, StateUpdate,
+    TimerChanges,
 };
 use millstream_sys::bindings::millstream::job::graph::{Partition, TimeDomain};
 use millstream_sys::bindings::millstream::job::rows::Batch;
@@ -15,6 +16,7 @@ use millstream_sys::host;
 use crate::emit::Made;
 use crate::job::{Definition, build};
 use crate::run::stage::{Frame, KeyedFrame, Outcome, Stage};
+use crate::task::TaskInfo;
 use crate::{logging, metrics};
 
 thread_local! {
@@ -72,14 +74,17 @@ fn chain(
         .iter()
         .find(|definition| definition.name == task.job)
         .ok_or_else(|| format!("this component has no job {}", task.job))?;
+    let info = TaskInfo::new(&task.job, task.subtask, task.parallelism, task.attempt);
+    info.clone().enter();
     let mut plan = build(definition, &task.args).map_err(|refusal| refusal.text().to_string())?;
     let mut functions: Vec<Function> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let planned = plan.nodes.get_mut(*node as usize);
         let ports = planned.as_ref().map_or(0, |planned| planned.node.outputs.len());
-        let stage = planned
+        let mut stage = planned
             .and_then(|planned| planned.stage.take())
             .ok_or_else(|| format!("node {node} of job {} is not a function", task.job))?;
+        stage.open(&info).map_err(|error| error.to_string())?;
         functions.push(Function { node: *node, stage, ports: vec![Vec::new(); ports] });
     }
     let place = |node: u32| nodes.iter().position(|member| *member == node);
@@ -114,8 +119,8 @@ fn chain(
 }
 
 /// Runs rows through the open chain.
-pub fn process(now: Moment, _input: u32, rows: Batch) -> CallOutcome {
-    let result = run(now, &Head::Rows(rows));
+pub fn process(now: Moment, input: u32, rows: Batch) -> CallOutcome {
+    let result = run(now, &Head::Rows(input, rows));
     CallOutcome { outputs: result.outputs, failures: result.failures }
 }
 
@@ -130,7 +135,7 @@ pub fn on_timers(now: Moment, domain: TimeDomain, times: Vec<i64>, call: KeyedBa
 }
 
 enum Head {
-    Rows(Batch),
+    Rows(u32, Batch),
     Keyed(KeyedBatch),
     Timers { domain: TimeDomain, times: Vec<i64>, call: KeyedBatch },
 }
@@ -138,7 +143,7 @@ enum Head {
 impl Head {
     fn length(&self) -> usize {
         match self {
-            Head::Rows(rows) => rows.length as usize,
+            Head::Rows(_, rows) => rows.length as usize,
             Head::Keyed(call) => call.inputs.iter().map(|input| input.rows.length as usize).sum(),
             Head::Timers { times, .. } => times.len(),
         }
@@ -147,8 +152,9 @@ impl Head {
     /// The group whose state a row may have changed.
     fn group(&self, row: u32) -> Option<u32> {
         match self {
-            Head::Rows(_) => None,
-            Head::Keyed(call) => call.inputs[0].groups.get(row as usize).copied(),
+            Head::Rows(..) => None,
+            // Rows without a key share what they change.
+            Head::Keyed(call) => Some(call.inputs[0].groups.get(row as usize).copied().unwrap_or(0)),
             Head::Timers { .. } => Some(row),
         }
     }
@@ -165,6 +171,7 @@ fn run(now: Moment, head: &Head) -> CallResult {
 struct CallResult {
     outputs: Vec<Output>,
     updates: Vec<StateUpdate>,
+    entries: Vec<EntryChanges>,
     timers: Option<TimerChanges>,
     failures: Vec<Failure>,
 }
@@ -175,6 +182,7 @@ impl CallResult {
         KeyedOutcome {
             outputs: self.outputs,
             updates: self.updates,
+            entries: self.entries,
             timers: self.timers.unwrap_or(none),
             failures: self.failures,
         }
@@ -186,6 +194,7 @@ impl CallResult {
 struct Pass {
     outputs: Vec<Output>,
     updates: Vec<StateUpdate>,
+    entries: Vec<EntryChanges>,
     timers: Option<TimerChanges>,
     /// the function, its input's row, the message
     failures: Vec<(usize, u32, String)>,
@@ -225,7 +234,13 @@ impl Chain {
             .into_iter()
             .map(|(row, (function, message))| Failure { node: self.functions[function].node, row, message })
             .collect();
-        CallResult { outputs: pass.outputs, updates: pass.updates, timers: pass.timers, failures }
+        CallResult {
+            outputs: pass.outputs,
+            updates: pass.updates,
+            entries: pass.entries,
+            timers: pass.timers,
+            failures,
+        }
     }
 
     /// With `origins`, failures have the numbers of the head's rows.
@@ -238,7 +253,7 @@ impl Chain {
                 (self.functions[0].call_head(now, head, skip, origins), None)
             } else {
                 let Some(made) = waiting[place].take() else { continue };
-                let frame = Frame { rows: Cow::Owned(made.rows), skip: None, origins };
+                let frame = Frame { input: 0, rows: Cow::Owned(made.rows), skip: None, origins };
                 (self.functions[place].call(frame), made.origins)
             };
             metrics::flush(self.functions[place].node);
@@ -247,6 +262,7 @@ impl Chain {
                 .extend(outcome.failures.into_iter().map(|(row, message)| (place, head_row(row), message)));
             if place == 0 {
                 pass.updates = outcome.updates;
+                pass.entries = outcome.entries;
                 pass.timers = outcome.timers;
             }
             for (port, made) in outcome.made {
@@ -261,19 +277,19 @@ impl Chain {
 impl Function {
     fn call_head(&mut self, now: Moment, head: &Head, skip: Option<&[bool]>, origins: bool) -> Outcome {
         match (&mut self.stage, head) {
-            (Stage::Stateless(stage), Head::Rows(rows)) => {
-                stage(Frame { rows: Cow::Borrowed(rows), skip, origins })
+            (Stage::Stateless(stage), Head::Rows(input, rows)) => {
+                stage(Frame { input: *input, rows: Cow::Borrowed(rows), skip, origins })
             }
             (Stage::Keyed(stage), Head::Keyed(call)) => {
-                stage(KeyedFrame { now, call, timers: None, skip, origins })
+                stage.call(KeyedFrame { now, call, timers: None, skip, origins })
             }
             (Stage::Keyed(stage), Head::Timers { domain, times, call }) => {
-                stage(KeyedFrame { now, call, timers: Some((*domain, times)), skip, origins })
+                stage.call(KeyedFrame { now, call, timers: Some((*domain, times)), skip, origins })
             }
             (Stage::Stateless(_), Head::Keyed(_) | Head::Timers { .. }) => {
                 host::abort("a stateless function has no keyed calls")
             }
-            (Stage::Keyed(_), Head::Rows(_)) => host::abort("a keyed function has keyed calls only"),
+            (Stage::Keyed(_), Head::Rows(..)) => host::abort("a keyed function has keyed calls only"),
         }
     }
 

@@ -1,14 +1,20 @@
 //! Runs a process function over the rows, or the timers, of a call.
 
-use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, StateUpdate, TimerChanges};
+use std::marker::PhantomData;
+
+use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, KeyedRows, TimerChanges};
 use millstream_sys::bindings::millstream::job::graph;
 
+use crate::connected::{BroadcastContext, BroadcastProcessFunction, Broadcasting, Co, CoProcessFunction};
 use crate::emit::{Carried, Emit, Emits};
 use crate::error::Error;
 use crate::logging;
 use crate::process::{Context, ProcessFunction, Side, Slot, TimeDomain, Timer};
-use crate::record::{Builder, Cursor, Record, Row, finish_rows, reader_of};
-use crate::run::stage::{KeyedFrame, Outcome, Stage};
+use crate::record::{Cursor, Record, reader_of};
+use crate::run::cells::{Cells, state_update};
+use crate::run::stage::{KeyedCode, KeyedFrame, Outcome, Stage};
+use crate::state::Declared;
+use crate::task::TaskInfo;
 
 /// Which rows of a call ran in passes before, and which have failed.
 struct Passes {
@@ -21,18 +27,100 @@ struct Passes {
     is_spoilt: Vec<bool>,
 }
 
+/// Which rows of a call a function is given, and how.
+pub(crate) trait Inputs<F: ProcessFunction<S>, S: Side>: 'static {
+    fn run<'c>(function: &F, input: &'c KeyedRows, step: &mut Step<'_, 'c, F, S>);
+}
+
+/// Rows of one input.
+pub(crate) struct OneInput;
+
+impl<F: ProcessFunction<S>, S: Side> Inputs<F, S> for OneInput {
+    fn run<'c>(function: &F, input: &'c KeyedRows, step: &mut Step<'_, 'c, F, S>) {
+        let reader = reader_of::<F::In>(&input.rows);
+        for (row, group) in input.groups.iter().enumerate() {
+            step.run(row, *group as usize, |context| function.process(F::In::get(&reader, row), context));
+        }
+    }
+}
+
+/// Rows of two inputs with one key.
+pub(crate) struct TwoInputs;
+
+impl<F: CoProcessFunction<S>, S: Side> Inputs<Co<F>, S> for TwoInputs {
+    fn run<'c>(function: &Co<F>, input: &'c KeyedRows, step: &mut Step<'_, 'c, Co<F>, S>) {
+        if input.input == 0 {
+            return OneInput::run(function, input, step);
+        }
+        let reader = reader_of::<F::Second>(&input.rows);
+        for (row, group) in input.groups.iter().enumerate() {
+            step.run(row, *group as usize, |context| {
+                function.0.process_second(F::Second::get(&reader, row), context)
+            });
+        }
+    }
+}
+
+/// Rows with a key, and rows that reach all keys.
+pub(crate) struct BroadcastInput;
+
+impl<F: BroadcastProcessFunction<S>, S: Side> Inputs<Broadcasting<F>, S> for BroadcastInput {
+    fn run<'c>(
+        function: &Broadcasting<F>,
+        input: &'c KeyedRows,
+        step: &mut Step<'_, 'c, Broadcasting<F>, S>,
+    ) {
+        if input.input == 0 {
+            return OneInput::run(function, input, step);
+        }
+        let reader = reader_of::<F::Broadcast>(&input.rows);
+        for row in 0..input.rows.length as usize {
+            step.run(row, 0, |context| {
+                let row = F::Broadcast::get(&reader, row);
+                function.0.process_broadcast(row, &mut BroadcastContext(context))
+            });
+        }
+    }
+}
+
+/// A process function with what it keeps from call to call: room.
+struct Processed<F: ProcessFunction<S>, S: Side, I> {
+    function: F,
+    emits: (Emit<F::Out>, Emit<S::Rows>),
+    slots: Vec<Slot<F::State>>,
+    cells: Cells,
+    builder: <Option<F::State> as Record>::Builder,
+    inputs: PhantomData<I>,
+}
+
 /// Runs the function for each row, or timer. A state is read when its group first has one, changed in
 /// place, and written at the end.
 ///
 /// A row that fails leaves nothing. What it emitted and its timers are taken back; if it may have
 /// changed the state, the group's further rows are left, and all run again without it.
-pub(crate) fn processed<F: ProcessFunction<S>, S: Side>(function: F) -> Stage {
-    let mut emits: (Emit<F::Out>, Emit<S::Rows>) = Default::default();
-    let mut slots: Vec<Slot<F::State>> = Vec::new();
-    let mut builder = <Option<F::State> as Record>::Builder::default();
-    Stage::Keyed(Box::new(move |frame| {
+pub(crate) fn processed<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>>(
+    function: F,
+    declared: Vec<Declared>,
+) -> Stage {
+    Stage::Keyed(Box::new(Processed::<F, S, I> {
+        function,
+        emits: Default::default(),
+        slots: Vec::new(),
+        cells: Cells::new(declared),
+        builder: Default::default(),
+        inputs: PhantomData,
+    }))
+}
+
+impl<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>> KeyedCode for Processed<F, S, I> {
+    fn open(&mut self, task: &TaskInfo) -> Result<(), Error> {
+        self.function.open(task)
+    }
+
+    fn call(&mut self, frame: KeyedFrame<'_>) -> Outcome {
         let carried = carried(&frame);
-        let groups = frame.call.group_count as usize;
+        // Rows without a key are as of one.
+        let groups = frame.call.group_count.max(1) as usize;
         let mut passes = Passes {
             skip: Vec::new(),
             failures: Vec::new(),
@@ -41,20 +129,25 @@ pub(crate) fn processed<F: ProcessFunction<S>, S: Side>(function: F) -> Stage {
             is_spoilt: Vec::new(),
         };
         loop {
-            slots.clear();
-            slots.resize_with(groups, Slot::empty);
+            self.slots.clear();
+            self.slots.resize_with(groups, Slot::empty);
             let mut timers = TimerChanges { groups: Vec::new(), times: Vec::new(), changes: Vec::new() };
-            pass(&function, &frame, &carried, &mut slots, &mut emits, &mut timers, &mut passes);
+            self.pass(&frame, &carried, &mut timers, &mut passes);
             if passes.spoilt.is_empty() {
                 passes.failures.sort_by_key(|(row, _)| *row);
+                let mut updates: Vec<_> =
+                    state_update(0, &self.slots, &mut self.builder).into_iter().collect();
+                let mut entries = Vec::new();
+                self.cells.finish(&mut updates, &mut entries);
                 return Outcome {
-                    made: emits.finish(&carried),
+                    made: self.emits.finish(&carried),
                     failures: passes.failures,
-                    updates: state_update(&slots, &mut builder).into_iter().collect(),
+                    updates,
+                    entries,
                     timers: Some(timers),
                 };
             }
-            drop(emits.finish(&carried));
+            drop(self.emits.finish(&carried));
             passes.ran.clear();
             passes.ran.resize(groups, u32::MAX);
             passes.is_spoilt.clear();
@@ -62,7 +155,7 @@ pub(crate) fn processed<F: ProcessFunction<S>, S: Side>(function: F) -> Stage {
                 passes.ran[group as usize] = row;
             }
         }
-    }))
+    }
 }
 
 /// What output rows get of the rows or timers that they are made of.
@@ -80,7 +173,7 @@ fn carried<'a>(frame: &KeyedFrame<'a>) -> Carried<'a> {
 }
 
 /// What a pass has at hand for each row.
-struct Step<'s, 'c, F: ProcessFunction<S>, S: Side> {
+pub(crate) struct Step<'s, 'c, F: ProcessFunction<S>, S: Side> {
     context: Context<'c, F, S>,
     states: <Option<F::State> as Record>::Reader<'c>,
     event_times: Option<&'c [i64]>,
@@ -89,42 +182,56 @@ struct Step<'s, 'c, F: ProcessFunction<S>, S: Side> {
     passes: &'s mut Passes,
     /// whether this pass is not the first
     is_again: bool,
+    /// whether the rows have keys, and so state
+    has_groups: bool,
 }
 
-fn pass<'c, F: ProcessFunction<S>, S: Side>(
-    function: &F,
-    frame: &KeyedFrame<'c>,
-    carried: &Carried<'c>,
-    slots: &'c mut [Slot<F::State>],
-    emits: &'c mut (Emit<F::Out>, Emit<S::Rows>),
-    timers: &'c mut TimerChanges,
-    passes: &mut Passes,
-) {
-    let call: &'c KeyedBatch = frame.call;
-    let keys = F::Key::read(&mut Cursor::new(&call.keys, F::Key::IS_STRUCT));
-    let mut step = Step {
-        context: Context::<F, S> { keys, slots, emits, timers, now: frame.now, group: 0, timestamp: None },
-        states: Option::<F::State>::read(&mut Cursor::new(&call.state, false)),
-        event_times: carried.event_times,
-        skip: frame.skip,
-        is_marked: carried.is_needed(),
-        is_again: !passes.ran.is_empty(),
-        passes,
-    };
-    if let Some((domain, times)) = frame.timers {
-        let domain = match domain {
-            graph::TimeDomain::EventTime => TimeDomain::EventTime,
-            graph::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
+impl<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>> Processed<F, S, I> {
+    fn pass<'c>(
+        &'c mut self,
+        frame: &KeyedFrame<'c>,
+        carried: &Carried<'c>,
+        timers: &'c mut TimerChanges,
+        passes: &mut Passes,
+    ) {
+        let Self { function, emits, slots, cells, .. } = self;
+        let call: &'c KeyedBatch = frame.call;
+        let keys = F::Key::read(&mut Cursor::new(&call.keys, F::Key::IS_STRUCT));
+        let mut by_value = Cursor::new(&call.state, false);
+        let states = Option::<F::State>::read(&mut by_value);
+        cells.begin(call, &mut by_value);
+        let context = Context::<F, S> {
+            keys,
+            slots,
+            cells,
+            emits,
+            timers,
+            now: frame.now,
+            group: 0,
+            row: 0,
+            timestamp: None,
         };
-        for (row, time) in times.iter().enumerate() {
-            let timer = Timer { domain, time: *time };
-            step.run(row, row, |context| function.on_timer(timer, context));
-        }
-    } else {
-        let input = &call.inputs[0];
-        let reader = reader_of::<F::In>(&input.rows);
-        for (row, group) in input.groups.iter().enumerate() {
-            step.run(row, *group as usize, |context| function.process(F::In::get(&reader, row), context));
+        let mut step = Step {
+            context,
+            states,
+            event_times: carried.event_times,
+            skip: frame.skip,
+            is_marked: carried.is_needed(),
+            is_again: !passes.ran.is_empty(),
+            has_groups: call.group_count > 0,
+            passes,
+        };
+        if let Some((domain, times)) = frame.timers {
+            let domain = match domain {
+                graph::TimeDomain::EventTime => TimeDomain::EventTime,
+                graph::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
+            };
+            for (row, time) in times.iter().enumerate() {
+                let timer = Timer { domain, time: *time };
+                step.run(row, row, |context| function.on_timer(timer, context));
+            }
+        } else {
+            I::run(function, &call.inputs[0], &mut step);
         }
     }
 }
@@ -141,14 +248,15 @@ impl<'c, F: ProcessFunction<S>, S: Side> Step<'_, 'c, F, S> {
             || (self.passes.has_failures() && self.passes.leaves(row, group));
         if !is_left {
             let context = &mut self.context;
-            context.group = group;
+            (context.group, context.row) = (group, row);
             context.timestamp = self.event_times.map(|times| times[row]).filter(|time| *time != i64::MIN);
             let slot = &mut context.slots[group];
-            if !slot.is_loaded {
+            if !slot.is_loaded && self.has_groups {
                 slot.is_loaded = true;
                 slot.value = Option::<F::State>::get(&self.states, group).map(F::State::from_row);
             }
             slot.is_touched = false;
+            context.cells.is_touched = false;
             let was_written = slot.is_written;
             let emitted = context.emits.lengths();
             let changes = context.timers.groups.len();
@@ -162,8 +270,8 @@ impl<'c, F: ProcessFunction<S>, S: Side> Step<'_, 'c, F, S> {
                 context.timers.times.truncate(changes);
                 context.timers.changes.truncate(changes);
                 let slot = &mut context.slots[group];
-                let is_spoilt = slot.is_touched;
-                slot.is_written &= was_written || is_spoilt;
+                slot.is_written &= was_written || slot.is_touched;
+                let is_spoilt = slot.is_touched || context.cells.is_touched;
                 self.passes.failed(row, group, context.slots.len(), is_spoilt, &error);
             }
         }
@@ -199,25 +307,4 @@ impl Passes {
             self.spoilt.push((group as u32, row as u32));
         }
     }
-}
-
-/// The new values of the groups that were written; a state that was removed is null.
-fn state_update<T: Record>(
-    slots: &[Slot<T>],
-    builder: &mut <Option<T> as Record>::Builder,
-) -> Option<StateUpdate> {
-    let count = slots.iter().filter(|slot| slot.is_written).count();
-    if count == 0 {
-        return None;
-    }
-    let mut written = vec![0u8; slots.len().div_ceil(8)];
-    for (group, slot) in slots.iter().enumerate() {
-        match &slot.value {
-            Some(value) if slot.is_written => Row::<Option<T>>::append_to(Some(value.as_row()), builder),
-            _ => builder.push_empty(),
-        }
-        written[group >> 3] |= u8::from(slot.is_written) << (group & 7);
-    }
-    let columns = finish_rows::<Option<T>>(builder);
-    Some(StateUpdate { state: 0, written: (count < slots.len()).then_some(written), columns })
 }

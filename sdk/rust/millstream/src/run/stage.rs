@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, Moment, StateUpdate, TimerChanges};
+use millstream_sys::bindings::millstream::job::calls::{
+    EntryChanges, KeyedBatch, Moment, StateUpdate, TimerChanges,
+};
 use millstream_sys::bindings::millstream::job::graph::TimeDomain;
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column, Values};
 use millstream_sys::host;
@@ -10,9 +12,11 @@ use millstream_sys::host;
 use crate::emit::{Carried, Emit, Emits, Made};
 use crate::error::Error;
 use crate::record::{Builder, Cursor, Record, Row, finish_rows, reader_of};
+use crate::task::TaskInfo;
 
 /// A call of a stateless function.
 pub(crate) struct Frame<'a> {
+    pub(crate) input: u32,
     pub(crate) rows: Cow<'a, Batch>,
     /// rows to leave out
     pub(crate) skip: Option<&'a [bool]>,
@@ -37,13 +41,49 @@ pub(crate) struct Outcome {
     /// rows that failed, with the message
     pub(crate) failures: Vec<(u32, String)>,
     pub(crate) updates: Vec<StateUpdate>,
+    pub(crate) entries: Vec<EntryChanges>,
     pub(crate) timers: Option<TimerChanges>,
 }
 
 /// A function, its row type erased: one dynamic call a batch.
 pub(crate) enum Stage {
     Stateless(Box<dyn FnMut(Frame<'_>) -> Outcome>),
-    Keyed(Box<dyn FnMut(KeyedFrame<'_>) -> Outcome>),
+    Keyed(Box<dyn KeyedCode>),
+}
+
+/// The code of a keyed function.
+pub(crate) trait KeyedCode {
+    /// Begins an instance.
+    fn open(&mut self, task: &TaskInfo) -> Result<(), Error> {
+        let _ = task;
+        Ok(())
+    }
+
+    fn call(&mut self, frame: KeyedFrame<'_>) -> Outcome;
+}
+
+impl<F: FnMut(KeyedFrame<'_>) -> Outcome> KeyedCode for F {
+    fn call(&mut self, frame: KeyedFrame<'_>) -> Outcome {
+        self(frame)
+    }
+}
+
+impl Stage {
+    /// Begins an instance.
+    pub(crate) fn open(&mut self, task: &TaskInfo) -> Result<(), Error> {
+        match self {
+            Stage::Stateless(_) => Ok(()),
+            Stage::Keyed(code) => code.open(task),
+        }
+    }
+}
+
+/// One stage for rows of the first input, and one for those of the second.
+pub(crate) fn of_two(first: Stage, second: Stage) -> Stage {
+    let (Stage::Stateless(mut first), Stage::Stateless(mut second)) = (first, second) else {
+        host::abort("a keyed function has its own two inputs")
+    };
+    Stage::Stateless(Box::new(move |frame| if frame.input == 0 { first(frame) } else { second(frame) }))
 }
 
 /// Runs a closure for each row. A row that fails leaves nothing.
@@ -156,7 +196,7 @@ pub(crate) fn reduced<T: Record>(
     combine: impl for<'a, 'b> Fn(T::Ref<'a>, T::Ref<'b>) -> Result<T, Error> + 'static,
 ) -> Stage {
     let mut emit = Emit::<T>::default();
-    Stage::Keyed(Box::new(move |frame| {
+    Stage::Keyed(Box::new(move |frame: KeyedFrame<'_>| {
         let call = frame.call;
         let Some(input) = call.inputs.first() else { host::abort("this function sets no timers") };
         let rows = &input.rows;
@@ -191,7 +231,7 @@ pub(crate) fn reduced<T: Record>(
             }
         }
         let update = state_update(&after);
-        Outcome { made: emit.finish(&carried), failures, updates: vec![update], timers: None }
+        Outcome { made: emit.finish(&carried), failures, updates: vec![update], ..Outcome::default() }
     }))
 }
 

@@ -182,6 +182,7 @@ fn call_longest(rows: &'static [(&'static str, i64)], state: &'static [Option<i6
                     input: 0,
                     groups,
                     rows: batch_of::<(String, i64)>(rows.iter().copied()),
+                    entries: Vec::new(),
                 }],
             },
         )
@@ -274,7 +275,7 @@ fn sums_of(rows: &'static [(&'static str, i64)]) -> KeyedOutcome {
         let groups = rows.iter().map(|(key, _)| u32::from(key.as_bytes()[0] - b'a')).collect();
         let times = (0..rows.len() as i64).collect();
         let rows = Batch { event_times: Some(times), ..batch_of::<(String, i64)>(rows.iter().copied()) };
-        let inputs = vec![KeyedRows { input: 0, groups, rows }];
+        let inputs = vec![KeyedRows { input: 0, groups, rows, entries: Vec::new() }];
         process_keyed(NOW, KeyedBatch { inputs, ..keys_and_state([None, Some(10), None]) })
     })
 }

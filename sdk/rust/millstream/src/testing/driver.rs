@@ -6,10 +6,11 @@ use millstream_sys::bindings::millstream::job::rows::Batch;
 use millstream_sys::host::stub;
 
 use super::graph::Runner;
-use super::keyed::{EVENT, PROCESSING};
+use super::keyed::{EVENT, Key, PROCESSING, key_of};
 use super::{Run, batch_of, place_of, rows_of};
 use crate::process::{TimeDomain, Timer};
 use crate::record::{Cursor, Record, Row};
+use crate::state::{BroadcastState, ListState, MapKey, MapState, ValueState};
 
 /// A job that runs as its test says: the counterpart of Kafka Streams' `TopologyTestDriver`.
 ///
@@ -108,13 +109,77 @@ impl Driver {
         rows
     }
 
-    /// The state of a key in the function of this name or uid.
+    /// The `State` of a key in the function of this name or uid.
     ///
     /// # Panics
     /// If there is no such function.
     pub fn state<K: Record, S: Record>(&self, function: &str, key: impl Row<K>) -> Option<S> {
-        let state = self.runner.function(function).state(&batch_of::<K>([key]), self.runner.now)?;
-        Option::<S>::get(&Option::<S>::read(&mut Cursor::new(&state.columns, false)), 0).map(S::from_row)
+        self.value_named(function, "state", key)
+    }
+
+    /// The value of a key in a named state.
+    ///
+    /// # Panics
+    /// If there is no such function, or it does not declare the state.
+    pub fn value<K: Record, T: Record>(
+        &self,
+        function: &str,
+        state: ValueState<T>,
+        key: impl Row<K>,
+    ) -> Option<T> {
+        self.value_named(function, state.name, key)
+    }
+
+    fn value_named<K: Record, T: Record>(&self, function: &str, name: &str, key: impl Row<K>) -> Option<T> {
+        let state = self.runner.function(function).state(name, &batch_of::<K>([key]), self.runner.now)?;
+        Option::<T>::get(&Option::<T>::read(&mut Cursor::new(&state.columns, false)), 0).map(T::from_row)
+    }
+
+    /// The entries of a key in a map, in the order of their own keys.
+    ///
+    /// # Panics
+    /// As [`value`](Self::value).
+    pub fn map<K: Record, M: MapKey, V: Record + Clone>(
+        &self,
+        function: &str,
+        state: MapState<M, V>,
+        key: impl Row<K>,
+    ) -> Vec<(M, V)> {
+        self.entries(function, state.name, &key_of(&batch_of::<K>([key])))
+    }
+
+    /// The entries of a key in a list.
+    ///
+    /// # Panics
+    /// As [`value`](Self::value).
+    pub fn list<K: Record, V: Record + Clone>(
+        &self,
+        function: &str,
+        state: ListState<V>,
+        key: impl Row<K>,
+    ) -> Vec<V> {
+        let entries = self.entries::<i64, V>(function, state.name, &key_of(&batch_of::<K>([key])));
+        entries.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The entries of a broadcast state.
+    ///
+    /// # Panics
+    /// As [`value`](Self::value).
+    pub fn broadcast<M: MapKey, V: Record + Clone>(
+        &self,
+        function: &str,
+        state: BroadcastState<M, V>,
+    ) -> Vec<(M, V)> {
+        self.entries(function, state.name, &Vec::new())
+    }
+
+    fn entries<M: Record, V: Record>(&self, function: &str, name: &str, key: &Key) -> Vec<(M, V)> {
+        let (keys, values, count) = self.runner.function(function).entries.of(name, key, self.runner.now);
+        let keys = M::read(&mut Cursor::new(&keys, M::IS_STRUCT));
+        let values = V::read(&mut Cursor::new(&values, false));
+        let entry = |row| (M::from_row(M::get(&keys, row)), V::from_row(V::get(&values, row)));
+        (0..count).map(entry).collect()
     }
 
     /// The timers that are set in the function of this name or uid, in their order, of all keys.

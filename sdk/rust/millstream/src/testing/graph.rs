@@ -18,6 +18,7 @@ use super::watermarks::Watermarks;
 use crate::metrics;
 use crate::record::top_level;
 use crate::run::{Frame, Outcome, Stage};
+use crate::task::TaskInfo;
 
 /// The code of each node.
 pub(super) type Stages = Vec<Option<Stage>>;
@@ -198,21 +199,32 @@ fn input_of(node: &Node, connection: &Connection, inputs: &mut BTreeMap<String, 
 
 impl Runner {
     fn work_of(&mut self, id: u32, node: &Node, stage: Option<Stage>) -> Work {
-        let edge = self.graph.edges.iter().find(|edge| edge.consumer == id);
-        let keys = match edge.map(|edge| &edge.partition) {
-            Some(Partition::Hash(keys)) => keys.clone(),
-            _ => Vec::new(),
+        let first =
+            |input: u32| self.graph.edges.iter().find(|edge| edge.consumer == id && edge.input == input);
+        let keys_of = |input: u32| match first(input).map(|edge| &edge.partition) {
+            Some(Partition::Hash(keys)) => Some(keys.clone()),
+            Some(Partition::Global) => Some(Vec::new()),
+            _ => None,
         };
-        let fields: Vec<Field> = edge.map_or_else(Vec::new, |edge| {
-            self.graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema.clone()
-        });
+        let fields_of = |input: u32| -> Vec<Field> {
+            first(input).map_or_else(Vec::new, |edge| {
+                self.graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema.clone()
+            })
+        };
+        let (keys, fields) = (keys_of(0).unwrap_or_default(), fields_of(0));
         match (&node.kind, stage) {
             (NodeKind::Source(_), _) => Work::Source,
             (NodeKind::Watermarks(watermarks), _) => {
                 Work::Watermarks(Watermarks::new(watermarks.clone(), fields))
             }
-            (NodeKind::Function(function), Some(stage)) => {
-                Work::Function(stage, KeyedState::new(keys, fields, function.states.first()))
+            (NodeKind::Function(function), Some(mut stage)) => {
+                if let Err(error) = stage.open(&TaskInfo::new("job", 0, 1, 0)) {
+                    panic!("{} cannot be opened: {error}", node.name);
+                }
+                let inputs = 0..function.inputs.len() as u32;
+                let fields: Vec<_> = inputs.clone().map(fields_of).collect();
+                let keys = inputs.map(keys_of).collect();
+                Work::Function(stage, KeyedState::new(keys, &fields, function))
             }
             (NodeKind::Aggregate(aggregates), _) => {
                 let output = node.outputs[0].schema.clone();
@@ -239,14 +251,14 @@ impl Runner {
         while let Some((edge, element)) = self.waiting.pop_front() {
             let id = self.graph.edges[edge].consumer;
             match element {
-                Element::Rows(rows) if rows.length > 0 => self.rows(id, rows),
+                Element::Rows(rows) if rows.length > 0 => self.rows(id, self.graph.edges[edge].input, rows),
                 Element::Rows(_) => {}
                 Element::Watermark(time) => self.watermark(id, edge, time),
             }
         }
     }
 
-    fn rows(&mut self, id: u32, batch: Batch) {
+    fn rows(&mut self, id: u32, input: u32, batch: Batch) {
         let node = &mut self.nodes[id as usize];
         let now = Moment { watermark: node.watermark, processing_time: self.now };
         let outcome = match &mut node.work {
@@ -270,9 +282,9 @@ impl Runner {
                 return;
             }
             Work::Function(Stage::Stateless(stage), _) => {
-                stage(Frame { rows: Cow::Borrowed(&batch), skip: None, origins: false })
+                stage(Frame { input, rows: Cow::Borrowed(&batch), skip: None, origins: false })
             }
-            Work::Function(Stage::Keyed(stage), state) => state.call(stage, now, &batch),
+            Work::Function(Stage::Keyed(stage), state) => state.call(&mut **stage, now, input, &batch),
         };
         self.made(id, Some(&batch), outcome);
         self.fire(id);
@@ -312,7 +324,7 @@ impl Runner {
             let node = &mut self.nodes[id as usize];
             let now = Moment { watermark: node.watermark, processing_time: self.now };
             let Work::Function(Stage::Keyed(stage), state) = &mut node.work else { return };
-            let Some(outcome) = state.fire(stage, now) else { return };
+            let Some(outcome) = state.fire(&mut **stage, now) else { return };
             self.made(id, None, outcome);
         }
     }

@@ -1,5 +1,6 @@
 //! One value of a column, with its type erased, and columns of them.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column, DataType, Field, Values, Varlen};
@@ -31,6 +32,38 @@ impl Value {
         }
     }
 }
+
+/// Values in the order of a dictionary's entries: nulls first.
+#[derive(Clone, Debug)]
+pub(super) struct Ordered(pub(super) Vec<Value>);
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Ordered) -> Ordering {
+        let canonical = |float: &f64| if float.is_nan() { f64::NAN } else { float + 0.0 };
+        let one = |(left, right): (&Value, &Value)| match (left, right) {
+            (Value::Boolean(left), Value::Boolean(right)) => left.cmp(right),
+            (Value::Integer(left), Value::Integer(right)) => left.cmp(right),
+            (Value::Float(left), Value::Float(right)) => canonical(left).total_cmp(&canonical(right)),
+            (Value::Bytes(left), Value::Bytes(right)) => left.cmp(right),
+            (left, right) => (*right == Value::Null).cmp(&(*left == Value::Null)),
+        };
+        self.0.iter().zip(&other.0).map(one).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Ordered) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Ordered) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ordered {}
 
 /// The value in a row.
 pub(super) fn value_at(column: &Column, row: usize) -> Value {

@@ -156,17 +156,18 @@ pub trait Sink: Send {
     fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>> {
         Poll::Ready(Ok(()))
     }
-    /// Takes rows; only after `poll_ready` was ready. May hold them back until `flush`.
+    /// Takes rows; only after `poll_ready` was ready. May hold them back until `poll_flush`.
     ///
     /// # Errors
     /// Where a row cannot be written, naming it.
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic>;
-    /// Sends on what is held back. Called when there is nothing more to write for now.
+    /// Sends on what is held back. Called when there is nothing more to write for now. Pending where
+    /// something is still held back; wakes the subtask when it can go.
     ///
     /// # Errors
     /// Where something could not be written.
-    fn flush(&mut self) -> Result<(), Diagnostic> {
-        Ok(())
+    fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
+        Poll::Ready(Ok(()))
     }
     /// After the last row: ready when everything is outside, whole and named.
     ///

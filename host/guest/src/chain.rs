@@ -266,6 +266,7 @@ pub struct Chain {
     running: Option<Running>,
     cpu: Duration,
     slices: u32,
+    was_first_call: bool,
 }
 
 /// A failure's message is cut after so many bytes.
@@ -274,7 +275,15 @@ const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 impl Chain {
     pub(crate) fn new(program: Program, opening: Opening) -> Self {
         let opening = Arc::new(opening);
-        Self { program, opening, instance: None, running: None, cpu: Duration::ZERO, slices: 0 }
+        Self {
+            program,
+            opening,
+            instance: None,
+            running: None,
+            cpu: Duration::ZERO,
+            slices: 0,
+            was_first_call: false,
+        }
     }
 
     /// Begins a call; [`poll`](Self::poll) runs it.
@@ -285,6 +294,7 @@ impl Chain {
         assert!(self.running.is_none(), "one call at a time");
         let (program, opening) = (self.program.clone(), Arc::clone(&self.opening));
         let instance = self.instance.take();
+        self.was_first_call = instance.is_none();
         let mark = self.program.0.runtime.begin_call();
         let future = Box::pin(async move {
             let instance = match instance {
@@ -336,6 +346,12 @@ impl Chain {
     #[must_use]
     pub fn cpu(&self) -> Duration {
         self.cpu
+    }
+
+    /// Whether the last call had to make its instance first.
+    #[must_use]
+    pub fn was_first_call(&self) -> bool {
+        self.was_first_call
     }
 
     /// Throws the instance away, and a call that is under way; the next call makes a new one.

@@ -142,7 +142,9 @@ fn echoed(schema: &SchemaRef, rows: Batch) -> Batch {
         chain: vec![1],
         outputs: vec![NodePort { node: 1, port: 0 }],
         schemas: vec![Arc::clone(schema)],
-        states: vec![],
+        states: Arc::new([]),
+        broadcast_input: None,
+        reader: None,
         hooks: Arc::new(NoHooks),
     });
     let now = Moment { watermark: i64::MIN, processing_time: 0 };

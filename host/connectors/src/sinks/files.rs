@@ -182,12 +182,14 @@ impl Sink for Files {
         self.file_bytes += (self.held.len() - before) as u64;
         Ok(())
     }
-    fn flush(&mut self) -> Result<(), Diagnostic> {
-        self.settle()?;
+    fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
+        if let Err(error) = self.settle() {
+            return Poll::Ready(Err(error));
+        }
         if !self.working && !self.held.is_empty() {
             self.send(false);
         }
-        Ok(())
+        if self.held.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
     fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {

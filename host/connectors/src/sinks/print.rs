@@ -107,10 +107,13 @@ impl Sink for Print {
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic> {
         self.encoding.encode(batch, &self.prefix, mem::take(&mut self.first), &mut self.held)
     }
-    fn flush(&mut self) -> Result<(), Diagnostic> {
-        self.settle()?;
+    fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
+        if let Err(error) = self.settle() {
+            return Poll::Ready(Err(error));
+        }
         self.send();
-        Ok(())
+        // What came while a write was under way has to wait for its end.
+        if self.held.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
     fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {

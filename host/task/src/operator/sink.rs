@@ -48,11 +48,60 @@ impl SinkOperator {
         Ok(Ran::Progress)
     }
 
-    /// Sends on what the sink holds back, as the subtask has nothing more to do for now.
+    /// Sends on what the sink holds back, as the subtask has nothing more to do for now. What cannot go
+    /// yet goes when the sink wakes the subtask.
     pub(crate) fn flush(&mut self) -> Result<(), Diagnostic> {
-        if std::mem::take(&mut self.dirty) {
-            self.sink.flush()?;
+        if self.dirty
+            && let Poll::Ready(flushed) = self.sink.poll_flush()
+        {
+            self.dirty = false;
+            flushed?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::Int64Array;
+    use arrow_schema::{DataType, Field, Schema};
+    use model::Batch;
+
+    use super::*;
+
+    /// Can send only every second time that it is asked.
+    #[derive(Default)]
+    struct Slow {
+        asked: usize,
+    }
+
+    impl Sink for Slow {
+        fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>> {
+            Poll::Ready(Ok(()))
+        }
+        fn write(&mut self, _: &Batch) -> Result<(), Diagnostic> {
+            Ok(())
+        }
+        fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
+            self.asked += 1;
+            if self.asked.is_multiple_of(2) { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+    }
+
+    /// Rows that come while the sink cannot send must not stay until others come.
+    #[test]
+    fn what_could_not_be_sent_is_tried_again() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let rows = Batch::of(schema, 1, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
+        let mut sink = SinkOperator::new(Box::<Slow>::default());
+        let mut input = Input::default();
+        input.elements.push_back(Element::Rows(0, rows));
+        assert!(matches!(sink.run(&mut input, &Counters::default()), Ok(Ran::Progress)));
+        sink.flush().unwrap();
+        assert!(sink.dirty, "nothing was sent");
+        sink.flush().unwrap();
+        assert!(!sink.dirty);
     }
 }

@@ -1,11 +1,12 @@
 //! The keyed function, column by column.
 
 use crate::millstream::job::calls::{
-    Failure, KeyedBatch, KeyedOutcome, Moment, Output, StateUpdate, TimerChanges,
+    EntryChanges, Failure, KeyedBatch, KeyedOutcome, Moment, Output, StateUpdate, TimerChanges,
 };
 use crate::millstream::job::graph::TimeDomain;
 use crate::millstream::job::log;
 use crate::millstream::job::rows::{Batch, Column, Values};
+use crate::millstream::job::state;
 use crate::plan::OBEY;
 
 const SET: i64 = 1;
@@ -128,14 +129,22 @@ impl Deeds {
         self.timers.changes.push(change);
     }
 
-    /// Changes of timers that the host must not believe.
+    /// What the host must not believe, of timers and of entries.
     fn lie(mut self, deed: i64) -> KeyedOutcome {
+        let mut entries = Vec::new();
         match deed {
             FIRST_LIE => self.change(self.keys.len() as u32, 5, 0),
             8 => self.timers.times.push(5),
-            _ => self.change(0, 5, 4),
+            9 => self.change(0, 5, 4),
+            // The state travels by value: there are no entries to be read, or changed.
+            10 => drop(state::get(0, 1, &[0], &[])),
+            11 => drop(state::scan(1, &[], &[], 1)),
+            _ => {
+                let (changes, groups) = (vec![2], vec![0]);
+                entries.push(EntryChanges { state: 0, changes, groups, keys: vec![], values: vec![] });
+            }
         }
-        self.outcome()
+        KeyedOutcome { entries, ..self.outcome() }
     }
 
     fn outcome(self) -> KeyedOutcome {

@@ -101,7 +101,7 @@ proptest! {
             world.write_one(sink.as_mut(), &numbers(written..written + size)).unwrap();
             written += size;
             if i % 3 == 1 {
-                sink.flush().unwrap();
+                assert!(!matches!(sink.poll_flush(), Poll::Ready(Err(_))));
             }
         }
         world.finish(sink.as_mut()).unwrap();
@@ -150,11 +150,27 @@ fn a_file_under_way_has_a_dot_in_front() {
     let mut sink = factory.open(world.context(2, 3)).unwrap();
     world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
     assert_eq!(names(folder.path()), Vec::<String>::new());
-    sink.flush().unwrap();
+    assert!(!matches!(sink.poll_flush(), Poll::Ready(Err(_))));
     world.wait();
     assert_eq!(contents(folder.path()), [(".part-2-0.text.inprogress".to_owned(), "0\n1\n2\n".to_owned())]);
     world.finish(sink.as_mut()).unwrap();
     assert_eq!(contents(folder.path()), [("part-2-0.text".to_owned(), "0\n1\n2\n".to_owned())]);
+}
+
+/// Rows that come while a write is under way are not forgotten when it ends.
+#[test]
+fn what_comes_during_a_write_is_sent_after_it() {
+    let folder = TempDir::new().unwrap();
+    let mut world = World::simulated(1);
+    let mut sink = sink_into(folder.path(), &[], "text").open(world.context(0, 1)).unwrap();
+    world.write_one(sink.as_mut(), &numbers(0..1)).unwrap();
+    assert!(sink.poll_flush().is_ready());
+    world.write_one(sink.as_mut(), &numbers(1..2)).unwrap();
+    assert!(sink.poll_flush().is_pending());
+    world.wait();
+    assert!(sink.poll_flush().is_ready());
+    world.wait();
+    assert_eq!(contents(folder.path()), [(".part-0-0.text.inprogress".to_owned(), "0\n1\n".to_owned())]);
 }
 
 #[test]
@@ -172,7 +188,7 @@ fn a_dropped_sink_leaves_no_file_under_way() {
     for world in [&mut World::system(), &mut World::simulated(1)] {
         let mut sink = factory.open(world.context(0, 1)).unwrap();
         world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
-        sink.flush().unwrap();
+        assert!(!matches!(sink.poll_flush(), Poll::Ready(Err(_))));
         world.wait();
         assert!(sink.poll_ready().is_ready());
         drop(sink);
@@ -187,7 +203,7 @@ fn a_sink_that_is_dropped_while_it_writes_leaves_no_file() {
         let world = &mut World::system();
         let mut sink = sink_into(folder.path(), &[], "text").open(world.context(0, 1)).unwrap();
         world.write_one(sink.as_mut(), &numbers(0..3)).unwrap();
-        sink.flush().unwrap();
+        assert!(!matches!(sink.poll_flush(), Poll::Ready(Err(_))));
         drop(sink);
         assert_eq!(names(folder.path()), Vec::<String>::new());
     }

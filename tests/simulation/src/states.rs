@@ -223,11 +223,10 @@ fn rows_meet_the_rules_in_their_order() {
             text.push_str(&format!("{{\"name\":\"{name}\",\"value\":{said}}}\n"));
             // A rule that fails leaves nothing.
             if name != "bad" {
-                if is_put {
-                    drop(rules.insert(name.to_owned(), value))
-                } else {
-                    drop(rules.remove(name))
-                }
+                match is_put {
+                    true => rules.insert(name.to_owned(), value),
+                    false => rules.remove(name),
+                };
                 *rules.entry("#".to_owned()).or_insert(0) += 1;
                 states.push(format!("{rules:?}"));
             }

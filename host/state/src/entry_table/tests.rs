@@ -58,7 +58,7 @@ fn a_sequence_keeps_its_order_and_is_read_in_pages() {
 fn pages_are_cut_by_bytes_too() {
     let mut table = dictionary(None);
     let large = "x".repeat(400 << 10);
-    let values = text(&vec![Some(large.as_str()); 6]);
+    let values = text(&[Some(large.as_str()); 6]);
     table.apply(&[PUT; 6], &[1, 1, 1, 2, 2, 2], &[numbers(&[3, 2, 1, 3, 2, 1])], &values, 0).unwrap();
     let page = table.scan(&[1, 2], None, 100, 0).unwrap();
     assert_eq!((page.offsets, page.more), (vec![0, 2, 2], vec![true, true]));

@@ -138,7 +138,8 @@ impl DeclaredState<'_> {
 /// A map that has just been declared.
 pub struct DeclaredMap<'s, K, T, U> {
     state: &'s mut graph::State,
-    types: PhantomData<fn() -> (K, T, U)>,
+    key: PhantomData<fn() -> K>,
+    inputs: PhantomData<fn() -> (T, U)>,
 }
 
 impl<K: Record, T, U: Side> DeclaredMap<'_, K, T, U> {
@@ -195,7 +196,7 @@ impl<T, U: Side> States<T, U> {
         let cell = Box::new(MapCell::<K, V>::new(state.name, place));
         let state =
             self.declare(state.name, StateKind::Dictionary(Vec::new()), key_of::<K>(), value_of::<V>(), cell);
-        DeclaredMap { state, types: PhantomData }
+        DeclaredMap { state, key: PhantomData, inputs: PhantomData }
     }
 
     /// Declares a list.

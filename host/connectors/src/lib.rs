@@ -11,13 +11,16 @@ mod options;
 mod records;
 pub mod sinks;
 pub mod sources;
+pub mod splits;
 #[cfg(test)]
 mod test_support;
 
 pub use sinks::collect::collected;
 pub use sinks::sink;
 pub use sources::source;
+pub use splits::Splits;
 
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use model::{Batch, Diagnostic};
@@ -93,6 +96,11 @@ pub trait Source: Send {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic>;
     /// Bytes handed out so far, as they were outside.
     fn bytes_read(&self) -> u64;
+    /// The splits that it shares with the source's other subtasks, for event time by split. Rows
+    /// that it gives are of the split that it took last. None = all its rows are one stream.
+    fn splits(&self) -> Option<Arc<Splits>> {
+        None
+    }
 }
 
 /// What a source has now.

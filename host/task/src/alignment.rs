@@ -104,4 +104,63 @@ mod tests {
         assert_eq!(woken, [0]);
         assert!(fast.may_go_on(200));
     }
+
+    /// Subtasks that report, idle, end and ask in random order, against the rule: who may go on is
+    /// no more than the drift ahead, who waits is woken by every report, and somebody may go on.
+    #[test]
+    fn at_every_schedule_somebody_goes_on_and_nobody_runs_ahead() {
+        for seed in 0..500 {
+            let mut random = platform::Random::of_seed(seed);
+            let count = 1 + random.below(6) as usize;
+            let drift = random.below(50) as i64;
+            let group = Arc::new(AlignmentGroup::default());
+            let set = platform::ReadySet::new(count);
+            let drift_time = Duration::from_millis(drift as u64);
+            let mut members: Vec<Option<Alignment>> =
+                (0..count).map(|i| Some(Alignment::join(&group, drift_time, set.waker(i)))).collect();
+            // What each has reported: none = it is idle or has ended.
+            let mut reported = vec![Some(i64::MIN); count];
+            let mut at = vec![i64::MIN; count];
+            let (mut waiting, mut woken) = (vec![false; count], Vec::new());
+            for _ in 0..200 {
+                let i = random.below(count as u64) as usize;
+                let Some(member) = &members[i] else { continue };
+                let before = waiting.clone();
+                let reports = match random.below(40) {
+                    0 => {
+                        members[i] = None;
+                        reported[i] = None;
+                        true
+                    }
+                    1..4 => {
+                        member.report(None);
+                        reported[i] = None;
+                        true
+                    }
+                    _ => {
+                        let least = reported.iter().flatten().min().copied().unwrap_or(at[i]);
+                        let may = at[i] == i64::MIN || at[i] <= least.saturating_add(drift);
+                        assert_eq!(member.may_go_on(at[i]), may, "seed {seed}");
+                        waiting[i] = !may;
+                        if may {
+                            at[i] = at[i].max(0) + random.below(40) as i64;
+                            member.report(Some(at[i]));
+                            reported[i] = Some(at[i]);
+                        }
+                        may
+                    }
+                };
+                set.take(&mut woken);
+                for (other, waited) in before.iter().enumerate().filter(|_| reports) {
+                    assert!(!waited || woken.contains(&other), "seed {seed}: {other} sleeps on");
+                    waiting[other] = false;
+                }
+                woken.clear();
+                let mut live = (0..count).filter(|i| reported[*i].is_some()).peekable();
+                let any = live.peek().is_none()
+                    || live.any(|i| members[i].as_ref().is_some_and(|member| member.may_go_on(at[i])));
+                assert!(any, "seed {seed}: all wait");
+            }
+        }
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
 
-use connectors::Context;
+use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
 use graph::{Stage, Vertex};
 use guest::{NodePort, Task};
@@ -25,6 +25,7 @@ use crate::operator::function::{FunctionOperator, KeyedState, Work};
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
+use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
 use crate::operator::{Input, Place};
 use crate::output::Output;
@@ -87,7 +88,8 @@ pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<D
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
     let watch = Watch::of(&plan);
-    let mut deployment = Deployment { plan, platform, log, wakers, watch, alignments: BTreeMap::new() };
+    let (alignments, split_times) = (BTreeMap::new(), BTreeMap::new());
+    let mut deployment = Deployment { plan, platform, log, wakers, watch, alignments, split_times };
     let (mut gates, mut channels) = deployment.exchanges();
     for (v, subtasks) in places.iter().enumerate() {
         for (s, (worker, index)) in subtasks.iter().enumerate() {
@@ -109,6 +111,8 @@ struct Deployment<'a> {
     watch: Watch,
     /// By the name of the group.
     alignments: BTreeMap<String, Arc<AlignmentGroup>>,
+    /// By the operator that makes watermarks: those of its source's splits.
+    split_times: BTreeMap<NodeId, Arc<[AtomicI64]>>,
 }
 
 /// The gates by vertex and subtask.
@@ -178,7 +182,14 @@ impl Deployment<'_> {
                 _ => None,
             }));
             let counters = Arc::new(Counters::default());
-            let operator = self.operator(v, s, &vertex, stage, &targets, &waker)?;
+            let mut operator = self.operator(v, s, &vertex, stage, &targets, &waker)?;
+            if let (Operator::Watermarks(node, watermarks), Some((from, _, 0))) =
+                (&mut operator, stage.fed_by)
+                && let Some(StageInstance { operator: Operator::Source(_, source), .. }) = stages.get(from)
+                && let Some(splits) = source.source.splits()
+            {
+                watermarks.splits = Some(self.split_times(*node, splits, s));
+            }
             let counted = match &operator {
                 Operator::Sink(_) => stage.nodes[stage.nodes.len() - 1],
                 _ => stage.nodes[0],
@@ -195,6 +206,13 @@ impl Deployment<'_> {
             eaten: Eaten::default(),
             blocked: false,
         })
+    }
+
+    /// A subtask's event time by split, for the operator that makes watermarks of a source's rows.
+    fn split_times(&mut self, node: NodeId, splits: Arc<Splits>, s: usize) -> SplitTimes {
+        let times = self.split_times.entry(node).or_insert_with(|| none_yet(&splits));
+        self.watch.splits.insert(node, Arc::clone(&splits));
+        SplitTimes::new(splits, Arc::clone(times), u32::try_from(s).unwrap_or(u32::MAX))
     }
 
     /// A subtask's outgoing edges, and which port leads to which.
@@ -303,6 +321,7 @@ impl Deployment<'_> {
                         let group = self.alignments.entry(alignment.group.clone()).or_default();
                         Alignment::join(group, alignment.drift_max, waker.clone())
                     }),
+                    splits: None,
                     progress: EventTime::new(self.platform.clock.now()),
                 }),
             )),

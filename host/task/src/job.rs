@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use connectors::SinkFactory;
+use connectors::{SinkFactory, Splits};
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
 use platform::{Platform, ReadySet, spawn_thread};
@@ -65,6 +65,32 @@ pub struct EventTime {
     pub subtask: u32,
     /// And of how many.
     pub parallelism: u32,
+    /// What of the source it waits for, where that has several splits.
+    pub split: Option<SplitHolds>,
+}
+
+/// The split of a source that holds event time back, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitHolds {
+    /// The subtask reads it.
+    Reading(String),
+    /// No subtask has come to it yet, so that nothing is known of its times.
+    Waiting(String),
+}
+
+impl SplitHolds {
+    /// What holds a subtask back, if the source has several splits.
+    fn of(splits: &Splits, subtask: u32) -> Option<Self> {
+        if splits.all().len() < 2 {
+            return None;
+        }
+        let name = |split: usize| splits.all()[split].name.clone();
+        let standing = splits.standing(subtask);
+        match splits.first_unknown(standing.waiting) {
+            Some(split) => Some(Self::Waiting(name(split))),
+            None => standing.current.map(|split| Self::Reading(name(split))),
+        }
+    }
 }
 
 impl EventTime {
@@ -74,7 +100,17 @@ impl EventTime {
         let (subtask, parallelism, operator) = (self.subtask + 1, self.parallelism, &self.operator);
         let by = format!("subtask {subtask} of {parallelism} of `{operator}`");
         let Some(watermark) = self.watermark else {
-            return format!("no watermark yet: {by} has had no rows");
+            return match &self.split {
+                Some(SplitHolds::Waiting(split)) => format!("no watermark yet: {split} waits to be read"),
+                Some(SplitHolds::Reading(split)) => {
+                    format!("no watermark yet: {by} has had no rows of {split}")
+                }
+                None => format!("no watermark yet: {by} has had no rows"),
+            };
+        };
+        let by = match &self.split {
+            Some(SplitHolds::Reading(split)) => format!("{by}, which reads {split}"),
+            _ => by,
         };
         let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![watermark]));
         match ArrayFormatter::try_new(&column, &FormatOptions::default()) {
@@ -100,6 +136,8 @@ pub(crate) struct Watch {
     pub(crate) sources: Vec<NodeId>,
     /// The operators that make watermarks, and their names.
     pub(crate) timed: Vec<(NodeId, String)>,
+    /// The splits that they follow one by one.
+    pub(crate) splits: BTreeMap<NodeId, Arc<Splits>>,
     pub(crate) sink_nodes: Vec<NodeId>,
     pub(crate) bytes_total: Option<u64>,
 }
@@ -245,6 +283,7 @@ impl Watch {
                 operator: name.clone(),
                 subtask,
                 parallelism,
+                split: self.splits.get(id).and_then(|splits| SplitHolds::of(splits, subtask)),
             })
             .min_by_key(|time| time.watermark)
         };
@@ -286,8 +325,34 @@ impl Watch {
                 .into_iter()
                 .map(|id| (id, plan.physical.job.nodes[id as usize].name.clone()))
                 .collect(),
+            splits: BTreeMap::new(),
             sink_nodes: nodes(|kind| matches!(kind, NodeKind::Sink(_))),
             bytes_total,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use connectors::splits::SplitName;
+
+    #[test]
+    fn the_split_that_holds_event_time_back_is_named() {
+        let name = |name: &str| SplitName { sequence: name.len(), name: name.to_owned() };
+        let splits = Splits::new(vec![name("`a`"), name("`bb`")], 1);
+        let text = |watermark, splits: &Splits| {
+            let split = SplitHolds::of(splits, 0);
+            EventTime { watermark, operator: "W".into(), subtask: 0, parallelism: 1, split }.text()
+        };
+        splits.take(0);
+        assert_eq!(text(None, &splits), "no watermark yet: `bb` waits to be read");
+        splits.take(0);
+        assert_eq!(text(None, &splits), "no watermark yet: subtask 1 of 1 of `W` has had no rows of `bb`");
+        let moved = "watermark 1970-01-01T00:00:00.007, by subtask 1 of 1 of `W`, which reads `bb`";
+        assert_eq!(text(Some(7), &splits), moved);
+        // A source of one split is not worth the words.
+        let one = Splits::new(vec![name("`a`")], 1);
+        assert_eq!(text(None, &one), "no watermark yet: subtask 1 of 1 of `W` has had no rows");
     }
 }

@@ -19,7 +19,7 @@ mod subtask;
 mod worker;
 
 pub use admission::{Plan, plan};
-pub use job::{EventTime, Job, JobOutcome, Progress, start};
+pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};
 pub use operator::native::NativeFunction;
 pub use options::{Execution, RunOptions, Sizes};

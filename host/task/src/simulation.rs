@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
-use crate::subtask::Step;
+use crate::subtask::{Operator, Step};
 use crate::{JobOutcome, Plan, Progress, RunOptions, Sizes};
 
 /// What a simulated run did.
@@ -32,6 +32,8 @@ pub struct Report {
 pub enum Fault {
     /// Once in so many steps, a wake-up is lost.
     LostWakeUp(u64),
+    /// A subtask makes one watermark of all the splits that it reads.
+    SplitsMerged,
 }
 
 /// Options of a simulated run: sizes drawn small, so that queues fill and calls are cut.
@@ -68,6 +70,14 @@ pub fn run(
     fault: Option<Fault>,
 ) -> Result<Report, Diagnostic> {
     let mut deployed = deploy(plan, platform, log)?;
+    if fault == Some(Fault::SplitsMerged) {
+        let subtasks = deployed.workers.iter_mut().flat_map(|worker| worker.subtasks.iter_mut().flatten());
+        for stage in subtasks.flat_map(|subtask| &mut subtask.stages) {
+            if let Operator::Watermarks(_, watermarks) = &mut stage.operator {
+                watermarks.splits = None;
+            }
+        }
+    }
     let mut random = Random::of_seed(seed);
     let mut trace = Xxh3::new();
     let mut steps = 0;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod simulated;
+mod splits;
 mod states;
 mod timers;
 mod word_count;

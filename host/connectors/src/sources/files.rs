@@ -7,12 +7,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arrow_schema::SchemaRef;
 use model::Diagnostic;
@@ -22,7 +21,8 @@ use platform::Inbox;
 use crate::formats::Decoding;
 use crate::options::Options;
 use crate::records::RecordReader;
-use crate::{Context, Need, Source, SourceFactory, SourcePoll};
+use crate::splits::SplitName;
+use crate::{Context, Need, Source, SourceFactory, SourcePoll, Splits};
 
 /// Splits for each subtask, so that all end at about the same time.
 const SPLITS_EACH: u64 = 4;
@@ -36,7 +36,7 @@ pub struct FilesFactory {
     decoding: Arc<Decoding>,
     files: OnceLock<Vec<InputFile>>,
     /// Made when the first subtask opens, which knows how many there are.
-    splits: OnceLock<Arc<Mutex<VecDeque<Split>>>>,
+    splits: OnceLock<FileSplits>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,9 +45,18 @@ struct InputFile {
     bytes: u64,
 }
 
+/// The splits, and who reads which.
+#[derive(Clone)]
+struct FileSplits {
+    ranges: Arc<[Split]>,
+    splits: Arc<Splits>,
+}
+
 /// A byte range of a file: the records that begin in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Split {
+    /// Its place among the files.
+    file: usize,
     path: Arc<Path>,
     start: u64,
     end: u64,
@@ -70,23 +79,38 @@ impl FilesFactory {
     }
 
     /// Cuts the files for so many subtasks; no split below `bytes_min`.
-    fn cut(&self, parallelism: u32, bytes_min: u64) -> VecDeque<Split> {
+    fn cut(&self, parallelism: u32, bytes_min: u64) -> FileSplits {
         let total: u64 = self.found().iter().map(|file| file.bytes).sum();
         let size = match parallelism {
             1 => u64::MAX,
             p => (total / (SPLITS_EACH * u64::from(p))).max(bytes_min).max(1),
         };
-        let mut splits = VecDeque::new();
-        for file in self.found() {
+        let mut ranges = Vec::new();
+        for (number, file) in self.found().iter().enumerate() {
             let size = if self.decoding.splittable() { size } else { u64::MAX };
             let mut start = 0;
             while start < file.bytes {
                 let end = start.saturating_add(size).min(file.bytes);
-                splits.push_back(Split { path: Arc::clone(&file.path), start, end, file_bytes: file.bytes });
+                let (path, file_bytes) = (Arc::clone(&file.path), file.bytes);
+                ranges.push(Split { file: number, path, start, end, file_bytes });
                 start = end;
             }
         }
-        splits
+        // The ranges of a file are in its order, so they are one sequence.
+        let named = ranges.iter().map(|split| SplitName { sequence: split.file, name: split.name() });
+        let splits = Arc::new(Splits::new(named.collect(), parallelism));
+        FileSplits { ranges: ranges.into(), splits }
+    }
+}
+
+impl Split {
+    /// As messages say it: the file's path, and the bytes where it is cut.
+    fn name(&self) -> String {
+        let path = self.path.display();
+        match (self.start, self.end) {
+            (0, end) if end == self.file_bytes => format!("`{path}`"),
+            (start, end) => format!("`{path}`, bytes {start} to {end}"),
+        }
     }
 }
 
@@ -110,11 +134,9 @@ impl SourceFactory for FilesFactory {
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
-        let splits = self
-            .splits
-            .get_or_init(|| Arc::new(Mutex::new(self.cut(context.parallelism, context.batch_bytes as u64))));
+        let splits = self.splits.get_or_init(|| self.cut(context.parallelism, context.batch_bytes as u64));
         Ok(Box::new(Files {
-            splits: Arc::clone(splits),
+            splits: splits.clone(),
             decoding: Arc::clone(&self.decoding),
             reads: Inbox::new(context.waker.clone()),
             current: None,
@@ -224,7 +246,7 @@ fn near(path: &Path) -> String {
 
 /// A subtask's reading.
 struct Files {
-    splits: Arc<Mutex<VecDeque<Split>>>,
+    splits: FileSplits,
     decoding: Arc<Decoding>,
     reads: Inbox<io::Result<Chunk>>,
     current: Option<Current>,
@@ -250,7 +272,8 @@ struct Current {
 
 impl Files {
     fn take_split(&self) -> Option<Split> {
-        self.splits.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let split = self.splits.splits.take(self.context.subtask)?;
+        Some(self.splits.ranges[split].clone())
     }
 
     /// Starts reading the next chunk, if there is one.
@@ -353,5 +376,8 @@ impl Source for Files {
     }
     fn bytes_read(&self) -> u64 {
         self.bytes_read
+    }
+    fn splits(&self) -> Option<Arc<Splits>> {
+        Some(Arc::clone(&self.splits.splits))
     }
 }

@@ -61,3 +61,21 @@ fn who_holds_event_time_back_is_said() {
     let expected = "event time: watermark 1970-01-01T00:00:00.989, by subtask 1 of 1 of `Watermarks`";
     assert!(told.contains(expected), "{told}");
 }
+
+/// A source of several files says which of them holds event time back.
+#[test]
+fn the_file_that_holds_event_time_back_is_said() {
+    let folder = Folder::new();
+    // The first file is long, so that the second waits while it is read.
+    let rows: String = (0..400_000).map(|i| format!("{{\"key\":1,\"at\":{i},\"deed\":0}}\n")).collect();
+    folder.write("in/a.jsonl", rows);
+    folder.write("in/b.jsonl", "{\"key\":1,\"at\":5,\"deed\":0}\n");
+    let mut child = folder.start(&["run", &component("timers"), "--input", "in"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().is_some());
+    // Nobody reads on: the job waits for its sink, in the middle of the first file.
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    lines.for_each(drop);
+    let told = Ran::of(child.wait_with_output().unwrap()).err;
+    assert!(told.contains("event time: no watermark yet: `in/b.jsonl` waits to be read"), "{told}");
+}

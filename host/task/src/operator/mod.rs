@@ -7,6 +7,7 @@ pub(crate) mod function;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;
+pub(crate) mod split_times;
 pub(crate) mod watermarks;
 
 use std::collections::VecDeque;

@@ -2,6 +2,7 @@
 //!
 //! Source: Flink, `TimestampsAndWatermarksOperator`; but the watermark goes out after each batch
 //! instead of every 200 ms, so that a run over the same batches gives the same result.
+//! Right after a source that has splits, each split has its own (`split_times.rs`).
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use model::{Batch, Diagnostic};
 use platform::Clock;
 
 use super::function::row_text;
+use super::split_times::SplitTimes;
 use super::{Element, Emit, Input, Place, Ran, dead_letters};
 use crate::alignment::Alignment;
 use crate::metrics::{Counters, add};
@@ -27,6 +29,8 @@ pub(crate) struct WatermarksOperator {
     pub(crate) failures: Option<(u32, SchemaRef)>,
     pub(crate) place: Place,
     pub(crate) alignment: Option<Alignment>,
+    /// Where it follows a source that has splits, in one chain.
+    pub(crate) splits: Option<SplitTimes>,
     pub(crate) progress: EventTime,
 }
 
@@ -62,6 +66,8 @@ impl WatermarksOperator {
         counters: &Counters,
         emit: &mut Emit<'_>,
     ) -> Result<Ran, Diagnostic> {
+        // What other subtasks have read may hold this one back no more.
+        self.advance();
         if let Some(mark) = self.progress.unsaid.take() {
             return Ok(Ran::Forward(mark));
         }
@@ -154,18 +160,34 @@ impl WatermarksOperator {
                 milliseconds(rows.column(column as usize)).into_iter().flatten().max()
             }
         };
-        if let Some(watermark) = greatest.map(|time| time.saturating_sub(1))
-            && watermark > self.progress.watermark
-        {
-            self.progress.watermark = watermark;
-            self.alignment.iter().for_each(|alignment| alignment.report(Some(watermark)));
-            self.progress.unsaid = Some(Mark::Watermark(watermark));
+        match (greatest.map(|time| time.saturating_sub(1)), &self.splits) {
+            (Some(watermark), Some(splits)) => splits.raise(watermark),
+            (Some(watermark), None) => self.rise_to(watermark),
+            (None, _) => {}
         }
+        self.advance();
         if rows.num_rows() > 0 {
             add(&counters.rows_out, rows.num_rows());
             emit(0, rows)?;
         }
         Ok(())
+    }
+
+    /// Follows the watermarks of the splits, unless the subtask is idle.
+    fn advance(&mut self) {
+        if !self.progress.idle
+            && let Some(watermark) = self.splits.as_ref().and_then(SplitTimes::watermark)
+        {
+            self.rise_to(watermark);
+        }
+    }
+
+    fn rise_to(&mut self, watermark: i64) {
+        if watermark > self.progress.watermark {
+            self.progress.watermark = watermark;
+            self.alignment.iter().for_each(|alignment| alignment.report(Some(watermark)));
+            self.progress.unsaid = Some(Mark::Watermark(watermark));
+        }
     }
 
     /// Each row's event time (of a row that fails: anything), and the rows that fail.
@@ -253,7 +275,7 @@ mod tests {
             alignment: None,
         };
         let progress = EventTime::new(clock.now());
-        WatermarksOperator { spec, clock, policy, failures, place, alignment: None, progress }
+        WatermarksOperator { spec, clock, policy, failures, place, alignment: None, splits: None, progress }
     }
 
     fn bounded() -> WatermarkStrategy {

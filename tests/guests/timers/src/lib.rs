@@ -4,7 +4,8 @@
 //! `--bound MS` -> `obey`, by key -> sink (`kind, key, time, count`).
 //!
 //! A row counts, keeps its `then` if it has one, gives `(0, key, at, count)`, and does its deed with
-//! the key's event-time timer for `time`: 1 sets it, 2 deletes it. Deed 3 fails the row, 4 traps.
+//! the key's event-time timer for `time`: 1 sets it, 2 deletes it. Deed 3 fails the row, 4 traps; -1
+//! fails a row that is later than its watermark.
 //! Deeds 5 and 6 set and delete a timer of processing time; from 7 on they lie about timers and states. A timer that fires gives
 //! `(1, key, time, count)` (of processing time: 2); it fails where its time is a multiple of 13;
 //! where the key has a `then`, it sets a timer for that and forgets it.

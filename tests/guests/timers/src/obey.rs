@@ -9,6 +9,7 @@ use crate::millstream::job::rows::{Batch, Column, Values};
 use crate::millstream::job::state;
 use crate::plan::OBEY;
 
+const FAIL_LATE: i64 = -1;
 const SET: i64 = 1;
 const DELETE: i64 = 2;
 const FAIL: i64 = 3;
@@ -39,6 +40,7 @@ pub(crate) fn on_rows(now: Moment, call: &KeyedBatch) -> KeyedOutcome {
         let group = call.inputs[0].groups[row];
         let fails = match deed[row] {
             Some(TRAP) => abort("told to trap"),
+            Some(FAIL_LATE) => now.watermark >= times[row],
             deed => deed == Some(FAIL),
         };
         if fails {

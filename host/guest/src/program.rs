@@ -24,6 +24,8 @@ const VERSION: &str = "0.1.0";
 const GRANTED: [&str; 6] = ["log", "metrics", "state", "rows", "graph", "calls"];
 /// More imports or exports than this no job needs.
 const EXTERNS_MAX: usize = 100;
+/// How often a component's memory image is tried.
+const IMAGE_ATTEMPTS: usize = 8;
 /// A component is at most so large.
 const COMPONENT_BYTES_MAX: usize = 256 << 20;
 
@@ -90,6 +92,7 @@ impl Program {
         check_exports(&exports)?;
         imports.iter().try_for_each(|import| check_import(import))?;
         let pre = link(runtime, &component)?;
+        make_image(&component)?;
         let wrong = |interface: &str, error: &wasmtime::Error| GuestError::WrongType {
             interface: interface.to_owned(),
             what: format!("{error:#}"),
@@ -259,6 +262,18 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, GuestError> {
         cache::write(&path, &component);
     }
     Ok(component)
+}
+
+/// Makes what the component's instances share of their memories, now and not with the first of them.
+/// The system refuses to seal it (`EBUSY`) while it looks at a page of it itself: then once more.
+fn make_image(component: &Component) -> Result<(), GuestError> {
+    let mut made = component.initialize_copy_on_write_image();
+    for _ in 1..IMAGE_ATTEMPTS {
+        if made.is_err() {
+            made = component.initialize_copy_on_write_image();
+        }
+    }
+    made.map_err(|error| GuestError::Internal(format!("no image of its memory: {error:#}")))
 }
 
 fn check_exports(exports: &[String]) -> Result<(), GuestError> {

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -255,6 +256,8 @@ type Finished = (Option<Instance>, Result<Outcome, GuestError>);
 
 struct Running {
     future: Pin<Box<dyn Future<Output = Finished> + Send>>,
+    /// The instance has been made and opened; the call itself comes with the next slice.
+    opened: Arc<AtomicBool>,
     _mark: CallMark,
 }
 
@@ -265,6 +268,8 @@ pub struct Chain {
     instance: Option<Instance>,
     running: Option<Running>,
     cpu: Duration,
+    /// Of it, what making and opening the instance took.
+    opening_cpu: Duration,
     slices: u32,
     was_first_call: bool,
 }
@@ -281,6 +286,7 @@ impl Chain {
             instance: None,
             running: None,
             cpu: Duration::ZERO,
+            opening_cpu: Duration::ZERO,
             slices: 0,
             was_first_call: false,
         }
@@ -296,18 +302,26 @@ impl Chain {
         let instance = self.instance.take();
         self.was_first_call = instance.is_none();
         let mark = self.program.0.runtime.begin_call();
+        let opened = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&opened);
         let future = Box::pin(async move {
             let instance = match instance {
                 Some(instance) => Ok(instance),
-                None => instantiate(&program, &opening).await,
+                None => {
+                    let instance = instantiate(&program, &opening).await;
+                    // A slice ends here, so that the time of the call is known without this.
+                    told.store(true, Ordering::Relaxed);
+                    give_way().await;
+                    instance
+                }
             };
             match instance {
                 Ok(instance) => run(&program, &opening, instance, &call).await,
                 Err(error) => (None, Err(error)),
             }
         });
-        self.running = Some(Running { future, _mark: mark });
-        (self.cpu, self.slices) = (Duration::ZERO, 0);
+        self.running = Some(Running { future, opened, _mark: mark });
+        (self.cpu, self.opening_cpu, self.slices) = (Duration::ZERO, Duration::ZERO, 0);
     }
 
     /// Runs the call for a slice, about 2 ms at most. Pending: call it again in the next step.
@@ -322,6 +336,9 @@ impl Chain {
         let polled = running.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         self.cpu += time(self.slices).saturating_sub(before);
         self.slices += 1;
+        if running.opened.swap(false, Ordering::Relaxed) {
+            self.opening_cpu = self.cpu;
+        }
         match polled {
             Poll::Ready((instance, outcome)) => {
                 self.running = None;
@@ -348,6 +365,12 @@ impl Chain {
         self.cpu
     }
 
+    /// The same without making and opening the instance, where the call had to.
+    #[must_use]
+    pub fn cpu_of_rows(&self) -> Duration {
+        self.cpu.saturating_sub(self.opening_cpu)
+    }
+
     /// Whether the last call had to make its instance first.
     #[must_use]
     pub fn was_first_call(&self) -> bool {
@@ -359,6 +382,16 @@ impl Chain {
         self.running = None;
         self.instance = None;
     }
+}
+
+/// Pending once.
+async fn give_way() {
+    let mut asked = false;
+    std::future::poll_fn(|_| match std::mem::replace(&mut asked, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, GuestError> {

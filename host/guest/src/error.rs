@@ -59,6 +59,14 @@ pub enum GuestError {
     /// It asked for too much memory, and then trapped.
     #[error("needed more than {0} bytes of memory")]
     OutOfMemory(usize),
+    /// Its memory is larger than an instance may have before it has done anything.
+    #[error("the component needs {needed} bytes of memory at its start")]
+    MemoryAtStart {
+        /// What it asks for, in bytes.
+        needed: u64,
+        /// What an instance may have, in bytes.
+        limit: usize,
+    },
     /// It recursed too deep.
     #[error("overflowed its stack")]
     StackOverflow,
@@ -128,6 +136,12 @@ impl GuestError {
             Self::OutOfMemory(_) => {
                 Diagnostic::user(message).hint("to give guests more: -D millstream.guest.memory=1gb")
             }
+            Self::MemoryAtStart { needed, limit } => Diagnostic::user(message)
+                .detail(format!("a guest has {limit} bytes at most (millstream.guest.memory)"))
+                .hint(format!(
+                    "to give guests more: -D millstream.guest.memory={}mb",
+                    needed.div_ceil(1 << 20)
+                )),
             Self::StackOverflow => Diagnostic::user(message).hint("recursion without end?"),
             Self::OutputTooLarge(_) => Diagnostic::user(message)
                 .detail("does one row become very many?")

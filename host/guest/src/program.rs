@@ -252,7 +252,9 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, GuestError> {
     }
     let component = Component::from_binary(engine, bytes).map_err(|error| {
         let text = format!("{error:#}");
-        if text.contains("failed to parse") || text.contains("offset") {
+        if let Some(needed) = memory_at_start(&text) {
+            GuestError::MemoryAtStart { needed, limit: runtime.config.limits.memory_bytes }
+        } else if text.contains("failed to parse") || text.contains("offset") {
             GuestError::NotAComponent(text)
         } else {
             GuestError::Compile(text)
@@ -274,6 +276,12 @@ fn make_image(component: &Component) -> Result<(), GuestError> {
         }
     }
     made.map_err(|error| GuestError::Internal(format!("no image of its memory: {error:#}")))
+}
+
+/// The bytes of a memory that is too large from its start, out of wasmtime's words for it.
+fn memory_at_start(text: &str) -> Option<u64> {
+    let (_, after) = text.split_once("memory has a minimum byte size of ")?;
+    after.split_once(' ')?.0.parse().ok()
 }
 
 fn check_exports(exports: &[String]) -> Result<(), GuestError> {

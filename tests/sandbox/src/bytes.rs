@@ -126,6 +126,22 @@ fn memory_at_start_is_within_the_limit() {
 }
 
 #[test]
+fn too_much_memory_at_start_is_told_with_the_limit() {
+    let refused = |pages: u32| {
+        let bytes = wat::parse_str(format!("(component (core module (memory {pages})))")).unwrap();
+        runtime().load(&bytes).err().unwrap().diagnostic()
+    };
+    let told = refused(1_025);
+    assert_eq!(told.message, "the component needs 67174400 bytes of memory at its start");
+    assert_eq!(told.detail.as_deref(), Some("a guest has 67108864 bytes at most (millstream.guest.memory)"));
+    assert_eq!(told.hint.as_deref(), Some("to give guests more: -D millstream.guest.memory=65mb"));
+    // All that there can be.
+    assert_eq!(refused(65_536).message, "the component needs 4294967296 bytes of memory at its start");
+    // As much as there may be: it is refused for something else.
+    assert!(refused(1_024).message.contains("is no Millstream job"));
+}
+
+#[test]
 fn a_core_module_other_bytes_and_half_a_file_are_refused_by_name() {
     let refused = |bytes: &[u8]| runtime().load(bytes).err().unwrap();
     assert!(matches!(refused(b""), GuestError::NotAComponent(_)));

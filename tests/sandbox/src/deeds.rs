@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use platform::{Clock, spawn_thread};
 
-use crate::support::run;
+use crate::support::{run, run_with};
 
 const TEXT: &str = "one\ntwo\nbad\nthree\nfour\n";
 
@@ -128,4 +128,17 @@ fn an_honest_job_is_not_taken_for_a_hostile_one() {
     honest.outcome.unwrap();
     assert_eq!(honest.lines.len(), 5);
     assert_eq!(honest.progress.rows_skipped, 0);
+}
+
+/// What an instance costs to begin says nothing of its rows: where each call has a fresh one, calls
+/// are no smaller for it.
+#[test]
+fn calls_are_as_large_where_each_instance_is_slow_to_begin() {
+    let text = "a line\n".repeat(4_000);
+    let options = task::RunOptions { chaos_instances: true, ..task::RunOptions::default() };
+    let slow = run_with("slow-open", &text, "skip", options);
+    slow.outcome.unwrap();
+    assert_eq!(slow.lines.len(), 4_000);
+    // Of 128 rows the first, then some of up to a thousand.
+    assert!(slow.progress.calls < 20, "{} calls", slow.progress.calls);
 }

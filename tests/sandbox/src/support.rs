@@ -44,11 +44,16 @@ pub(crate) struct Run {
 
 /// Runs a job of the hostile guest over a text.
 pub(crate) fn run(job: &str, text: &str, policy: &str) -> Run {
+    run_with(job, text, policy, RunOptions::default())
+}
+
+/// The same with other options.
+pub(crate) fn run_with(job: &str, text: &str, policy: &str, options: RunOptions) -> Run {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     let name = format!("sandbox-{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let args = [text, &name, policy].map(str::to_owned);
     let graph = hostile().plan(job, &args).unwrap().unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    let plan = task::plan(hostile(), job, &args, graph, RunOptions::default()).unwrap();
+    let plan = task::plan(hostile(), job, &args, graph, options).unwrap();
     plan.prepare().unwrap();
     let logs: Arc<Mutex<Vec<LogRecord>>> = Arc::default();
     let log: task::LogSink = {

@@ -268,10 +268,10 @@ impl FunctionOperator {
     ) -> Result<(), Diagnostic> {
         let Some(part) = self.work.running.take() else { return Ok(()) };
         let cpu = self.chain.cpu().as_nanos() as f64;
-        let each = cpu / part.what.len().max(1) as f64;
+        let each = self.chain.cpu_of_rows().as_nanos() as f64 / part.what.len().max(1) as f64;
         self.work.nanoseconds_a_row = Some(match self.work.nanoseconds_a_row {
             None => each,
-            // An instance's first call has its start in it, which says nothing of rows.
+            // An instance's first call may be slower (it fills caches), which says nothing of rows.
             Some(before) if self.chain.was_first_call() => before.min(each),
             Some(before) => before * 0.75 + each * 0.25,
         });

@@ -8,7 +8,7 @@ use crate::millstream::job::metrics;
 use crate::millstream::job::rows::{Batch, Column, Values, Varlen};
 
 /// Jobs that are hostile in a call.
-pub(crate) const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 22] = [
     "loop",
     "memory",
     "grow",
@@ -30,6 +30,7 @@ pub(crate) const NAMES: [&str; 21] = [
     "row",
     "validity",
     "node",
+    "slow-open",
 ];
 
 pub(crate) fn deed(name: &str, rows: Batch) -> Outcome {

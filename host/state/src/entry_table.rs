@@ -73,8 +73,13 @@ pub struct EntryTable {
     values: RowConverter,
     entries: BTreeMap<Box<[u8]>, Entry>,
     ttl: Option<Ttl>,
+    /// Counts the snapshots.
+    generation: u32,
+    sealed: Option<Sealed>,
     /// Where old entries are looked for next.
     swept: Box<[u8]>,
+    /// Keys whose entries were too old and have gone.
+    aged: Vec<KeyId>,
     version: u64,
     /// The bytes of the largest entry that there has been.
     largest: usize,
@@ -115,7 +120,30 @@ struct Entry {
     value: Box<[u8]>,
     /// In milliseconds since the epoch.
     touched: i64,
+    /// How many snapshots had been sealed when it was written.
+    generation: u32,
 }
+
+/// A snapshot that is being written: entries of an older generation than the table's.
+struct Sealed {
+    /// Those up to this one have been given.
+    given: Option<Box<[u8]>>,
+    /// Those after it that have changed since, as they were: where they are, and their values.
+    saved: Vec<(Box<[u8]>, Entry)>,
+}
+
+/// Some entries of a snapshot.
+pub(crate) struct EntryRows {
+    /// Whose each is.
+    pub(crate) ids: Vec<KeyId>,
+    /// Their own keys (of a sequence their places), then the entries.
+    pub(crate) columns: Vec<ArrayRef>,
+    /// When each was touched.
+    pub(crate) touched: Int64Array,
+}
+
+/// Bytes of a key's number in an entry's place.
+const ID_BYTES: usize = size_of::<KeyId>();
 
 /// How many entries are looked at, whether they are too old, for each one that is asked for.
 const SWEPT: usize = 4;
@@ -151,7 +179,10 @@ impl EntryTable {
             values: RowConverter::new(vec![SortField::new(value_type.clone())])?,
             entries: BTreeMap::new(),
             ttl,
+            generation: 0,
+            sealed: None,
             swept: Box::default(),
+            aged: Vec::new(),
             version: 0,
             largest: 0,
             seed,
@@ -366,7 +397,7 @@ impl EntryTable {
                 (EntryChange::Clear, _) => self.clear(*id),
                 (EntryChange::Remove, Some(keys)) => {
                     place(&mut at, *id, keys.get(row));
-                    self.entries.remove(&at[..]);
+                    self.remove(&at);
                 }
                 // An entry of a sequence has no own key.
                 (EntryChange::Remove, None) => {}
@@ -406,7 +437,7 @@ impl EntryTable {
             if is_put(row) {
                 self.put(&at, encoded.row(row), now);
             } else {
-                self.entries.remove(&at[..]);
+                self.remove(&at);
             }
         }
         self.version += 1;
@@ -431,17 +462,117 @@ impl EntryTable {
 
     fn put(&mut self, at: &[u8], value: Row<'_>, touched: i64) {
         self.largest = self.largest.max(value.data().len());
+        let generation = self.generation;
         match self.entries.get_mut(at) {
             Some(entry) => {
-                entry.touched = touched;
-                if *entry.value != *value.data() {
-                    entry.value = value.data().into();
+                if entry.value.as_ref() == value.data() && entry.generation == generation {
+                    entry.touched = touched;
+                    return;
                 }
+                let written = Entry { value: value.data().into(), touched, generation };
+                let before = std::mem::replace(entry, written);
+                self.save(at, before);
             }
             None => {
-                self.entries.insert(at.into(), Entry { value: value.data().into(), touched });
+                self.entries.insert(at.into(), Entry { value: value.data().into(), touched, generation });
             }
         }
+    }
+
+    fn remove(&mut self, at: &[u8]) {
+        if let Some(before) = self.entries.remove(at) {
+            self.save(at, before);
+        }
+    }
+
+    /// Keeps what an entry was, if a snapshot still needs it.
+    fn save(&mut self, at: &[u8], before: Entry) {
+        if let Some(sealed) = &mut self.sealed
+            && before.generation < self.generation
+            && sealed.given.as_deref().is_none_or(|given| given < at)
+        {
+            sealed.saved.push((at.into(), before));
+        }
+    }
+
+    /// The entries as they are now are a snapshot.
+    pub(crate) fn seal(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.sealed = Some(Sealed { given: None, saved: Vec::new() });
+    }
+
+    /// Entries of the snapshot that have changed since this was asked last.
+    pub(crate) fn take_saved(&mut self) -> Result<Option<EntryRows>, ArrowError> {
+        let Some(sealed) = self.sealed.as_mut().filter(|sealed| !sealed.saved.is_empty()) else {
+            return Ok(None);
+        };
+        let saved = std::mem::take(&mut sealed.saved);
+        self.rows(saved.iter().map(|(key, entry)| (&**key, entry)).collect()).map(Some)
+    }
+
+    /// The next entries of the snapshot, of so many that are looked at; none = there are no more.
+    pub(crate) fn sweep_sealed(&mut self, looked: usize) -> Result<Option<EntryRows>, ArrowError> {
+        let Some(sealed) = &self.sealed else { return Ok(None) };
+        let from = sealed.given.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<_> =
+            self.entries.range::<[u8], _>((from, Bound::Unbounded)).take(looked).collect();
+        let Some((last, _)) = next.last() else {
+            self.sealed = None;
+            return Ok(None);
+        };
+        let given = Some((*last).clone());
+        let old = next.iter().filter(|(_, entry)| entry.generation < self.generation);
+        let rows = self.rows(old.map(|(key, entry)| (&***key, *entry)).collect())?;
+        if let Some(sealed) = &mut self.sealed {
+            sealed.given = given;
+        }
+        Ok(Some(rows))
+    }
+
+    fn rows(&self, entries: Vec<(&[u8], &Entry)>) -> Result<EntryRows, ArrowError> {
+        let found: Vec<(&[u8], &[u8])> =
+            entries.iter().map(|(key, entry)| (&key[ID_BYTES..], &*entry.value)).collect();
+        let values: Vec<Option<&[u8]>> = found.iter().map(|(_, value)| Some(*value)).collect();
+        let mut columns = self.own_keys(&found)?;
+        columns.push(self.column(&values)?);
+        Ok(EntryRows {
+            ids: entries.iter().map(|(key, _)| id_of(key)).collect(),
+            columns,
+            touched: entries.iter().map(|(_, entry)| entry.touched).collect(),
+        })
+    }
+
+    /// Puts entries of a snapshot back: `columns` are their own keys (of a sequence their places) and
+    /// they themselves.
+    ///
+    /// # Errors
+    /// If they are not of the table's types.
+    pub(crate) fn import(
+        &mut self,
+        ids: &[KeyId],
+        columns: &[ArrayRef],
+        touched: &Int64Array,
+    ) -> Result<(), StoreError> {
+        let Some((values, keys)) = columns.split_last() else { return Ok(()) };
+        let keys = self.encode(keys)?;
+        let encoded = self.encoded(values, ids.iter().map(|id| (true, *id)))?;
+        let mut at = Vec::new();
+        for (row, id) in ids.iter().enumerate() {
+            place(&mut at, *id, keys.get(row));
+            self.put(&at, encoded.row(row), touched.value(row));
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Takes the numbers of keys some of whose entries were too old and have gone.
+    pub(crate) fn take_aged(&mut self) -> Vec<KeyId> {
+        std::mem::take(&mut self.aged)
+    }
+
+    /// Whether entries have a time to live.
+    pub(crate) fn is_aging(&self) -> bool {
+        self.ttl.is_some()
     }
 
     fn clear(&mut self, id: KeyId) {
@@ -450,7 +581,7 @@ impl EntryTable {
             let first = self.entries.range::<[u8], _>(from(&prefix)).next();
             first.filter(|(key, _)| key.starts_with(&prefix)).map(|(key, _)| key.clone())
         } {
-            self.entries.remove(&key);
+            self.remove(&key);
         }
     }
 
@@ -529,6 +660,7 @@ impl EntryTable {
         };
         for key in old {
             self.entries.remove(&key);
+            self.aged.push(id_of(&key));
             self.version += 1;
         }
     }
@@ -539,6 +671,11 @@ fn is_old(ttl: Option<Ttl>, touched: i64, now: i64) -> bool {
         let after = i64::try_from(ttl.after.as_millis()).unwrap_or(i64::MAX);
         now.saturating_sub(touched) >= after
     })
+}
+
+/// Whose an entry is.
+fn id_of(at: &[u8]) -> KeyId {
+    KeyId::from_be_bytes(at[..ID_BYTES].try_into().unwrap_or_default())
 }
 
 /// An entry's place in the map.

@@ -1,12 +1,13 @@
-//! Numbers the distinct keys of a stream, from 0, in the order in which they first come.
+//! Numbers the distinct keys of a stream, from 0, in the order in which they first come; numbers of
+//! forgotten keys are given out again.
 //!
-//! One open-addressing table whose entries hold keys of at most 16 bytes whole (every number, most
-//! words), which are found without another look. Rows go in blocks: all their hashes, then all
-//! their first entries, then the comparisons, so that the misses of a block's loads overlap.
-//! Seeded, so that nobody can choose keys that collide. Keys of several columns, decimals and
-//! structures are encoded by `arrow-row` first.
+//! Rows go in blocks: all their hashes, then all their first slots, then the comparisons, so that the
+//! misses of a block's loads overlap. Seeded, so that nobody can choose keys that collide. Keys of
+//! several columns, decimals and structures are encoded by `arrow-row` first.
 
-use std::hash::BuildHasher;
+mod key_store;
+mod key_table;
+
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
@@ -18,7 +19,9 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, PrimitiveArray};
 use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
-use foldhash::fast::FixedState;
+
+use key_store::{KeyStore, Numbers, Texts};
+use key_table::{KeyTable, Slot};
 
 /// The number of a key: its row in every table of the operator.
 pub type KeyId = u32;
@@ -27,35 +30,31 @@ pub type KeyId = u32;
 pub struct KeyIndex {
     types: Vec<DataType>,
     coding: Coding,
-    table: Table,
+    interior: Interior,
 }
 
-/// How a key becomes bytes.
+/// How a key becomes bits.
 enum Coding {
     /// One column of text or binary: its bytes.
-    Bytes,
+    Bytes(Texts),
     /// One column of numbers of at most 64 bits.
-    Number,
-    /// Anything else: `arrow-row`'s.
-    Rows(Box<RowConverter>),
+    Numbers(Numbers),
+    /// Anything else: `arrow-row`'s bytes.
+    Rows(Box<RowConverter>, Texts),
 }
 
-/// A key of the batch at hand: its hash; its first 8 bytes and its last 8 (of a key of more than 8
-/// bytes); its length ([`NULL`] = null).
-#[derive(Clone, Copy)]
-struct Code {
-    hash: u64,
-    prefix: u64,
-    last: u64,
-    length: u32,
+/// Which number is whose.
+struct Interior {
+    table: KeyTable,
+    /// The number of the null key, of a single column.
+    null: Option<KeyId>,
+    /// Numbers below this have been given out,
+    bound: usize,
+    /// these of them for keys that have been forgotten.
+    free: Vec<KeyId>,
 }
 
-/// The length that stands for a null key.
-const NULL: u32 = u32::MAX;
-/// Keys up to this length lie in the table whole.
-const INLINE: u32 = 16;
-const INLINE_BYTES: usize = INLINE as usize;
-/// Rows of a block: their codes and entries stay in the first-level cache.
+/// Rows of a block: their codes and slots stay in the first-level cache.
 const BLOCK: usize = 128;
 
 impl KeyIndex {
@@ -65,7 +64,7 @@ impl KeyIndex {
     /// If keys of these types cannot be encoded.
     pub fn new(types: &[DataType], seed: u64) -> Result<Self, ArrowError> {
         let coding = match types {
-            [DataType::Utf8 | DataType::Binary] => Coding::Bytes,
+            [DataType::Utf8 | DataType::Binary] => Coding::Bytes(Texts::new(seed)),
             [
                 DataType::Int32
                 | DataType::Int64
@@ -73,32 +72,43 @@ impl KeyIndex {
                 | DataType::Timestamp(..)
                 | DataType::Float32
                 | DataType::Float64,
-            ] => Coding::Number,
-            _ => Coding::Rows(Box::new(RowConverter::new(
-                types.iter().map(|data_type| SortField::new(data_type.clone())).collect(),
-            )?)),
+            ] => Coding::Numbers(Numbers::new(seed)),
+            _ => {
+                let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+                Coding::Rows(Box::new(RowConverter::new(fields)?), Texts::new(seed))
+            }
         };
-        Ok(Self { types: types.to_vec(), coding, table: Table::new(seed) })
+        let interior = Interior { table: KeyTable::new(), null: None, bound: 0, free: Vec::new() };
+        Ok(Self { types: types.to_vec(), coding, interior })
     }
 
-    /// How many distinct keys there have been.
+    /// How many distinct keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.keys.len()
+        self.interior.bound - self.interior.free.len()
     }
 
-    /// Whether there has been none.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory that the keys and their table take.
+    /// All numbers are below this: as many rows a table by number needs.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.interior.bound
+    }
+
+    /// Bytes of memory that the keys and their table take, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.table.entries.capacity() * size_of::<Entry>()
-            + self.table.keys.capacity() * size_of::<Key>()
-            + self.table.arena.capacity()
+        let keys = match &self.coding {
+            Coding::Bytes(texts) | Coding::Rows(_, texts) => texts.memory(),
+            Coding::Numbers(numbers) => numbers.memory(),
+        };
+        let Interior { table, free, .. } = &self.interior;
+        keys + table.memory() + free.capacity() * size_of::<KeyId>()
     }
 
     /// The number of each row's key, new keys numbered on. `ids` is cleared first.
@@ -107,16 +117,17 @@ impl KeyIndex {
     /// If keys cannot be encoded, or there are more than 2^32 − 2.
     pub fn ids(&mut self, columns: &[ArrayRef], rows: usize, ids: &mut Vec<KeyId>) -> Result<(), ArrowError> {
         ids.clear();
+        let interior = &mut self.interior;
         if columns.is_empty() {
             // No key: all rows are one group.
-            if rows > 0 && self.is_empty() {
-                self.table.find_or_insert(Code { hash: 0, prefix: 0, last: 0, length: 0 }, &[])?;
+            if rows > 0 {
+                let id = interior.null()?;
+                ids.resize(rows, id);
             }
-            ids.resize(rows, 0);
             return Ok(());
         }
-        match &self.coding {
-            Coding::Bytes => {
+        match &mut self.coding {
+            Coding::Bytes(texts) => {
                 let column = columns[0].as_ref();
                 let (offsets, data) = match column.data_type() {
                     DataType::Utf8 => {
@@ -128,20 +139,29 @@ impl KeyIndex {
                         (binary.offsets(), binary.values().as_slice())
                     }
                 };
-                self.table.ids_of_bytes(offsets, data, column, ids)
+                let range = |row: usize| (offsets[row] as usize, offsets[row + 1] as usize);
+                let code = |texts: &Texts, row| {
+                    let (start, end) = range(row);
+                    texts.code(data, start, end)
+                };
+                let bytes = |row| {
+                    let (start, end) = range(row);
+                    &data[start..end]
+                };
+                interior.ids(texts, column, ids, code, bytes)
             }
-            Coding::Number => {
+            Coding::Numbers(store) => {
                 let column = columns[0].as_ref();
-                self.table.ids_of_numbers(&numbers(column), column, ids)
+                let values = numbers(column);
+                interior.ids(store, column, ids, |store, row| store.code(values[row]), |_| &[])
             }
-            Coding::Rows(converter) => {
+            Coding::Rows(converter, texts) => {
                 let canonical: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
                 let encoded = converter.convert_columns(&canonical)?;
                 ids.reserve(rows);
                 for row in &encoded {
                     let bytes = row.as_ref();
-                    let code = self.table.code(bytes);
-                    ids.push(self.table.find_or_insert(code, bytes)?);
+                    ids.push(interior.id(texts, texts.code(bytes, 0, bytes.len()), bytes)?);
                 }
                 Ok(())
             }
@@ -152,9 +172,6 @@ impl KeyIndex {
     ///
     /// # Errors
     /// If the columns cannot be made (text of more than 2 GiB).
-    ///
-    /// # Panics
-    /// If a number has not been given out.
     pub fn keys(
         &self,
         ids: impl ExactSizeIterator<Item = KeyId> + Clone,
@@ -162,300 +179,150 @@ impl KeyIndex {
         if self.types.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = ids.clone().map(|id| &self.table.keys[id as usize]);
+        let is_null = |id: KeyId| self.interior.null == Some(id);
+        let mut bytes = Vec::new();
         match &self.coding {
-            Coding::Bytes if self.types[0] == DataType::Utf8 => {
+            Coding::Bytes(texts) if self.types[0] == DataType::Utf8 => {
                 let mut builder = StringBuilder::with_capacity(ids.len(), ids.len() * 8);
-                for key in keys {
+                for id in ids {
+                    bytes.clear();
+                    texts.append(id, &mut bytes);
                     // The bytes came from a text column, so they are UTF-8.
-                    builder
-                        .append_option(self.table.bytes(key).map(|b| std::str::from_utf8(b).unwrap_or("")));
+                    let text = std::str::from_utf8(&bytes).unwrap_or("");
+                    builder.append_option((!is_null(id)).then_some(text));
                 }
                 Ok(vec![Arc::new(builder.finish())])
             }
-            Coding::Bytes => {
+            Coding::Bytes(texts) => {
                 let mut builder = BinaryBuilder::with_capacity(ids.len(), ids.len() * 8);
-                keys.for_each(|key| builder.append_option(self.table.bytes(key)));
+                for id in ids {
+                    bytes.clear();
+                    texts.append(id, &mut bytes);
+                    builder.append_option((!is_null(id)).then_some(&bytes));
+                }
                 Ok(vec![Arc::new(builder.finish())])
             }
-            Coding::Number => {
-                let values = keys.map(|key| (key.length != NULL).then_some(key.at.cast_signed()));
+            Coding::Numbers(numbers) => {
+                let values = ids.map(|id| (!is_null(id)).then(|| numbers.value(id).cast_signed()));
                 Ok(vec![numbers_back(&self.types[0], values)])
             }
-            Coding::Rows(converter) => {
+            Coding::Rows(converter, texts) => {
+                let ends: Vec<usize> = ids
+                    .map(|id| {
+                        texts.append(id, &mut bytes);
+                        bytes.len()
+                    })
+                    .collect();
+                let starts = std::iter::once(0).chain(ends.iter().copied());
                 let parser = converter.parser();
-                let rows: Vec<_> =
-                    keys.map(|key| parser.parse(self.table.bytes(key).unwrap_or_default())).collect();
-                converter.convert_rows(rows)
+                converter.convert_rows(
+                    starts.zip(&ends).map(|(start, end)| parser.parse(&bytes[start..*end])),
+                )
             }
         }
     }
-}
 
-/// The table: entries point to keys, keys to their bytes.
-struct Table {
-    entries: Vec<Entry>,
-    keys: Vec<Key>,
-    arena: Vec<u8>,
-    seed: u64,
-    long: FixedState,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    prefix: u64,
-    last: u64,
-    length: u32,
-    /// The key's number plus 1; 0 = free.
-    id: u32,
-}
-
-/// A key: where its bytes lie (of a number, or null: the value itself).
-#[derive(Clone, Copy)]
-struct Key {
-    at: u64,
-    length: u32,
-}
-
-const FREE: Entry = Entry { prefix: 0, last: 0, length: 0, id: 0 };
-
-impl Entry {
-    /// Whether this is the key with this code, as far as the code tells.
-    #[inline]
-    fn has(&self, code: &Code) -> bool {
-        // No branch between the comparisons: one that goes wrong costs more than all of them.
-        (self.prefix ^ code.prefix) | (self.last ^ code.last) | u64::from(self.length ^ code.length) == 0
-            && self.id != 0
-    }
-}
-
-/// Multiplies to 128 bits and folds the halves: every input bit reaches every output bit.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ ((product >> 64) as u64)
-}
-
-/// The first 8 bytes of `data[start .. start + length]`, zeros where there are fewer.
-#[inline]
-fn prefix(data: &[u8], start: usize, length: usize) -> u64 {
-    if let Some(eight) = data.get(start..start + 8) {
-        let value = u64::from_le_bytes(eight.try_into().unwrap_or_default());
-        if length >= 8 { value } else { value & ((1 << (8 * length)) - 1) }
-    } else {
-        let mut eight = [0; 8];
-        let kept = length.min(8);
-        eight[..kept].copy_from_slice(&data[start..start + kept]);
-        u64::from_le_bytes(eight)
-    }
-}
-
-impl Table {
-    fn new(seed: u64) -> Self {
-        Self {
-            entries: vec![FREE; 64],
-            keys: Vec::new(),
-            arena: Vec::new(),
-            seed: seed | 1,
-            long: FixedState::with_seed(seed),
+    /// Forgets a key: its number will be another's. A number that is nobody's stays so.
+    pub fn forget(&mut self, id: KeyId) {
+        match &mut self.coding {
+            _ if self.interior.null == Some(id) => {
+                self.interior.null = None;
+                self.interior.free.push(id);
+            }
+            Coding::Bytes(texts) | Coding::Rows(_, texts) => self.interior.forget(texts, id),
+            Coding::Numbers(numbers) => self.interior.forget(numbers, id),
         }
     }
+}
 
+impl Interior {
+    /// Block by block: the rows' codes, the slots where they begin to look, the comparisons. What the
+    /// first slot does not settle is looked up in full; a slot that was read before an insert or a
+    /// growth still names its key rightly.
     #[inline]
-    fn hash_short(&self, prefix: u64, length: u32) -> u64 {
-        fold(prefix ^ self.seed, 0x9E37_79B9_7F4A_7C15 ^ self.seed.rotate_left(32) ^ u64::from(length))
-    }
-
-    /// The hash of a key of at most 16 bytes, or of null.
-    #[inline]
-    fn hash_inline(&self, prefix: u64, last: u64, length: u32) -> u64 {
-        let short = self.hash_short(prefix, length);
-        match length {
-            9..=INLINE => fold(short ^ last, self.seed.rotate_left(17) | 1),
-            _ => short,
-        }
-    }
-
-    #[inline]
-    fn code_at(&self, data: &[u8], start: usize, length: usize) -> Code {
-        let (prefix, end) = (prefix(data, start, length), start + length);
-        let last = match length {
-            ..=8 => 0,
-            _ => u64::from_le_bytes(data[end - 8..end].try_into().unwrap_or_default()),
-        };
-        let hash = match length {
-            // Columns hold fewer than 2^31 bytes.
-            0..=INLINE_BYTES => self.hash_inline(prefix, last, length as u32),
-            _ => self.long.hash_one(&data[start..end]),
-        };
-        Code { hash, prefix, last, length: length as u32 }
-    }
-
-    fn code(&self, bytes: &[u8]) -> Code {
-        self.code_at(bytes, 0, bytes.len())
-    }
-
-    fn null(&self) -> Code {
-        Code { hash: self.hash_short(0, NULL), prefix: 0, last: 0, length: NULL }
-    }
-
-    fn number(&self, value: u64) -> Code {
-        Code { hash: self.hash_short(value, 8), prefix: value, last: 0, length: 8 }
-    }
-
-    fn ids_of_bytes(
+    fn ids<'a, K: KeyStore>(
         &mut self,
-        offsets: &[i32],
-        data: &[u8],
+        store: &mut K,
         column: &dyn Array,
         ids: &mut Vec<KeyId>,
+        code: impl Fn(&K, usize) -> K::Code,
+        bytes: impl Fn(usize) -> &'a [u8],
     ) -> Result<(), ArrowError> {
-        let rows = offsets.len() - 1;
-        let (null, nulls) = (self.null(), column.nulls());
-        self.ids_of_codes(
-            rows,
-            ids,
-            |table, row| match nulls {
-                Some(nulls) if nulls.is_null(row) => null,
-                _ => {
-                    let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
-                    table.code_at(data, start, end - start)
-                }
-            },
-            |table, row, code| {
-                table.find_or_insert(code, &data[offsets[row] as usize..offsets[row + 1] as usize])
-            },
-        )
-    }
-
-    fn ids_of_numbers(
-        &mut self,
-        values: &[u64],
-        column: &dyn Array,
-        ids: &mut Vec<KeyId>,
-    ) -> Result<(), ArrowError> {
-        let (null, nulls) = (self.null(), column.nulls());
-        self.ids_of_codes(
-            values.len(),
-            ids,
-            |table, row| match nulls {
-                Some(nulls) if nulls.is_null(row) => null,
-                _ => table.number(values[row]),
-            },
-            |table, row, code| {
-                let before = table.keys.len();
-                let id = table.find_or_insert(code, &[])?;
-                if table.keys.len() > before {
-                    table.keys[before].at = values[row];
-                }
-                Ok(id)
-            },
-        )
-    }
-
-    /// Block by block: the rows' codes, the entries where they begin to look, the comparisons.
-    /// What the first entry does not settle is looked up in full; an entry that was read before an
-    /// insert or a growth still names its key rightly.
-    #[inline]
-    fn ids_of_codes(
-        &mut self,
-        rows: usize,
-        ids: &mut Vec<KeyId>,
-        code: impl Fn(&Self, usize) -> Code,
-        look_up: impl Fn(&mut Self, usize, Code) -> Result<KeyId, ArrowError>,
-    ) -> Result<(), ArrowError> {
+        let rows = column.len();
         ids.reserve(rows);
-        let mut codes = [Code { hash: 0, prefix: 0, last: 0, length: 0 }; BLOCK];
-        let mut firsts = [FREE; BLOCK];
+        if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+            for row in 0..rows {
+                ids.push(match nulls.is_null(row) {
+                    true => self.null()?,
+                    false => self.id(store, code(store, row), bytes(row))?,
+                });
+            }
+            return Ok(());
+        }
+        let mut codes = [K::Code::default(); BLOCK];
+        let mut firsts = [Slot::FREE; BLOCK];
         let mut start = 0;
         while start < rows {
             let length = BLOCK.min(rows - start);
             for (i, slot) in codes[..length].iter_mut().enumerate() {
-                *slot = code(self, start + i);
+                *slot = code(store, start + i);
             }
-            let mask = self.entries.len() - 1;
             for (slot, code) in firsts[..length].iter_mut().zip(&codes) {
-                *slot = self.entries[code.hash as usize & mask];
+                *slot = self.table.slot(self.table.first(K::hash(*code)));
             }
             for (i, (code, first)) in codes[..length].iter().zip(&firsts).enumerate() {
-                let settled = first.has(code) && (code.length <= INLINE || code.length == NULL);
-                ids.push(if settled { first.id - 1 } else { look_up(self, start + i, *code)? });
+                let row = start + i;
+                let settled = first.id_of(K::hash(*code)).filter(|id| store.is(*id, *code, bytes(row)));
+                ids.push(match settled {
+                    Some(id) => id,
+                    None => self.id(store, *code, bytes(row))?,
+                });
             }
             start += length;
         }
         Ok(())
     }
 
-    /// The key with this code and these bytes (which are looked at only where the code is not enough).
-    fn find_or_insert(&mut self, code: Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
-        let mask = self.entries.len() - 1;
-        let mut at = code.hash as usize & mask;
-        loop {
-            let entry = &self.entries[at];
-            if entry.has(&code) {
-                let id = entry.id - 1;
-                if code.length <= INLINE || code.length == NULL || self.same_middle(id, bytes) {
-                    return Ok(id);
-                }
-            }
-            if entry.id == 0 {
-                return self.insert(at, code, bytes);
-            }
-            at = (at + 1) & mask;
+    /// The number of a key, a new one if need be.
+    fn id<K: KeyStore>(&mut self, store: &mut K, code: K::Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
+        let hash = K::hash(code);
+        if let Some(id) = self.table.find(hash, |id| store.is(id, code, bytes)) {
+            return Ok(id);
         }
-    }
-
-    /// Whether a long key with the same ends is the same.
-    fn same_middle(&self, id: KeyId, bytes: &[u8]) -> bool {
-        let at = self.keys[id as usize].at as usize;
-        self.arena[at + 8..at + bytes.len() - 8] == bytes[8..bytes.len() - 8]
-    }
-
-    #[cold]
-    fn insert(&mut self, at: usize, code: Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
-        let id = u32::try_from(self.keys.len()).ok().filter(|id| *id < u32::MAX - 1).ok_or_else(|| {
-            ArrowError::ComputeError("a subtask has more than 4,294,967,294 keys".to_owned())
-        })?;
-        self.keys.push(Key { at: self.arena.len() as u64, length: code.length });
-        if code.length != NULL {
-            self.arena.extend_from_slice(bytes);
-        }
-        let Code { prefix, last, length, .. } = code;
-        self.entries[at] = Entry { prefix, last, length, id: id + 1 };
-        if self.keys.len() * 2 > self.entries.len() {
-            self.grow();
-        }
+        let id = self.number()?;
+        store.put(id, code, bytes);
+        self.table.insert(hash, id);
         Ok(id)
     }
 
-    fn grow(&mut self) {
-        let old = std::mem::take(&mut self.entries);
-        let mask = old.len() * 2 - 1;
-        let mut entries = vec![FREE; old.len() * 2];
-        let mut by_id = vec![FREE; self.keys.len()];
-        for entry in old.into_iter().filter(|entry| entry.id != 0) {
-            by_id[entry.id as usize - 1] = entry;
-        }
-        // In the order in which they came: what came first comes often, and gets its first place.
-        for entry in by_id {
-            let hash = match entry.length {
-                0..=INLINE | NULL => self.hash_inline(entry.prefix, entry.last, entry.length),
-                _ => {
-                    let key = self.keys[entry.id as usize - 1];
-                    self.code_at(&self.arena, key.at as usize, key.length as usize).hash
-                }
-            };
-            let mut at = hash as usize & mask;
-            while entries[at].id != 0 {
-                at = (at + 1) & mask;
-            }
-            entries[at] = entry;
-        }
-        self.entries = entries;
+    /// The number of the null key.
+    fn null(&mut self) -> Result<KeyId, ArrowError> {
+        let id = match self.null {
+            Some(id) => id,
+            None => self.number()?,
+        };
+        self.null = Some(id);
+        Ok(id)
     }
 
-    fn bytes(&self, key: &Key) -> Option<&[u8]> {
-        (key.length != NULL).then(|| &self.arena[key.at as usize..key.at as usize + key.length as usize])
+    /// A number that is nobody's.
+    fn number(&mut self) -> Result<KeyId, ArrowError> {
+        if let Some(id) = self.free.pop() {
+            return Ok(id);
+        }
+        let id = u32::try_from(self.bound).ok().filter(|id| *id < u32::MAX - 1).ok_or_else(|| {
+            ArrowError::ComputeError("a subtask has more than 4,294,967,294 keys".to_owned())
+        })?;
+        self.bound += 1;
+        Ok(id)
+    }
+
+    fn forget<K: KeyStore>(&mut self, store: &mut K, id: KeyId) {
+        let hash = store.hash_of(id);
+        if self.table.remove(hash, id) {
+            store.drop_key(id);
+            self.free.push(id);
+        }
     }
 }
 

@@ -1,12 +1,18 @@
-//! Keyed tables in memory: which row of a table a key has, and the values in those rows.
+//! Keyed state and timers of an operator's subtask: keys by number, tables by these numbers, and their
+//! snapshots.
 #![forbid(unsafe_code)]
 
+pub mod backend;
+mod chunks;
 pub mod entry_table;
 pub mod key_index;
+pub mod memory;
 pub mod timers;
 pub mod value_table;
 
+pub use backend::{Backend, StateChunk, Sweep, TimerChange};
 pub use entry_table::{EntryChange, EntryPage, EntryTable, Riders};
 pub use key_index::KeyIndex;
+pub use memory::MemoryBackend;
 pub use timers::Timers;
 pub use value_table::{StoreError, ValueTable};

@@ -3,11 +3,12 @@
 mod encoded;
 mod fixed;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, Int64Array};
 use arrow_schema::{ArrowError, DataType};
 use model::job_graph::Ttl;
 use thiserror::Error;
 
+use crate::chunks::Chunks;
 use crate::key_index::KeyId;
 use encoded::EncodedEntries;
 use fixed::FixedEntries;
@@ -48,9 +49,11 @@ enum Entries {
 struct Aging {
     ttl: Ttl,
     /// In milliseconds since the epoch, by key.
-    touched: Vec<i64>,
+    touched: Chunks<i64>,
     /// Where old entries are looked for next.
     swept: usize,
+    /// Keys whose entries have gone.
+    aged: Vec<KeyId>,
 }
 
 /// How many entries are looked at, whether they are too old, for each one that is loaded: so a table
@@ -67,7 +70,7 @@ impl ValueTable {
             Some(fixed) => Entries::Fixed(fixed),
             None => Entries::Encoded(Box::new(EncodedEntries::new(data_type)?)),
         };
-        let aging = ttl.map(|ttl| Aging { ttl, touched: Vec::new(), swept: 0 });
+        let aging = ttl.map(|ttl| Aging { ttl, touched: Chunks::new(1), swept: 0, aged: Vec::new() });
         Ok(Self { entries, aging, written: Vec::new() })
     }
 
@@ -107,6 +110,53 @@ impl ValueTable {
             self.written.iter().for_each(|(_, id)| aging.touch(*id as usize, now));
         }
         Ok(())
+    }
+
+    /// The values of these keys as they lie there, however old, and when each was touched, if they have
+    /// a time to live.
+    pub(crate) fn peek(&self, ids: &[KeyId]) -> Result<(ArrayRef, Option<Int64Array>), ArrowError> {
+        let values = match &self.entries {
+            Entries::Fixed(entries) => entries.load(ids)?,
+            Entries::Encoded(entries) => entries.load(ids)?,
+        };
+        let touched = self.aging.as_ref().map(|aging| {
+            ids.iter().map(|id| aging.touched.element(*id as usize, 0).unwrap_or(i64::MIN)).collect()
+        });
+        Ok((values, touched))
+    }
+
+    /// Puts values of a snapshot back.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    pub(crate) fn import(
+        &mut self,
+        ids: &[KeyId],
+        values: &ArrayRef,
+        touched: Option<&Int64Array>,
+    ) -> Result<(), StoreError> {
+        self.store(ids.iter().copied().enumerate(), values, i64::MIN)?;
+        if let (Some(aging), Some(touched)) = (&mut self.aging, touched) {
+            ids.iter().zip(touched.values()).for_each(|(id, at)| aging.touch(*id as usize, *at));
+        }
+        Ok(())
+    }
+
+    /// Whether a key has a value, however old.
+    #[must_use]
+    pub fn is_present(&self, id: KeyId) -> bool {
+        self.entries.is_present(id as usize)
+    }
+
+    /// Keys with values are below this.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes the numbers of keys whose values were too old and have gone.
+    pub(crate) fn take_aged(&mut self) -> Vec<KeyId> {
+        self.aging.as_mut().map(|aging| std::mem::take(&mut aging.aged)).unwrap_or_default()
     }
 
     /// The bytes that the entries of these keys take, about.
@@ -150,15 +200,13 @@ impl Entries {
 
 impl Aging {
     fn touch(&mut self, id: usize, now: i64) {
-        if id >= self.touched.len() {
-            self.touched.resize(id + 1, i64::MIN);
-        }
-        self.touched[id] = now;
+        self.touched.grow_to(id + 1, i64::MIN);
+        *self.touched.element_mut(id, 0) = now;
     }
 
     fn is_old(&self, id: usize, now: i64) -> bool {
         let after = i64::try_from(self.ttl.after.as_millis()).unwrap_or(i64::MAX);
-        self.touched.get(id).is_some_and(|touched| now.saturating_sub(*touched) >= after)
+        self.touched.element(id, 0).is_some_and(|touched| now.saturating_sub(touched) >= after)
     }
 
     /// Forgets what is too old of these keys, and of a few others.
@@ -166,7 +214,7 @@ impl Aging {
         let length = entries.len();
         for id in ids.iter().map(|id| *id as usize).filter(|id| *id < length) {
             if self.is_old(id, now) {
-                entries.remove(id);
+                self.remove(entries, id);
             } else if self.ttl.on_read && entries.is_present(id) {
                 self.touch(id, now);
             }
@@ -174,8 +222,16 @@ impl Aging {
         for _ in 0..(SWEPT * ids.len()).min(length) {
             self.swept = (self.swept + 1) % length;
             if self.is_old(self.swept, now) {
-                entries.remove(self.swept);
+                self.remove(entries, self.swept);
             }
+        }
+    }
+
+    fn remove(&mut self, entries: &mut Entries, id: usize) {
+        if entries.is_present(id) {
+            entries.remove(id);
+            // As many as there are keys, of 32 bits.
+            self.aged.push(id as KeyId);
         }
     }
 }

@@ -119,7 +119,7 @@ impl KeyedAggregate {
     pub fn update(&mut self, batch: &Batch) -> Result<Batch, AggregateError> {
         self.number(batch)?;
         let mut columns: Vec<ArrayRef> = self.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
-        let groups = self.index.len();
+        let groups = self.index.bound();
         for accumulator in &mut self.accumulators {
             columns.push(accumulator.running(&self.ids, groups, batch.rows())?);
         }
@@ -134,7 +134,7 @@ impl KeyedAggregate {
     /// If a sum leaves its type, or columns cannot be made.
     pub fn fold(&mut self, batch: &Batch) -> Result<Batch, AggregateError> {
         let updates = self.update(batch)?;
-        self.last.resize(self.index.len(), 0);
+        self.last.resize(self.index.bound(), 0);
         for (row, id) in (0u32..).zip(&self.ids) {
             self.last[*id as usize] = row;
         }
@@ -153,7 +153,7 @@ impl KeyedAggregate {
     /// If a sum leaves its type.
     pub fn absorb(&mut self, batch: &Batch) -> Result<(), AggregateError> {
         self.number(batch)?;
-        let groups = self.index.len();
+        let groups = self.index.bound();
         for accumulator in &mut self.accumulators {
             accumulator.absorb(&self.ids, groups, batch.rows())?;
         }

@@ -93,3 +93,69 @@ fn without_key_columns_all_rows_are_one_group() {
     assert_eq!((ids, index.len()), (vec![0, 0, 0], 1));
     assert!(RecordBatch::new_empty(Arc::new(arrow_schema::Schema::empty())).num_rows() == 0);
 }
+
+proptest! {
+    /// Keys that are forgotten and come again, of every coding, against a map.
+    #[test]
+    fn numbers_of_forgotten_keys_are_given_out_again(
+        deeds in proptest::collection::vec((any::<bool>(), proptest::option::of(0u8..30)), 1..200),
+        coding in 0..4usize,
+    ) {
+        let column = |keys: &[Option<u8>]| -> Vec<ArrayRef> {
+            let text = |key: u8| "key ".repeat(usize::from(key % 6)) + &key.to_string();
+            let numbers: ArrayRef = Arc::new(keys.iter().map(|key| key.map(i64::from)).collect::<Int64Array>());
+            let texts = keys.iter().map(|key| key.map(text));
+            match coding {
+                0 => vec![numbers],
+                1 => vec![Arc::new(texts.collect::<StringArray>())],
+                2 => vec![numbers, Arc::new(texts.collect::<StringArray>())],
+                _ => vec![Arc::new(keys.iter().map(|key| key.map(|key| key > 15)).collect::<BooleanArray>())],
+            }
+        };
+        let types: Vec<DataType> = column(&[]).iter().map(|column| column.data_type().clone()).collect();
+        let mut index = KeyIndex::new(&types, 3).unwrap();
+        let mut plain: HashMap<Vec<Option<String>>, KeyId> = HashMap::new();
+        let (mut ids, mut most) = (Vec::new(), 0);
+        for (adds, key) in deeds {
+            let columns = column(&[key]);
+            let shown = rendered(&columns, 0);
+            if adds {
+                index.ids(&columns, 1, &mut ids).unwrap();
+                if let Some(id) = plain.insert(shown.clone(), ids[0]) {
+                    prop_assert_eq!(id, ids[0]);
+                }
+                prop_assert_eq!(rendered(&index.keys(ids.iter().copied()).unwrap(), 0), shown);
+            } else if let Some(id) = plain.remove(&shown) {
+                index.forget(id);
+                // Twice is once.
+                index.forget(id);
+            }
+            most = most.max(plain.len());
+            prop_assert_eq!((index.len(), index.bound()), (plain.len(), most));
+            let mut held: Vec<KeyId> = plain.values().copied().collect();
+            held.sort_unstable();
+            held.dedup();
+            prop_assert_eq!(held.len(), plain.len());
+        }
+    }
+}
+
+#[test]
+fn a_key_takes_few_bytes_over_its_own() {
+    for coding in 0..3 {
+        let mut index = KeyIndex::new(&[if coding == 0 { DataType::Int64 } else { DataType::Utf8 }], 1).unwrap();
+        let mut ids = Vec::new();
+        for start in (0..1_000_000i64).step_by(1_000) {
+            let keys = start..start + 1_000;
+            let column: ArrayRef = match coding {
+                0 => Arc::new(keys.collect::<Int64Array>()),
+                1 => Arc::new(keys.map(|key| Some(format!("k{key:09}"))).collect::<StringArray>()),
+                _ => Arc::new(keys.map(|key| Some(format!("a key of {key:021}"))).collect::<StringArray>()),
+            };
+            index.ids(&[column], 1_000, &mut ids).unwrap();
+        }
+        let own = [8, 10, 30][coding];
+        let over = index.memory() / index.len() - own;
+        assert!(over <= [14, 20, 32][coding], "{over} bytes a key over its own {own}");
+    }
+}

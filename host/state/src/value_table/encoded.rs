@@ -7,23 +7,28 @@ use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, DataType};
 
 use super::{StoreError, VALUE_BYTES_MAX};
+use crate::chunks::Chunks;
 use crate::key_index::KeyId;
 
 pub(super) struct EncodedEntries {
     data_type: DataType,
     converter: RowConverter,
-    entries: Vec<Option<Box<[u8]>>>,
+    entries: Chunks<Option<Box<[u8]>>>,
 }
 
 impl EncodedEntries {
     pub(super) fn new(data_type: &DataType) -> Result<Self, ArrowError> {
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
-        Ok(Self { data_type: data_type.clone(), converter, entries: Vec::new() })
+        Ok(Self { data_type: data_type.clone(), converter, entries: Chunks::new(1) })
+    }
+
+    fn entry(&self, id: usize) -> Option<&[u8]> {
+        self.entries.get(id)?.first()?.as_deref()
     }
 
     pub(super) fn load(&self, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
         let parser = self.converter.parser();
-        let entry = |id: &KeyId| self.entries.get(*id as usize).and_then(Option::as_deref);
+        let entry = |id: &KeyId| self.entry(*id as usize);
         if ids.iter().all(|id| entry(id).is_none()) {
             return Ok(new_null_array(&self.data_type, ids.len()));
         }
@@ -48,26 +53,22 @@ impl EncodedEntries {
         }
         for (row, id) in ids {
             let id = *id as usize;
-            if id >= self.entries.len() {
-                self.entries.resize(id + 1, None);
-            }
-            self.entries[id] = (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
+            self.entries.grow_to(id + 1, None);
+            *self.entries.element_mut(id, 0) = (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
         }
         Ok(())
     }
 
     pub(super) fn bytes(&self, ids: &[KeyId]) -> usize {
-        let of_key =
-            |id: &KeyId| self.entries.get(*id as usize).and_then(Option::as_ref).map_or(0, |e| e.len());
-        ids.iter().map(of_key).sum()
+        ids.iter().map(|id| self.entry(*id as usize).map_or(0, <[u8]>::len)).sum()
     }
 
     pub(super) fn is_present(&self, id: usize) -> bool {
-        self.entries.get(id).is_some_and(Option::is_some)
+        self.entry(id).is_some()
     }
 
     pub(super) fn remove(&mut self, id: usize) {
-        self.entries[id] = None;
+        *self.entries.element_mut(id, 0) = None;
     }
 
     /// Keys up to the last that has, or had, an entry.

@@ -9,14 +9,13 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Fields, TimeUnit};
 
+use crate::chunks::Chunks;
 use crate::key_index::KeyId;
 
 /// Each key's entry: a word of bits that say what is there (bit 0: the entry), then the values.
 pub(super) struct FixedEntries {
     shape: Shape,
-    /// Words of an entry.
-    stride: usize,
-    words: Vec<u64>,
+    words: Chunks<u64>,
 }
 
 /// A value within an entry.
@@ -38,7 +37,7 @@ impl FixedEntries {
     pub(super) fn new(data_type: &DataType) -> Option<Self> {
         let (mut bits, mut words) = (0, 1);
         let shape = Shape::of(data_type, &mut bits, &mut words)?;
-        (bits <= u64::BITS).then(|| Self { shape, stride: words, words: Vec::new() })
+        (bits <= u64::BITS).then(|| Self { shape, words: Chunks::new(words) })
     }
 
     pub(super) fn load(&self, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
@@ -47,40 +46,33 @@ impl FixedEntries {
 
     pub(super) fn store(&mut self, ids: &[(usize, KeyId)], values: &ArrayRef) {
         let Some(last) = ids.iter().map(|(_, id)| *id as usize).max() else { return };
-        let length = (last + 1) * self.stride;
-        if length > self.words.len() {
-            self.words.resize(length, 0);
-        }
+        self.words.grow_to(last + 1, 0);
         for (_, id) in ids {
-            let at = *id as usize * self.stride;
-            self.words[at] = 0;
+            *self.words.element_mut(*id as usize, 0) = 0;
         }
-        write(&self.shape, values, ids, &mut self.words, self.stride);
+        write(&self.shape, values, ids, &mut self.words);
     }
 
     pub(super) fn bytes(&self, ids: &[KeyId]) -> usize {
-        ids.len() * self.stride * size_of::<u64>()
+        ids.len() * self.words.stride() * size_of::<u64>()
     }
 
     pub(super) fn is_present(&self, id: usize) -> bool {
-        self.words.get(id * self.stride).is_some_and(|bits| bits & 1 == 1)
+        self.words.element(id, 0).is_some_and(|bits| bits & 1 == 1)
     }
 
     pub(super) fn remove(&mut self, id: usize) {
-        self.words[id * self.stride] = 0;
+        *self.words.element_mut(id, 0) = 0;
     }
 
     /// Keys up to the last that has, or had, an entry.
     pub(super) fn len(&self) -> usize {
-        self.words.len() / self.stride
+        self.words.len()
     }
 
     /// The word of each key's entry; 0 where there is none.
     fn word<'a>(&'a self, ids: &'a [KeyId], word: usize) -> impl Iterator<Item = u64> + 'a {
-        ids.iter().map(move |id| {
-            let at = *id as usize * self.stride + word;
-            self.words.get(at).copied().unwrap_or(0)
-        })
+        ids.iter().map(move |id| self.words.element(*id as usize, word).unwrap_or(0))
     }
 
     fn nulls(&self, ids: &[KeyId], bit: u32) -> Option<NullBuffer> {
@@ -151,20 +143,20 @@ impl Width {
 }
 
 /// Writes a column's values into the entries; their first words are 0 before.
-fn write(shape: &Shape, values: &ArrayRef, ids: &[(usize, KeyId)], words: &mut [u64], stride: usize) {
+fn write(shape: &Shape, values: &ArrayRef, ids: &[(usize, KeyId)], words: &mut Chunks<u64>) {
     let (Shape::Leaf { bit, .. } | Shape::Structure { bit, .. }) = shape;
     for (row, id) in ids {
-        words[*id as usize * stride] |= u64::from(values.is_valid(*row)) << bit;
+        *words.element_mut(*id as usize, 0) |= u64::from(values.is_valid(*row)) << bit;
     }
     let mut put = |word: usize, value: &dyn Fn(usize) -> u64| {
         for (row, id) in ids {
-            words[*id as usize * stride + word] = value(*row);
+            *words.element_mut(*id as usize, word) = value(*row);
         }
     };
     match shape {
         Shape::Structure { members, .. } => {
             for (member, column) in members.iter().zip(values.as_struct().columns()) {
-                write(member, column, ids, words, stride);
+                write(member, column, ids, words);
             }
         }
         Shape::Leaf { width: Width::Bit, word, .. } => {

@@ -155,8 +155,10 @@ impl FunctionOperator {
     ) -> Result<Ran, Diagnostic> {
         if self.work.running.is_none() {
             // A key's timers are in their order: those that were taken fire first.
-            if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. })) {
-                self.take_timers();
+            if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. }))
+                && !self.take_timers()
+            {
+                return Ok(Ran::Progress);
             }
             if self.work.parts.is_empty() {
                 if let Some(mark) = self.work.mark.take() {
@@ -207,21 +209,25 @@ impl FunctionOperator {
         self.keyed.as_ref()?.timers.next(TimeDomain::ProcessingTime)
     }
 
-    /// Puts due timers to work: a round of one a key.
-    fn take_timers(&mut self) {
-        let Some(keyed) = &mut self.keyed else { return };
+    /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
+    fn take_timers(&mut self) -> bool {
+        let Some(keyed) = &mut self.keyed else { return true };
         if keyed.timers.is_empty() {
-            return;
+            return true;
         }
         for (domain, now) in
             [(TimeDomain::EventTime, self.work.watermark), (TimeDomain::ProcessingTime, self.clock.wall_ms())]
         {
             let due = keyed.timers.take_due(domain, now, ROUND_TIMERS);
-            if !due.is_empty() {
-                self.work.parts.push(Part { what: Items::Timers(domain, due), traps: 0 });
-                return;
+            if due.is_partial {
+                return false;
+            }
+            if !due.timers.is_empty() {
+                self.work.parts.push(Part { what: Items::Timers(domain, due.timers), traps: 0 });
+                return true;
             }
         }
+        true
     }
 
     /// Calls the guest with the next rows or timers: as many as take about a millisecond.
@@ -388,7 +394,7 @@ impl FunctionOperator {
                 let is_value = keyed.is_some_and(|keyed| keyed.tables.contains_key(&state));
                 let of_what = if is_value { "the" } else { "an entry of the" };
                 let limit = VALUE_BYTES_MAX >> 20;
-                let of_key = match keyed.is_some_and(|keyed| (*key as usize) < keyed.index.len()) {
+                let of_key = match keyed.is_some_and(|keyed| (*key as usize) < keyed.index.bound()) {
                     true => format!(", key ({})", self.key_text(*key)),
                     // A broadcast state has no keys.
                     false => String::new(),
@@ -552,7 +558,7 @@ impl KeyedState {
                 let Some(keys) = &self.keys[*input as usize] else { return Ok(()) };
                 let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
                 self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
-                self.numbers.resize(self.index.len(), 0);
+                self.numbers.resize(self.index.bound(), 0);
             }
             Items::Timers(_, timers) => {
                 self.ids.clear();

@@ -1,0 +1,489 @@
+//! Keyed state in memory: the tables, and their snapshots.
+//!
+//! A snapshot copies nothing when it is sealed. Each table is then swept in its order; a row that is
+//! about to change before the sweep has come to it is given as it was. So the pause of a barrier does
+//! not depend on how much state there is, one thread touches it, and a change costs one look at a bit.
+//!
+//! Source: copy-on-update checkpoints (Salles et al., VLDB 2009; Cao et al., SIGMOD 2011). Key groups
+//! are told from the keys when a chunk is taken in: rows of a group do not lie together here.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, UInt8Array};
+use arrow_schema::{ArrowError, DataType};
+use model::job_graph::{State, StateKind, TimeDomain};
+
+use crate::backend::{Backend, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::entry_table::{EntryChange, EntryPage, EntryRows, EntryTable, Riders};
+use crate::key_index::{KeyId, KeyIndex};
+use crate::timers::{Due, Timers};
+use crate::value_table::{StoreError, ValueTable};
+
+/// The keyed state of an operator's subtask, in memory.
+pub struct MemoryBackend {
+    index: KeyIndex,
+    /// By the state's place in the function.
+    tables: Vec<Table>,
+    timers: Timers,
+    sealed: Option<Sealed>,
+    /// Deliberate fault of the tests: what changes during a snapshot is not saved.
+    #[cfg(test)]
+    forgets_to_save: bool,
+}
+
+enum Table {
+    Values(ValueTable),
+    Entries { entries: EntryTable, is_broadcast: bool },
+}
+
+/// A snapshot that is being written.
+struct Sealed {
+    epoch: u64,
+    /// The table that is swept: the states', then the timers.
+    table: usize,
+    /// How far each state by value, and at the end the timers, have been given.
+    rows: Vec<SealedRows>,
+    /// Rows that have changed since, as they were.
+    saved: VecDeque<StateChunk>,
+}
+
+/// Rows of a table by key number, that belong to a snapshot.
+struct SealedRows {
+    /// These have been given.
+    given: usize,
+    /// Those below this were there.
+    bound: usize,
+    /// Of those that have not been given: a bit each, whether they have been saved.
+    saved: Vec<u64>,
+}
+
+impl SealedRows {
+    fn new(bound: usize) -> Self {
+        Self { given: 0, bound, saved: vec![0; bound.div_ceil(64)] }
+    }
+
+    /// Whether the row is still to be given as it is now: then it is not any more.
+    fn is_first_change(&mut self, id: KeyId) -> bool {
+        let id = id as usize;
+        if id < self.given || id >= self.bound {
+            return false;
+        }
+        let (word, bit) = (&mut self.saved[id / 64], 1 << (id % 64));
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        is_first
+    }
+
+    /// The next rows, of so many that are looked at, that have not been saved.
+    fn advance(&mut self, looked: usize) -> Vec<KeyId> {
+        let end = (self.given + looked).min(self.bound);
+        let ids = (self.given..end).filter(|id| self.saved[id / 64] >> (id % 64) & 1 == 0);
+        // Key numbers are of 32 bits.
+        let ids = ids.map(|id| id as KeyId).collect();
+        self.given = end;
+        ids
+    }
+}
+
+/// The number that stands for the one key of a broadcast state.
+pub const BROADCAST: KeyId = 0;
+/// Rows that a sweep looks at.
+const SWEPT_ROWS: usize = 1_024;
+const DOMAINS: [TimeDomain; 2] = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
+
+impl MemoryBackend {
+    /// No key yet. `seed` is best unpredictable.
+    ///
+    /// # Errors
+    /// If keys or states of these types cannot be kept.
+    pub fn new(key_types: &[DataType], states: &[State], seed: u64) -> Result<Self, ArrowError> {
+        let table = |state: &State| {
+            let value = state.value.field(0).data_type();
+            let keys: Vec<DataType> =
+                state.key.fields().iter().map(|field| field.data_type().clone()).collect();
+            let entries = match &state.kind {
+                StateKind::Value => return Ok(Table::Values(ValueTable::new(value, state.ttl)?)),
+                StateKind::Sequence => EntryTable::sequence(value, state.ttl)?,
+                StateKind::Broadcast => EntryTable::dictionary(&keys, value, None, seed)?,
+                StateKind::Dictionary(_) => EntryTable::dictionary(&keys, value, state.ttl, seed)?,
+            };
+            Ok(Table::Entries { entries, is_broadcast: state.kind == StateKind::Broadcast })
+        };
+        Ok(Self {
+            index: KeyIndex::new(key_types, seed)?,
+            tables: states.iter().map(table).collect::<Result<_, ArrowError>>()?,
+            timers: Timers::default(),
+            sealed: None,
+            #[cfg(test)]
+            forgets_to_save: false,
+        })
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    fn values(&mut self, state: u32) -> Result<&mut ValueTable, ArrowError> {
+        match self.tables.get_mut(state as usize) {
+            Some(Table::Values(table)) => Ok(table),
+            _ => Err(no_state(state)),
+        }
+    }
+
+    fn table(&mut self, state: u32) -> Result<&mut EntryTable, ArrowError> {
+        match self.tables.get_mut(state as usize) {
+            Some(Table::Entries { entries, .. }) => Ok(entries),
+            _ => Err(no_state(state)),
+        }
+    }
+
+    fn has_anything(&self, id: KeyId) -> bool {
+        self.tables.iter().any(|table| match table {
+            Table::Values(values) => values.is_present(id),
+            Table::Entries { entries, is_broadcast } => !is_broadcast && entries.has(id),
+        }) || self.timers.has(id)
+    }
+
+    /// Those rows of a snapshot that are there, of these keys.
+    fn value_rows(&self, state: u32, ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
+        let Some(Table::Values(table)) = self.tables.get(state as usize) else { return Ok(None) };
+        let mut ids = ids;
+        ids.retain(|id| table.is_present(*id));
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let (values, touched) = table.peek(&ids)?;
+        let keys = self.index.keys(ids.into_iter())?;
+        Ok(Some(StateChunk { table: StateTable::Values(state), keys, columns: vec![values], touched }))
+    }
+
+    fn entry_rows(&self, state: u32, rows: EntryRows) -> Result<Option<StateChunk>, ArrowError> {
+        let Some(Table::Entries { is_broadcast, entries }) = self.tables.get(state as usize) else {
+            return Ok(None);
+        };
+        if rows.ids.is_empty() {
+            return Ok(None);
+        }
+        let keys = if *is_broadcast { Vec::new() } else { self.index.keys(rows.ids.into_iter())? };
+        let touched = entries.is_aging().then_some(rows.touched);
+        Ok(Some(StateChunk { table: StateTable::Entries(state), keys, columns: rows.columns, touched }))
+    }
+
+    /// Rows of timers `(key, domain, instant)`.
+    fn timer_rows(&self, timers: &[(KeyId, TimeDomain, i64)]) -> Result<Option<StateChunk>, ArrowError> {
+        if timers.is_empty() {
+            return Ok(None);
+        }
+        let keys = self.index.keys(timers.iter().map(|(key, ..)| *key))?;
+        let domain = |domain| u8::from(domain == TimeDomain::ProcessingTime);
+        let domains: UInt8Array = timers.iter().map(|(_, of, _)| Some(domain(*of))).collect();
+        let times: Int64Array = timers.iter().map(|(.., time)| Some(*time)).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(domains), Arc::new(times)];
+        Ok(Some(StateChunk { table: StateTable::Timers, keys, columns, touched: None }))
+    }
+
+    fn timers_of(&self, key: KeyId) -> impl Iterator<Item = (KeyId, TimeDomain, i64)> + '_ {
+        DOMAINS
+            .into_iter()
+            .flat_map(move |domain| self.timers.of_key(domain, key).map(move |time| (key, domain, time)))
+    }
+
+    /// The rows of a table by key number (none = the timers) that these keys are about to change, and
+    /// that a snapshot still needs.
+    fn first_changes(&mut self, state: Option<u32>, ids: impl Iterator<Item = KeyId>) -> Vec<KeyId> {
+        let last = self.tables.len();
+        let Some(sealed) = &mut self.sealed else { return Vec::new() };
+        let rows = &mut sealed.rows[state.map_or(last, |state| state as usize)];
+        let ids = ids.filter(|id| rows.is_first_change(*id)).collect();
+        #[cfg(test)]
+        if self.forgets_to_save {
+            return Vec::new();
+        }
+        ids
+    }
+
+    fn save(&mut self, chunk: Option<StateChunk>) {
+        if let Some(sealed) = &mut self.sealed {
+            sealed.saved.extend(chunk);
+        }
+    }
+
+    /// Saves what the change of entries that has just been made needs.
+    fn save_entries(&mut self, state: u32) -> Result<(), ArrowError> {
+        if self.sealed.is_none() {
+            return Ok(());
+        }
+        let Some(rows) = self.table(state)?.take_saved()? else { return Ok(()) };
+        let chunk = self.entry_rows(state, rows)?;
+        #[cfg(test)]
+        let chunk = chunk.filter(|_| !self.forgets_to_save);
+        self.save(chunk);
+        Ok(())
+    }
+}
+
+fn no_state(state: u32) -> ArrowError {
+    ArrowError::InvalidArgumentError(format!("no table of state {state} of this kind"))
+}
+
+impl Backend for MemoryBackend {
+    fn prefetch(&mut self, _: &[ArrayRef], _: usize) -> Result<Ticket, ArrowError> {
+        Ok(Ticket(0))
+    }
+
+    fn is_ready(&mut self, _: Ticket) -> bool {
+        true
+    }
+
+    fn ids(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<KeyId>) -> Result<(), ArrowError> {
+        self.index.ids(keys, rows, ids)
+    }
+
+    fn bound(&self) -> usize {
+        self.index.bound()
+    }
+
+    fn keys(&self, ids: &[KeyId]) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.index.keys(ids.iter().copied())
+    }
+
+    fn forget_empty(&mut self, ids: &[KeyId]) {
+        let mut aged = Vec::new();
+        for table in &mut self.tables {
+            match table {
+                Table::Values(values) => aged.extend(values.take_aged()),
+                Table::Entries { entries, .. } => aged.extend(entries.take_aged()),
+            }
+        }
+        for id in ids.iter().chain(&aged) {
+            if !self.has_anything(*id) {
+                self.index.forget(*id);
+            }
+        }
+    }
+
+    fn value_bytes(&self, ids: &[KeyId]) -> usize {
+        let of_table = |table: &Table| match table {
+            Table::Values(values) => values.bytes(ids),
+            Table::Entries { .. } => 0,
+        };
+        self.tables.iter().map(of_table).sum()
+    }
+
+    fn load(&mut self, state: u32, ids: &[KeyId], now: i64) -> Result<ArrayRef, ArrowError> {
+        self.values(state)?.load(ids, now)
+    }
+
+    fn store(
+        &mut self,
+        state: u32,
+        written: &[(usize, KeyId)],
+        values: &ArrayRef,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let changed = self.first_changes(Some(state), written.iter().map(|(_, id)| *id));
+        if !changed.is_empty() {
+            let chunk = self.value_rows(state, changed)?;
+            self.save(chunk);
+        }
+        self.values(state)?.store(written.iter().copied(), values, now)
+    }
+
+    fn entry_bytes(&mut self, state: u32, ids: &[KeyId], keys: &[ArrayRef]) -> Result<usize, ArrowError> {
+        self.table(state)?.bytes(ids, keys)
+    }
+
+    fn ride(&mut self, state: u32, ids: &[KeyId], keys: &[ArrayRef], now: i64) -> Result<Riders, ArrowError> {
+        self.table(state)?.ride(ids, keys, now)
+    }
+
+    fn store_entries(
+        &mut self,
+        state: u32,
+        ids: &[KeyId],
+        keys: &[ArrayRef],
+        written: Option<&BooleanArray>,
+        values: &ArrayRef,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let is_written = |row: usize| written.is_none_or(|written| written.value(row));
+        self.table(state)?.store(ids, keys, is_written, values, now)?;
+        Ok(self.save_entries(state)?)
+    }
+
+    fn change_entries(
+        &mut self,
+        state: u32,
+        (changes, ids): (&[EntryChange], &[KeyId]),
+        keys: &[ArrayRef],
+        values: &ArrayRef,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.table(state)?.apply(changes, ids, keys, values, now)?;
+        Ok(self.save_entries(state)?)
+    }
+
+    fn entries(
+        &mut self,
+        state: u32,
+        ids: &[KeyId],
+        keys: &[ArrayRef],
+        now: i64,
+    ) -> Result<ArrayRef, ArrowError> {
+        self.table(state)?.get(ids, keys, now)
+    }
+
+    fn scan(
+        &mut self,
+        state: u32,
+        ids: &[KeyId],
+        after: Option<&[ArrayRef]>,
+        limit: usize,
+        now: i64,
+    ) -> Result<EntryPage, ArrowError> {
+        self.table(state)?.scan(ids, after, limit, now)
+    }
+
+    fn version(&self, state: u32) -> u64 {
+        match self.tables.get(state as usize) {
+            Some(Table::Entries { entries, .. }) => entries.version(),
+            _ => 0,
+        }
+    }
+
+    fn change_timers(&mut self, changes: &[TimerChange]) -> Result<(), ArrowError> {
+        let changed = self.first_changes(None, changes.iter().map(|change| change.key));
+        if !changed.is_empty() {
+            let before: Vec<_> = changed.iter().flat_map(|key| self.timers_of(*key)).collect();
+            let chunk = self.timer_rows(&before)?;
+            self.save(chunk);
+        }
+        for TimerChange { key, domain, time, set } in changes {
+            match set {
+                true => self.timers.set(*domain, *key, *time),
+                false => self.timers.delete(*domain, *key, *time),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self, domain: TimeDomain) -> Option<i64> {
+        self.timers.next(domain)
+    }
+
+    fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Result<Due, ArrowError> {
+        let due = self.timers.take_due(domain, now, max);
+        // They have gone, the keys' others are still there.
+        let changed = self.first_changes(None, due.timers.iter().map(|(_, key)| *key));
+        if !changed.is_empty() {
+            let mut changed_in_order = changed.iter().peekable();
+            let mut before = Vec::new();
+            for (time, key) in &due.timers {
+                if changed_in_order.next_if(|changed| **changed == *key).is_some() {
+                    before.push((*key, domain, *time));
+                    before.extend(self.timers_of(*key));
+                }
+            }
+            let chunk = self.timer_rows(&before)?;
+            self.save(chunk);
+        }
+        Ok(due)
+    }
+
+    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed> {
+        if let Some(sealed) = &self.sealed {
+            return Err(NotSealed(sealed.epoch));
+        }
+        let mut rows: Vec<SealedRows> = Vec::with_capacity(self.tables.len() + 1);
+        for table in &mut self.tables {
+            rows.push(SealedRows::new(match table {
+                Table::Values(values) => values.bound(),
+                Table::Entries { entries, .. } => {
+                    entries.seal();
+                    0
+                }
+            }));
+        }
+        rows.push(SealedRows::new(self.timers.bound()));
+        self.sealed = Some(Sealed { epoch, table: 0, rows, saved: VecDeque::new() });
+        Ok(())
+    }
+
+    fn sweep(&mut self) -> Result<Sweep, ArrowError> {
+        let Some(sealed) = &mut self.sealed else { return Ok(Sweep::Idle) };
+        if let Some(saved) = sealed.saved.pop_front() {
+            return Ok(Sweep::Rows(saved));
+        }
+        let at = sealed.table;
+        let rows = &mut sealed.rows[at];
+        let (chunk, is_done) = match self.tables.get_mut(at) {
+            Some(Table::Values(_)) => {
+                let ids = rows.advance(SWEPT_ROWS);
+                let is_done = rows.given == rows.bound;
+                // A state's place is of 32 bits.
+                (self.value_rows(at as u32, ids)?, is_done)
+            }
+            Some(Table::Entries { entries, .. }) => match entries.sweep_sealed(SWEPT_ROWS)? {
+                Some(rows) => (self.entry_rows(at as u32, rows)?, false),
+                None => (None, true),
+            },
+            None if rows.given < rows.bound => {
+                let ids = rows.advance(SWEPT_ROWS);
+                let timers: Vec<_> = ids.into_iter().flat_map(|key| self.timers_of(key)).collect();
+                (self.timer_rows(&timers)?, false)
+            }
+            None => {
+                let epoch = sealed.epoch;
+                self.sealed = None;
+                return Ok(Sweep::Done(epoch));
+            }
+        };
+        if let Some(sealed) = self.sealed.as_mut().filter(|_| is_done) {
+            sealed.table += 1;
+        }
+        Ok(chunk.map_or(Sweep::Nothing, Sweep::Rows))
+    }
+
+    fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
+        let mut ids = Vec::new();
+        match chunk.table {
+            StateTable::Entries(_) if chunk.keys.is_empty() => ids.resize(chunk.rows(), BROADCAST),
+            _ => self.index.ids(&chunk.keys, chunk.rows(), &mut ids)?,
+        }
+        match (chunk.table, &chunk.columns[..]) {
+            (StateTable::Values(state), [values]) => {
+                self.values(state)?.import(&ids, values, chunk.touched.as_ref())
+            }
+            (StateTable::Entries(state), columns) => {
+                let none = || Int64Array::from(vec![i64::MIN; ids.len()]);
+                let touched = chunk.touched.clone().unwrap_or_else(none);
+                self.table(state)?.import(&ids, columns, &touched)
+            }
+            (StateTable::Timers, [domains, times]) => {
+                let (domains, times) = (domains.as_primitive_opt(), times.as_primitive_opt());
+                let (Some(domains), Some(times)) = (domains, times) else {
+                    return Err(ArrowError::InvalidArgumentError("columns of timers".into()).into());
+                };
+                let (domains, times): (&UInt8Array, &Int64Array) = (domains, times);
+                for ((key, domain), time) in ids.iter().zip(domains.values()).zip(times.values()) {
+                    self.timers.set(DOMAINS[usize::from(*domain == 1)], *key, *time);
+                }
+                Ok(())
+            }
+            _ => Err(ArrowError::InvalidArgumentError("not the columns of the table".into()).into()),
+        }
+    }
+}

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
 use model::job_graph::TimeDomain;
@@ -105,7 +106,7 @@ pub trait Backend: Send {
         state: u32,
         ids: &[KeyId],
         keys: &[ArrayRef],
-        written: Option<&BooleanArray>,
+        written: Option<&BooleanBuffer>,
         values: &ArrayRef,
         now: i64,
     ) -> Result<(), StoreError>;

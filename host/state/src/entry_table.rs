@@ -514,8 +514,7 @@ impl EntryTable {
     pub(crate) fn sweep_sealed(&mut self, looked: usize) -> Result<Option<EntryRows>, ArrowError> {
         let Some(sealed) = &self.sealed else { return Ok(None) };
         let from = sealed.given.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let next: Vec<_> =
-            self.entries.range::<[u8], _>((from, Bound::Unbounded)).take(looked).collect();
+        let next: Vec<_> = self.entries.range::<[u8], _>((from, Bound::Unbounded)).take(looked).collect();
         let Some((last, _)) = next.last() else {
             self.sealed = None;
             return Ok(None);

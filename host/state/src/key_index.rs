@@ -215,9 +215,8 @@ impl KeyIndex {
                     .collect();
                 let starts = std::iter::once(0).chain(ends.iter().copied());
                 let parser = converter.parser();
-                converter.convert_rows(
-                    starts.zip(&ends).map(|(start, end)| parser.parse(&bytes[start..*end])),
-                )
+                converter
+                    .convert_rows(starts.zip(&ends).map(|(start, end)| parser.parse(&bytes[start..*end])))
             }
         }
     }

@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, UInt8Array};
+use arrow_array::{ArrayRef, Int64Array, UInt8Array};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, DataType};
 use model::job_graph::{State, StateKind, TimeDomain};
 
@@ -315,7 +316,7 @@ impl Backend for MemoryBackend {
         state: u32,
         ids: &[KeyId],
         keys: &[ArrayRef],
-        written: Option<&BooleanArray>,
+        written: Option<&BooleanBuffer>,
         values: &ArrayRef,
         now: i64,
     ) -> Result<(), StoreError> {

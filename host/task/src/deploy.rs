@@ -13,6 +13,7 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
+use state::MemoryBackend;
 use window::KeyedAggregate;
 
 use crate::Plan;
@@ -21,7 +22,8 @@ use crate::alignment::{Alignment, AlignmentGroup};
 use crate::job::{Control, Watch};
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
-use crate::operator::function::{FunctionOperator, KeyedState, Work};
+use crate::operator::function::{FunctionOperator, Work};
+use crate::operator::keyed_state::KeyedState;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
@@ -349,8 +351,9 @@ impl Deployment<'_> {
                     });
                     let types: Vec<_> = keyed_input.unwrap_or_default();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
-                    let keyed = KeyedState::new(keys, &types, &function.states, seed);
-                    Some(keyed.map_err(|error| Diagnostic::internal(error.to_string()))?)
+                    let backend = MemoryBackend::new(&types, &function.states, seed)
+                        .map_err(|error| Diagnostic::internal(error.to_string()))?;
+                    Some(KeyedState::new(Box::new(backend), keys, &function.states))
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)

@@ -77,8 +77,7 @@ fn no_row_is_late_whatever_the_other_files_have() {
 /// nothing is late.
 fn late(files: &[Vec<i64>]) -> u64 {
     let last = &files[files.len() - 1];
-    let is_late =
-        |row: usize| last[..row].iter().max().is_some_and(|greatest| greatest - BOUND > last[row]);
+    let is_late = |row: usize| last[..row].iter().max().is_some_and(|greatest| greatest - BOUND > last[row]);
     (0..last.len()).filter(|row| is_late(*row)).count() as u64
 }
 

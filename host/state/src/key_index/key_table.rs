@@ -111,11 +111,7 @@ impl Segment {
 
 impl KeyTable {
     pub(super) fn new() -> Self {
-        Self {
-            directory: vec![0],
-            bits: 0,
-            segments: vec![Segment::new(SEGMENT_SLOTS_MIN, 0)],
-        }
+        Self { directory: vec![0], bits: 0, segments: vec![Segment::new(SEGMENT_SLOTS_MIN, 0)] }
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -143,7 +143,8 @@ proptest! {
 #[test]
 fn a_key_takes_few_bytes_over_its_own() {
     for coding in 0..3 {
-        let mut index = KeyIndex::new(&[if coding == 0 { DataType::Int64 } else { DataType::Utf8 }], 1).unwrap();
+        let mut index =
+            KeyIndex::new(&[if coding == 0 { DataType::Int64 } else { DataType::Utf8 }], 1).unwrap();
         let mut ids = Vec::new();
         for start in (0..1_000_000i64).step_by(1_000) {
             let keys = start..start + 1_000;

@@ -43,7 +43,13 @@ const RULES: u32 = 4;
 fn backend() -> MemoryBackend {
     let states = [
         state("count", StateKind::Value, &[], DataType::Int64, None),
-        state("text", StateKind::Value, &[], DataType::Utf8, Some(Ttl { after: Duration::MAX, on_read: false })),
+        state(
+            "text",
+            StateKind::Value,
+            &[],
+            DataType::Utf8,
+            Some(Ttl { after: Duration::MAX, on_read: false }),
+        ),
         state("by number", StateKind::Dictionary(Vec::new()), &[DataType::Int64], DataType::Utf8, None),
         state("list", StateKind::Sequence, &[], DataType::Int64, None),
         state("rules", StateKind::Broadcast, &[DataType::Int64], DataType::Int64, None),
@@ -210,9 +216,7 @@ fn plain_of(chunks: &[StateChunk]) -> Plain {
         let key = |row: usize| longs(&keys[0])[row];
         for row in 0..columns[0].len() {
             let twice = match table {
-                StateTable::Values(COUNT) => {
-                    plain.counts.insert(key(row), longs(&columns[0])[row]).is_some()
-                }
+                StateTable::Values(COUNT) => plain.counts.insert(key(row), longs(&columns[0])[row]).is_some(),
                 StateTable::Values(_) => {
                     let touched = touched.as_ref().unwrap().value(row);
                     let text = columns[0].as_string::<i32>().value(row).to_owned();

@@ -54,7 +54,8 @@ impl EncodedEntries {
         for (row, id) in ids {
             let id = *id as usize;
             self.entries.grow_to(id + 1, None);
-            *self.entries.element_mut(id, 0) = (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
+            *self.entries.element_mut(id, 0) =
+                (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
         }
         Ok(())
     }

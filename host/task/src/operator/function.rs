@@ -7,24 +7,23 @@
 //! A call has no effect until it has returned. So after a trap the call is repeated once in a new
 //! instance; if it traps again it is halved, until the row is found, which then fails by policy.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
-use guest::{Call, Chain, Groups, GuestError, Moment, Outcome, RowFailure, StateReader};
+use arrow_schema::{ArrowError, SchemaRef};
+use guest::{Call, Chain, GuestError, Moment, Outcome, RowFailure};
 use model::element::Mark;
-use model::job_graph::{FailurePolicy, NodeId, State, StateKind, TimeDomain};
+use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::Clock;
+use state::StoreError;
+use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
-use state::{KeyIndex, StoreError, Timers, ValueTable};
 
-use super::entries::EntryStates;
+use super::keyed_state::KeyedState;
 use super::{Element, Input, Place, Ran, dead_letters};
 use crate::metrics::{Counters, add, read};
 
@@ -49,35 +48,12 @@ pub(crate) struct FunctionOperator {
     pub(crate) work: Work,
 }
 
-/// The state of a keyed function's subtask.
-pub(crate) struct KeyedState {
-    /// The key columns of each input; none = its rows have no key.
-    keys: Vec<Option<Vec<usize>>>,
-    index: KeyIndex,
-    /// The states by value, by their places in the function.
-    tables: BTreeMap<u32, ValueTable>,
-    /// The others.
-    entries: Option<EntryStates>,
-    /// All states' names.
-    names: Vec<String>,
-    timers: Timers,
-    /// The key of each row or timer of the call at hand.
-    ids: Vec<KeyId>,
-    /// By key: its group in the last call that had it; of another call, a group of another key or
-    /// none (a sparse set: Briggs and Torczon, 1993).
-    numbers: Vec<u32>,
-}
-
 /// What is under way.
 pub(crate) struct Work {
     /// What is to be called, the next last.
     parts: Vec<Part>,
     /// What the call that runs is about.
     running: Option<Part>,
-    /// The groups of the call that runs, as numbers of the key index.
-    groups: Vec<u32>,
-    /// The time as the call that runs sees it.
-    now: Moment,
     /// Rows whose calls have returned.
     rows_done: u64,
     nanoseconds_a_row: Option<f64>,
@@ -92,8 +68,6 @@ impl Default for Work {
         Self {
             parts: Vec::new(),
             running: None,
-            groups: Vec::new(),
-            now: Moment { watermark: i64::MIN, processing_time: 0 },
             rows_done: 0,
             nanoseconds_a_row: None,
             watermark: i64::MIN,
@@ -107,10 +81,31 @@ struct Part {
     what: Items,
     /// How often a call with them has trapped.
     traps: u32,
+    /// Whether their state has been asked for.
+    near: Near,
+}
+
+impl Part {
+    fn new(what: Items) -> Self {
+        Self { what, traps: 0, near: Near::NotAsked }
+    }
+
+    /// Cuts off all but the first `length`.
+    fn split_off(&mut self, length: usize) -> Self {
+        Self { what: self.what.split_off(length), traps: self.traps, near: self.near }
+    }
+}
+
+/// How near the state of a part is.
+#[derive(Clone, Copy)]
+enum Near {
+    NotAsked,
+    Asked(Ticket),
+    Yes,
 }
 
 #[derive(Clone)]
-enum Items {
+pub(crate) enum Items {
     /// Of an input.
     Rows(u32, Batch),
     /// Due timers, at most one a key.
@@ -156,7 +151,7 @@ impl FunctionOperator {
         if self.work.running.is_none() {
             // A key's timers are in their order: those that were taken fire first.
             if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. }))
-                && !self.take_timers()
+                && !self.take_timers()?
             {
                 return Ok(Ran::Progress);
             }
@@ -166,7 +161,7 @@ impl FunctionOperator {
                 }
                 match input.elements.pop_front() {
                     Some(Element::Rows(from, rows)) => {
-                        self.work.parts.push(Part { what: Items::Rows(from, rows), traps: 0 });
+                        self.work.parts.push(Part::new(Items::Rows(from, rows)));
                     }
                     Some(Element::Mark(mark)) => {
                         if let Mark::Watermark(time) = mark {
@@ -184,7 +179,9 @@ impl FunctionOperator {
                     None => return Ok(Ran::Ended),
                 }
             }
-            self.start()?;
+            if !self.start()? {
+                return Ok(Ran::Idle);
+            }
         }
         match self.chain.poll() {
             Poll::Pending => Ok(Ran::Yield),
@@ -204,35 +201,34 @@ impl FunctionOperator {
         self.work.running.is_some() || !self.work.parts.is_empty() || self.work.mark.is_some()
     }
 
-    /// When the next timer of processing time is due, in milliseconds since the epoch.
+    /// When to look for due timers of processing time again, in milliseconds since the epoch.
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        self.keyed.as_ref()?.timers.next(TimeDomain::ProcessingTime)
+        self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime)
     }
 
     /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
-    fn take_timers(&mut self) -> bool {
-        let Some(keyed) = &mut self.keyed else { return true };
-        if keyed.timers.is_empty() {
-            return true;
-        }
+    fn take_timers(&mut self) -> Result<bool, Diagnostic> {
+        let Some(keyed) = &mut self.keyed else { return Ok(true) };
         for (domain, now) in
             [(TimeDomain::EventTime, self.work.watermark), (TimeDomain::ProcessingTime, self.clock.wall_ms())]
         {
-            let due = keyed.timers.take_due(domain, now, ROUND_TIMERS);
+            let due = keyed.take_due(domain, now, ROUND_TIMERS);
+            let due = due.map_err(|error| internal(&self.place, &error))?;
             if due.is_partial {
-                return false;
+                return Ok(false);
             }
             if !due.timers.is_empty() {
-                self.work.parts.push(Part { what: Items::Timers(domain, due.timers), traps: 0 });
-                return true;
+                self.work.parts.push(Part::new(Items::Timers(domain, due.timers)));
+                return Ok(true);
             }
         }
-        true
+        Ok(true)
     }
 
-    /// Calls the guest with the next rows or timers: as many as take about a millisecond.
-    fn start(&mut self) -> Result<(), Diagnostic> {
-        let Some(mut part) = self.work.parts.pop() else { return Ok(()) };
+    /// Calls the guest with the next rows or timers: as many as take about a millisecond. False: their
+    /// state is not near yet.
+    fn start(&mut self) -> Result<bool, Diagnostic> {
+        let Some(mut part) = self.work.parts.pop() else { return Ok(true) };
         let fit = match self.work.nanoseconds_a_row {
             None => FIRST_ROWS,
             Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
@@ -240,30 +236,41 @@ impl FunctionOperator {
         let fit = fit.clamp(1, self.rows_max);
         // A rest of a few rows rides with the call.
         if part.what.len() > fit + fit / 4 {
-            let rest = part.what.split_off(fit);
-            self.work.parts.push(Part { what: rest, traps: part.traps });
+            let rest = part.split_off(fit);
+            self.work.parts.push(Part { near: Near::NotAsked, ..rest });
         }
         let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
-        self.work.now = now;
-        let internal = |error: ArrowError| Diagnostic::internal(error.to_string()).detail(self.place.text());
+        let place = &self.place;
+        let internal = |error: ArrowError| internal(place, &error);
         if let Some(keyed) = &mut self.keyed {
+            let asked = match part.near {
+                Near::NotAsked => keyed.prefetch(&part.what).map_err(internal)?,
+                Near::Asked(ticket) => (!keyed.is_ready(ticket)).then_some(ticket),
+                Near::Yes => None,
+            };
+            if let Some(ticket) = asked {
+                self.work.parts.push(Part { near: Near::Asked(ticket), ..part });
+                return Ok(false);
+            }
+            part.near = Near::Yes;
             keyed.find_keys(&part.what).map_err(internal)?;
             // State rides along, so it counts for the size of a call too.
-            while part.what.len() > 1 && keyed.state_bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES {
-                let rest = part.what.split_off(part.what.len().div_ceil(4));
-                self.work.parts.push(Part { what: rest, traps: part.traps });
-                keyed.ids.truncate(part.what.len());
+            while part.what.len() > 1 && keyed.bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES {
+                let first = part.what.len().div_ceil(4);
+                let rest = part.split_off(first);
+                self.work.parts.push(rest);
+                keyed.truncate(part.what.len());
             }
         }
         let call = match (&part.what, &mut self.keyed) {
             (Items::Rows(input, rows), None) => Call::Process { now, input: *input, rows: rows.clone() },
-            (what, Some(keyed)) => keyed.call(now, what, &mut self.work.groups).map_err(internal)?,
+            (what, Some(keyed)) => keyed.call(now, what).map_err(internal)?,
             // Only keyed functions set timers.
-            (Items::Timers(..), None) => return Ok(()),
+            (Items::Timers(..), None) => return Ok(true),
         };
         self.chain.start(call);
         self.work.running = Some(part);
-        Ok(())
+        Ok(true)
     }
 
     fn on_return(
@@ -287,9 +294,14 @@ impl FunctionOperator {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed
-            && let Err((state, error)) = keyed.apply(&outcome, &self.work.groups, self.work.now)
+            && let Err((state, error)) = keyed.apply(&outcome)
         {
             return Err(self.not_stored(state, &error));
+        }
+        if let Some(keyed) = &self.keyed
+            && !self.work.parts.iter().any(|part| matches!(part.what, Items::Timers(..)))
+        {
+            keyed.forget_empty();
         }
         self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {
@@ -324,9 +336,9 @@ impl FunctionOperator {
         match (part.traps, part.what.len()) {
             (0, _) => self.work.parts.push(Part { traps: 1, ..part }),
             (_, length @ 2..) => {
-                let second = part.what.split_off(length / 2);
-                self.work.parts.push(Part { what: second, traps: 1 });
-                self.work.parts.push(Part { traps: 1, ..part });
+                let second = part.split_off(length / 2);
+                self.work.parts.push(second);
+                self.work.parts.push(part);
             }
             _ => {
                 let (head, _, policy) = self.nodes[0].clone();
@@ -389,16 +401,11 @@ impl FunctionOperator {
         match error {
             StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(self.place.text()),
             StoreError::TooLarge { key, .. } => {
-                let keyed = self.keyed.as_ref();
-                let name = keyed.map_or("", |keyed| &keyed.names[state as usize]);
-                let is_value = keyed.is_some_and(|keyed| keyed.tables.contains_key(&state));
+                let (name, is_value) = self.keyed.as_ref().map_or(("", true), |keyed| keyed.state(state));
                 let of_what = if is_value { "the" } else { "an entry of the" };
                 let limit = VALUE_BYTES_MAX >> 20;
-                let of_key = match keyed.is_some_and(|keyed| (*key as usize) < keyed.index.bound()) {
-                    true => format!(", key ({})", self.key_text(*key)),
-                    // A broadcast state has no keys.
-                    false => String::new(),
-                };
+                // A broadcast state has no keys.
+                let of_key = self.key_text(*key).map(|key| format!(", key ({key})")).unwrap_or_default();
                 let hint = match is_value {
                     true => {
                         "a value travels with every call of its key: keep less in it, or a state of many entries"
@@ -412,10 +419,9 @@ impl FunctionOperator {
         }
     }
 
-    fn key_text(&self, key: KeyId) -> String {
-        let columns = self.keyed.as_ref().and_then(|keyed| keyed.index.keys([key].into_iter()).ok());
-        let columns = columns.unwrap_or_default();
-        columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(",")
+    fn key_text(&self, key: KeyId) -> Option<String> {
+        let columns = self.keyed.as_ref()?.key(key)?;
+        Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
     }
 
     /// A row or timer of a call as the user reads it.
@@ -430,7 +436,7 @@ impl FunctionOperator {
                     TimeDomain::ProcessingTime => "processing time",
                 };
                 let (time, key) = timers[at];
-                format!("timer of {clock} {time} of the key ({})", self.key_text(key))
+                format!("timer of {clock} {time} of the key ({})", self.key_text(key).unwrap_or_default())
             }
         }
     }
@@ -461,153 +467,8 @@ impl FunctionOperator {
     }
 }
 
-impl KeyedState {
-    /// No key yet, of these columns of each input.
-    ///
-    /// # Errors
-    /// If keys or states of their types cannot be kept.
-    pub(crate) fn new(
-        keys: Vec<Option<Vec<usize>>>,
-        key_types: &[DataType],
-        states: &[State],
-        seed: u64,
-    ) -> Result<Self, ArrowError> {
-        let by_value = (0..).zip(states).filter(|(_, state)| state.kind == StateKind::Value);
-        let tables = by_value
-            .map(|(place, state)| Ok((place, ValueTable::new(state.value.field(0).data_type(), state.ttl)?)))
-            .collect::<Result<_, ArrowError>>()?;
-        Ok(Self {
-            keys,
-            index: KeyIndex::new(key_types, seed)?,
-            tables,
-            entries: EntryStates::new(states, seed)?,
-            names: states.iter().map(|state| state.name.clone()).collect(),
-            timers: Timers::default(),
-            ids: Vec::new(),
-            numbers: Vec::new(),
-        })
-    }
-
-    /// What the guest reads the states with that do not travel by value.
-    pub(crate) fn reader(&self) -> Option<Arc<dyn StateReader>> {
-        self.entries.as_ref().map(EntryStates::reader)
-    }
-
-    /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
-    /// groups' state. Their keys have been found.
-    fn call(&mut self, now: Moment, what: &Items, groups: &mut Vec<KeyId>) -> Result<Call, ArrowError> {
-        groups.clear();
-        match what {
-            Items::Rows(input, rows) => {
-                let of_rows = self
-                    .ids
-                    .iter()
-                    .map(|id| {
-                        let number = &mut self.numbers[*id as usize];
-                        if groups.get(*number as usize) != Some(id) {
-                            // A call has fewer than 2^32 rows.
-                            *number = groups.len() as u32;
-                            groups.push(*id);
-                        }
-                        *number
-                    })
-                    .collect();
-                let of_entries = Some((*input, rows, &self.ids[..]));
-                let entries = match &mut self.entries {
-                    Some(entries) => entries.begin(of_entries, groups, now.processing_time)?,
-                    None => Vec::new(),
-                };
-                Ok(Call::ProcessKeyed {
-                    now,
-                    input: *input,
-                    groups: self.groups(groups, now)?,
-                    of_rows,
-                    rows: rows.clone(),
-                    entries,
-                })
-            }
-            Items::Timers(domain, timers) => {
-                groups.extend_from_slice(&self.ids);
-                if let Some(entries) = &mut self.entries {
-                    entries.begin(None, groups, now.processing_time)?;
-                }
-                let times = timers.iter().map(|(time, _)| *time).collect();
-                Ok(Call::Timers { now, domain: *domain, times, groups: self.groups(groups, now)? })
-            }
-        }
-    }
-
-    fn groups(&mut self, groups: &[KeyId], now: Moment) -> Result<Groups, ArrowError> {
-        let time = now.processing_time;
-        Ok(Groups {
-            count: u32::try_from(groups.len()).unwrap_or(u32::MAX),
-            keys: self.index.keys(groups.iter().copied())?,
-            state: self
-                .tables
-                .values_mut()
-                .map(|table| table.load(groups, time))
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Sets `ids`, the key of each row or timer.
-    fn find_keys(&mut self, what: &Items) -> Result<(), ArrowError> {
-        match what {
-            Items::Rows(input, rows) => {
-                self.ids.clear();
-                let Some(keys) = &self.keys[*input as usize] else { return Ok(()) };
-                let columns: Vec<ArrayRef> = keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
-                self.index.ids(&columns, rows.num_rows(), &mut self.ids)?;
-                self.numbers.resize(self.index.bound(), 0);
-            }
-            Items::Timers(_, timers) => {
-                self.ids.clear();
-                self.ids.extend(timers.iter().map(|(_, key)| *key));
-            }
-        }
-        Ok(())
-    }
-
-    /// The bytes of state that a call with the rows or timers of `ids` carries, at most.
-    fn state_bytes(&self, what: &Items) -> Result<usize, ArrowError> {
-        // Keys that come several times count several times.
-        let by_value: usize = self.tables.values().map(|table| table.bytes(&self.ids)).sum();
-        let riding = match (what, &self.entries) {
-            (Items::Rows(input, rows), Some(entries)) => entries.bytes(*input, rows, &self.ids)?,
-            _ => 0,
-        };
-        Ok(by_value + riding)
-    }
-
-    /// Takes what a call has written; or the state that cannot be kept, and why.
-    fn apply(&mut self, outcome: &Outcome, groups: &[KeyId], now: Moment) -> Result<(), (u32, StoreError)> {
-        for update in &outcome.updates {
-            let stored = match (self.tables.get_mut(&update.state), &self.entries) {
-                (Some(table), _) => {
-                    let written = (0..groups.len())
-                        .filter(|g| update.written.as_ref().is_none_or(|written| written.value(*g)))
-                        .map(|g| (g, groups[g]));
-                    table.store(written, &update.values, now.processing_time)
-                }
-                (None, Some(entries)) => entries.update(update),
-                (None, None) => Ok(()),
-            };
-            stored.map_err(|error| (update.state, error))?;
-        }
-        if let Some(entries) = &self.entries {
-            for changes in &outcome.entries {
-                entries.apply(changes).map_err(|error| (changes.state, error))?;
-            }
-        }
-        for change in &outcome.timers {
-            let key = groups[change.group as usize];
-            match change.set {
-                true => self.timers.set(change.domain, key, change.time),
-                false => self.timers.delete(change.domain, key, change.time),
-            }
-        }
-        Ok(())
-    }
+fn internal(place: &Place, error: &ArrowError) -> Diagnostic {
+    Diagnostic::internal(error.to_string()).detail(place.text())
 }
 
 /// A row as people read it, cut.

@@ -2,8 +2,8 @@
 //! aggregates, sinks.
 
 pub(crate) mod aggregate;
-pub(crate) mod entries;
 pub(crate) mod function;
+pub(crate) mod keyed_state;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;

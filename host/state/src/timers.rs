@@ -7,14 +7,17 @@
 //! place when its turn has come.
 
 mod queue;
+mod times;
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::job_graph::TimeDomain;
 
 use crate::chunks::Chunks;
 use crate::key_index::KeyId;
 use queue::Queue;
+use times::Times;
 
 /// The timers of a function's subtask.
 #[derive(Default)]
@@ -49,7 +52,7 @@ struct Domain {
     of_key: Chunks<OfKey>,
     flags: Chunks<u8>,
     /// A key's other timers, all after its next.
-    more: BTreeMap<KeyId, BTreeSet<i64>>,
+    more: HashMap<KeyId, Times, FixedState>,
     queue: Queue,
     /// Entries of the queue that are no key's place any more, about.
     stale: usize,
@@ -61,7 +64,8 @@ impl Default for Domain {
         Self {
             of_key: Chunks::new(1),
             flags: Chunks::new(1),
-            more: BTreeMap::new(),
+            // Numbers that the host has given out: nobody chooses them.
+            more: HashMap::with_hasher(FixedState::with_seed(0)),
             queue: Queue::default(),
             stale: 0,
             length: 0,
@@ -120,7 +124,7 @@ impl Timers {
         let next = domain.next_of(key);
         // Only who has a next has more.
         let more = next.and_then(|_| domain.more.get(&key));
-        next.into_iter().chain(more.into_iter().flatten().copied())
+        next.into_iter().chain(more.into_iter().flat_map(Times::iter))
     }
 
     /// Keys with timers are below this.
@@ -206,16 +210,13 @@ impl Domain {
 
     /// Takes one of the key's further timers, by its time or the first.
     fn take_more(&mut self, key: KeyId, time: Option<i64>) -> Option<i64> {
-        if self.more.is_empty() {
-            return None;
-        }
-        let times = self.more.get_mut(&key)?;
+        let Entry::Occupied(mut times) = self.more.entry(key) else { return None };
         let taken = match time {
-            Some(time) => times.take(&time),
-            None => times.pop_first(),
+            Some(time) => times.get_mut().take(time),
+            None => times.get_mut().pop_first(),
         };
-        if times.is_empty() {
-            self.more.remove(&key);
+        if times.get().is_empty() {
+            times.remove();
         }
         taken
     }
@@ -262,6 +263,8 @@ fn is_place(of_key: &Chunks<OfKey>, flags: &Chunks<u8>, time: i64, key: KeyId) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]

@@ -157,12 +157,8 @@ impl Queue {
                 }
             } else if let Some(piece) = self.moving.pop() {
                 moved += piece.len();
-                for entry in piece {
-                    match place(to_time(entry.0), entry.1) {
-                        Some(time) => self.put((to_bits(time), entry.1)),
-                        None => self.len -= 1,
-                    }
-                }
+                // What has become of them is asked when they are due.
+                piece.into_iter().for_each(|entry| self.put(entry));
             } else if moved > MOVED_MAX {
                 return done(taken);
             } else {

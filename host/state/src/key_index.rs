@@ -1,8 +1,8 @@
 //! Numbers the distinct keys of a stream, from 0, in the order in which they first come; numbers of
 //! forgotten keys are given out again.
 //!
-//! Rows go in blocks: all their hashes, then all their first slots, then the comparisons, so that the
-//! misses of a block's loads overlap. Seeded, so that nobody can choose keys that collide. Keys of
+//! Rows go in blocks: all their hashes, then all their first slots, then the keys of these, then the
+//! comparisons, so that the misses of a block's loads overlap. Seeded, so that nobody can choose keys that collide. Keys of
 //! several columns, decimals and structures are encoded by `arrow-row` first.
 
 mod key_store;
@@ -21,7 +21,7 @@ use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 
 use key_store::{KeyStore, Numbers, Texts};
-use key_table::{KeyTable, Slot};
+use key_table::{Found, KeyTable, Slot};
 
 /// The number of a key: its row in every table of the operator.
 pub type KeyId = u32;
@@ -30,23 +30,29 @@ pub type KeyId = u32;
 pub struct KeyIndex {
     types: Vec<DataType>,
     coding: Coding,
-    interior: Interior,
+    numbering: Numbering,
 }
 
 /// How a key becomes bits.
 enum Coding {
     /// One column of text or binary: its bytes.
-    Bytes(Texts),
+    Bytes(Keys<Texts>),
     /// One column of numbers of at most 64 bits.
-    Numbers(Numbers),
+    Numbers(Keys<Numbers>),
     /// Anything else: `arrow-row`'s bytes.
-    Rows(Box<RowConverter>, Texts),
+    Rows(Box<RowConverter>, Keys<Texts>),
 }
 
-/// Which number is whose.
-struct Interior {
-    table: KeyTable,
-    /// The number of the null key, of a single column.
+/// Keys of one coding, and where they are found.
+struct Keys<S: KeyStore> {
+    store: S,
+    table: KeyTable<S::Key>,
+}
+
+/// Which numbers have been given out.
+#[derive(Default)]
+struct Numbering {
+    /// That of the null key, of a single column.
     null: Option<KeyId>,
     /// Numbers below this have been given out,
     bound: usize,
@@ -64,7 +70,7 @@ impl KeyIndex {
     /// If keys of these types cannot be encoded.
     pub fn new(types: &[DataType], seed: u64) -> Result<Self, ArrowError> {
         let coding = match types {
-            [DataType::Utf8 | DataType::Binary] => Coding::Bytes(Texts::new(seed)),
+            [DataType::Utf8 | DataType::Binary] => Coding::Bytes(Keys::new(Texts::new(seed))),
             [
                 DataType::Int32
                 | DataType::Int64
@@ -72,20 +78,19 @@ impl KeyIndex {
                 | DataType::Timestamp(..)
                 | DataType::Float32
                 | DataType::Float64,
-            ] => Coding::Numbers(Numbers::new(seed)),
+            ] => Coding::Numbers(Keys::new(Numbers::new(seed))),
             _ => {
                 let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
-                Coding::Rows(Box::new(RowConverter::new(fields)?), Texts::new(seed))
+                Coding::Rows(Box::new(RowConverter::new(fields)?), Keys::new(Texts::new(seed)))
             }
         };
-        let interior = Interior { table: KeyTable::new(), null: None, bound: 0, free: Vec::new() };
-        Ok(Self { types: types.to_vec(), coding, interior })
+        Ok(Self { types: types.to_vec(), coding, numbering: Numbering::default() })
     }
 
     /// How many distinct keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.interior.bound - self.interior.free.len()
+        self.numbering.bound - self.numbering.free.len()
     }
 
     /// Whether there is none.
@@ -97,7 +102,7 @@ impl KeyIndex {
     /// All numbers are below this: as many rows a table by number needs.
     #[must_use]
     pub fn bound(&self) -> usize {
-        self.interior.bound
+        self.numbering.bound
     }
 
     /// Bytes of memory that the keys and their table take, about.
@@ -107,8 +112,7 @@ impl KeyIndex {
             Coding::Bytes(texts) | Coding::Rows(_, texts) => texts.memory(),
             Coding::Numbers(numbers) => numbers.memory(),
         };
-        let Interior { table, free, .. } = &self.interior;
-        keys + table.memory() + free.capacity() * size_of::<KeyId>()
+        keys + self.numbering.free.capacity() * size_of::<KeyId>()
     }
 
     /// The number of each row's key, new keys numbered on. `ids` is cleared first.
@@ -117,17 +121,18 @@ impl KeyIndex {
     /// If keys cannot be encoded, or there are more than 2^32 − 2.
     pub fn ids(&mut self, columns: &[ArrayRef], rows: usize, ids: &mut Vec<KeyId>) -> Result<(), ArrowError> {
         ids.clear();
-        let interior = &mut self.interior;
+        let numbering = &mut self.numbering;
         if columns.is_empty() {
             // No key: all rows are one group.
             if rows > 0 {
-                let id = interior.null()?;
+                let id = numbering.null()?;
                 ids.resize(rows, id);
             }
             return Ok(());
         }
+        ids.reserve(rows);
         match &mut self.coding {
-            Coding::Bytes(texts) => {
+            Coding::Bytes(keys) => {
                 let column = columns[0].as_ref();
                 let (offsets, data) = match column.data_type() {
                     DataType::Utf8 => {
@@ -139,29 +144,19 @@ impl KeyIndex {
                         (binary.offsets(), binary.values().as_slice())
                     }
                 };
-                let range = |row: usize| (offsets[row] as usize, offsets[row + 1] as usize);
-                let code = |texts: &Texts, row| {
-                    let (start, end) = range(row);
-                    texts.code(data, start, end)
-                };
-                let bytes = |row| {
-                    let (start, end) = range(row);
-                    &data[start..end]
-                };
-                interior.ids(texts, column, ids, code, bytes)
+                keys.ids(numbering, column, (offsets, data), ids)
             }
-            Coding::Numbers(store) => {
+            Coding::Numbers(keys) => {
                 let column = columns[0].as_ref();
-                let values = numbers(column);
-                interior.ids(store, column, ids, |store, row| store.code(values[row]), |_| &[])
+                keys.ids(numbering, column, &numbers(column), ids)
             }
-            Coding::Rows(converter, texts) => {
+            Coding::Rows(converter, keys) => {
                 let canonical: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
                 let encoded = converter.convert_columns(&canonical)?;
-                ids.reserve(rows);
                 for row in &encoded {
                     let bytes = row.as_ref();
-                    ids.push(interior.id(texts, texts.code(bytes, 0, bytes.len()), bytes)?);
+                    let code = keys.store.code(bytes, 0, bytes.len());
+                    ids.push(keys.id(numbering, code, bytes)?);
                 }
                 Ok(())
             }
@@ -179,14 +174,14 @@ impl KeyIndex {
         if self.types.is_empty() {
             return Ok(Vec::new());
         }
-        let is_null = |id: KeyId| self.interior.null == Some(id);
+        let is_null = |id: KeyId| self.numbering.null == Some(id);
         let mut bytes = Vec::new();
         match &self.coding {
             Coding::Bytes(texts) if self.types[0] == DataType::Utf8 => {
                 let mut builder = StringBuilder::with_capacity(ids.len(), ids.len() * 8);
                 for id in ids {
                     bytes.clear();
-                    texts.append(id, &mut bytes);
+                    texts.store.append(id, &mut bytes);
                     // The bytes came from a text column, so they are UTF-8.
                     let text = std::str::from_utf8(&bytes).unwrap_or("");
                     builder.append_option((!is_null(id)).then_some(text));
@@ -197,19 +192,19 @@ impl KeyIndex {
                 let mut builder = BinaryBuilder::with_capacity(ids.len(), ids.len() * 8);
                 for id in ids {
                     bytes.clear();
-                    texts.append(id, &mut bytes);
+                    texts.store.append(id, &mut bytes);
                     builder.append_option((!is_null(id)).then_some(&bytes));
                 }
                 Ok(vec![Arc::new(builder.finish())])
             }
             Coding::Numbers(numbers) => {
-                let values = ids.map(|id| (!is_null(id)).then(|| numbers.value(id).cast_signed()));
+                let values = ids.map(|id| (!is_null(id)).then(|| numbers.store.value(id).cast_signed()));
                 Ok(vec![numbers_back(&self.types[0], values)])
             }
             Coding::Rows(converter, texts) => {
                 let ends: Vec<usize> = ids
                     .map(|id| {
-                        texts.append(id, &mut bytes);
+                        texts.store.append(id, &mut bytes);
                         bytes.len()
                     })
                     .collect();
@@ -224,76 +219,95 @@ impl KeyIndex {
     /// Forgets a key: its number will be another's. A number that is nobody's stays so.
     pub fn forget(&mut self, id: KeyId) {
         match &mut self.coding {
-            _ if self.interior.null == Some(id) => {
-                self.interior.null = None;
-                self.interior.free.push(id);
+            _ if self.numbering.null == Some(id) => {
+                self.numbering.null = None;
+                self.numbering.free.push(id);
             }
-            Coding::Bytes(texts) | Coding::Rows(_, texts) => self.interior.forget(texts, id),
-            Coding::Numbers(numbers) => self.interior.forget(numbers, id),
+            Coding::Bytes(keys) | Coding::Rows(_, keys) => keys.forget(&mut self.numbering, id),
+            Coding::Numbers(keys) => keys.forget(&mut self.numbering, id),
         }
     }
 }
 
-impl Interior {
-    /// Block by block: the rows' codes, the slots where they begin to look, the comparisons. What the
-    /// first slot does not settle is looked up in full; a slot that was read before an insert or a
-    /// growth still names its key rightly.
-    #[inline]
-    fn ids<'a, K: KeyStore>(
+impl<S: KeyStore> Keys<S> {
+    fn new(store: S) -> Self {
+        Self { store, table: KeyTable::new() }
+    }
+
+    fn memory(&self) -> usize {
+        self.store.memory() + self.table.memory()
+    }
+
+    /// Block by block: the rows' codes, what is where they are looked for first, the keys that may be
+    /// theirs, the comparisons. What these do not settle is looked up in full; a slot that was read
+    /// before an insert or a growth still names its key rightly.
+    fn ids(
         &mut self,
-        store: &mut K,
-        column: &dyn Array,
+        numbering: &mut Numbering,
+        array: &dyn Array,
+        column: S::Column<'_>,
         ids: &mut Vec<KeyId>,
-        code: impl Fn(&K, usize) -> K::Code,
-        bytes: impl Fn(usize) -> &'a [u8],
     ) -> Result<(), ArrowError> {
-        let rows = column.len();
-        ids.reserve(rows);
-        if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
-            for row in 0..rows {
-                ids.push(match nulls.is_null(row) {
-                    true => self.null()?,
-                    false => self.id(store, code(store, row), bytes(row))?,
-                });
-            }
-            return Ok(());
-        }
-        let mut codes = [K::Code::default(); BLOCK];
-        let mut firsts = [Slot::FREE; BLOCK];
-        let mut start = 0;
-        while start < rows {
+        let rows = array.len();
+        let mut codes = [S::Code::default(); BLOCK];
+        let mut found = [Found { slot: Slot::FREE, key: None }; BLOCK];
+        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+        for start in (0..rows).step_by(BLOCK) {
             let length = BLOCK.min(rows - start);
-            for (i, slot) in codes[..length].iter_mut().enumerate() {
-                *slot = code(store, start + i);
+            self.store.codes(column, start, &mut codes[..length]);
+            let codes = &codes[..length];
+            for (found, code) in found.iter_mut().zip(codes) {
+                *found = self.table.first(S::hash(*code));
             }
-            for (slot, code) in firsts[..length].iter_mut().zip(&codes) {
-                *slot = self.table.slot(self.table.first(K::hash(*code)));
+            for (found, code) in found.iter_mut().zip(codes) {
+                let hash = S::hash(*code);
+                if !found.slot.is_of(hash) {
+                    *found = self.table.candidate(hash);
+                }
+                found.key.get_or_insert_with(|| self.store.key(found.slot.id()));
             }
-            for (i, (code, first)) in codes[..length].iter().zip(&firsts).enumerate() {
+            for (i, (found, code)) in found.iter().zip(codes).enumerate() {
                 let row = start + i;
-                let settled = first.id_of(K::hash(*code)).filter(|id| store.is(*id, *code, bytes(row)));
+                let bytes = || S::bytes(column, row);
+                let settled = found.slot.is_of(S::hash(*code))
+                    && found.key.is_some_and(|key| self.store.is_key(key, *code, bytes));
                 ids.push(match settled {
-                    Some(id) => id,
-                    None => self.id(store, *code, bytes(row))?,
+                    _ if nulls.is_some_and(|nulls| nulls.is_null(row)) => numbering.null()?,
+                    true => found.slot.id(),
+                    false => self.id(numbering, *code, bytes())?,
                 });
             }
-            start += length;
         }
         Ok(())
     }
 
     /// The number of a key, a new one if need be.
-    fn id<K: KeyStore>(&mut self, store: &mut K, code: K::Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
-        let hash = K::hash(code);
-        if let Some(id) = self.table.find(hash, |id| store.is(id, code, bytes)) {
+    fn id(&mut self, numbering: &mut Numbering, code: S::Code, bytes: &[u8]) -> Result<KeyId, ArrowError> {
+        let hash = S::hash(code);
+        let store = &self.store;
+        let is = |found: Found<S::Key>| {
+            let key = found.key.unwrap_or_else(|| store.key(found.slot.id()));
+            store.is_key(key, code, || bytes)
+        };
+        if let Some(id) = self.table.find(hash, is) {
             return Ok(id);
         }
-        let id = self.number()?;
-        store.put(id, code, bytes);
-        self.table.insert(hash, id);
+        let id = numbering.number()?;
+        let key = self.store.put(id, code, bytes);
+        self.table.insert(hash, id, key);
         Ok(id)
     }
 
+    fn forget(&mut self, numbering: &mut Numbering, id: KeyId) {
+        let hash = self.store.hash_of(id);
+        if self.table.remove(hash, id) {
+            self.store.drop_key(id);
+            numbering.free.push(id);
+        }
+    }
+}
+
+impl Numbering {
     /// The number of the null key.
     fn null(&mut self) -> Result<KeyId, ArrowError> {
         let id = match self.null {
@@ -314,14 +328,6 @@ impl Interior {
         })?;
         self.bound += 1;
         Ok(id)
-    }
-
-    fn forget<K: KeyStore>(&mut self, store: &mut K, id: KeyId) {
-        let hash = store.hash_of(id);
-        if self.table.remove(hash, id) {
-            store.drop_key(id);
-            self.free.push(id);
-        }
     }
 }
 

@@ -13,13 +13,23 @@ use crate::chunks::Chunks;
 pub(super) trait KeyStore {
     /// What a key of a batch is compared by.
     type Code: Copy + Default;
+    /// What is kept of a key by its number.
+    type Key: Copy + Default;
+    /// A column of keys.
+    type Column<'a>: Copy;
 
+    /// The codes of a column's rows from `start` on, as many as there is room for.
+    fn codes(&self, column: Self::Column<'_>, start: usize, codes: &mut [Self::Code]);
+    /// The bytes of a row; of a number none.
+    fn bytes<'a>(column: Self::Column<'a>, row: usize) -> &'a [u8];
     /// Its hash: 64 good bits.
     fn hash(code: Self::Code) -> u64;
-    /// Whether the key of this number is this one; of a long text `bytes` says the rest.
-    fn is(&self, id: KeyId, code: Self::Code, bytes: &[u8]) -> bool;
-    /// Gives a number its key.
-    fn put(&mut self, id: KeyId, code: Self::Code, bytes: &[u8]);
+    /// What is kept of a number's key.
+    fn key(&self, id: KeyId) -> Self::Key;
+    /// Whether a key is this one; of a long text `bytes` says the rest.
+    fn is_key<'a>(&self, key: Self::Key, code: Self::Code, bytes: impl FnOnce() -> &'a [u8]) -> bool;
+    /// Gives a number its key; says what is kept of it.
+    fn put(&mut self, id: KeyId, code: Self::Code, bytes: &[u8]) -> Self::Key;
     /// The hash of a number's key.
     fn hash_of(&self, id: KeyId) -> u64;
     /// A number has no key any more.
@@ -64,10 +74,11 @@ impl Numbers {
     }
 
     #[inline]
-    pub(super) fn code(&self, value: u64) -> NumberCode {
+    fn code(&self, value: u64) -> NumberCode {
         NumberCode { hash: self.seed.fold(value, 0), value }
     }
 
+    #[inline]
     pub(super) fn value(&self, id: KeyId) -> u64 {
         self.values.element(id as usize, 0).unwrap_or(0)
     }
@@ -75,6 +86,18 @@ impl Numbers {
 
 impl KeyStore for Numbers {
     type Code = NumberCode;
+    type Key = u64;
+    type Column<'a> = &'a [u64];
+
+    fn codes(&self, column: &[u64], start: usize, codes: &mut [NumberCode]) {
+        for (code, value) in codes.iter_mut().zip(&column[start..]) {
+            *code = self.code(*value);
+        }
+    }
+
+    fn bytes<'a>(_: Self::Column<'a>, _: usize) -> &'a [u8] {
+        &[]
+    }
 
     #[inline]
     fn hash(code: NumberCode) -> u64 {
@@ -82,13 +105,19 @@ impl KeyStore for Numbers {
     }
 
     #[inline]
-    fn is(&self, id: KeyId, code: NumberCode, _: &[u8]) -> bool {
-        self.values.element(id as usize, 0) == Some(code.value)
+    fn key(&self, id: KeyId) -> u64 {
+        self.value(id)
     }
 
-    fn put(&mut self, id: KeyId, code: NumberCode, _: &[u8]) {
+    #[inline]
+    fn is_key<'a>(&self, key: u64, code: NumberCode, _: impl FnOnce() -> &'a [u8]) -> bool {
+        key == code.value
+    }
+
+    fn put(&mut self, id: KeyId, code: NumberCode, _: &[u8]) -> u64 {
         self.values.grow_to(id as usize + 1, 0);
         *self.values.element_mut(id as usize, 0) = code.value;
+        code.value
     }
 
     fn hash_of(&self, id: KeyId) -> u64 {
@@ -105,7 +134,7 @@ impl KeyStore for Numbers {
 /// Keys of bytes, each as Arrow's view types have it: its length, and either all its bytes or the
 /// first 4 and where it lies.
 pub(super) struct Texts {
-    views: Chunks<[u64; 2]>,
+    views: Chunks<View>,
     arena: Arena,
     seed: Seed,
     long: FixedState,
@@ -114,15 +143,24 @@ pub(super) struct Texts {
 #[derive(Clone, Copy, Default)]
 pub(super) struct TextCode {
     hash: u64,
-    /// The length, and above it the first 4 bytes; the next 8.
-    view: [u64; 2],
+    head: u64,
+    tail: u64,
+}
+
+/// What is kept of a text.
+#[derive(Clone, Copy, Default)]
+pub(super) struct View {
+    /// The length, and above it the first 4 bytes.
+    head: u64,
+    /// The next 8 bytes, or where it lies.
+    tail: u64,
 }
 
 /// Texts up to this length lie in their views.
 const INLINE: usize = 12;
 
 /// The first 12 bytes of `data[start .. start + length]`, zeros where there are fewer.
-#[inline]
+#[inline(always)]
 fn first_bytes(data: &[u8], start: usize, length: usize) -> u128 {
     let kept = length.min(INLINE);
     match data.get(start..start + 16) {
@@ -149,22 +187,22 @@ impl Texts {
     }
 
     /// That of `data[start..end]`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn code(&self, data: &[u8], start: usize, end: usize) -> TextCode {
         let length = end - start;
         let first = first_bytes(data, start, length);
         // Columns hold fewer than 2^31 bytes.
-        let view = [(first as u64) << 32 | length as u64, (first >> 32) as u64];
+        let (head, tail) = ((first as u64) << 32 | length as u64, (first >> 32) as u64);
         let hash = match length {
-            0..=INLINE => self.seed.fold(view[0], view[1]),
+            0..=INLINE => self.seed.fold(head, tail),
             _ => self.long.hash_one(&data[start..end]),
         };
-        TextCode { hash, view }
+        TextCode { hash, head, tail }
     }
 
     /// A number's key, appended.
     pub(super) fn append(&self, id: KeyId, bytes: &mut Vec<u8>) {
-        let Some([head, tail]) = self.views.element(id as usize, 0) else { return };
+        let Some(View { head, tail }) = self.views.element(id as usize, 0) else { return };
         let length = head as u32 as usize;
         if length > INLINE {
             bytes.extend_from_slice(self.arena.get(tail, length));
@@ -177,6 +215,20 @@ impl Texts {
 
 impl KeyStore for Texts {
     type Code = TextCode;
+    type Key = View;
+    type Column<'a> = (&'a [i32], &'a [u8]);
+
+    fn codes(&self, (offsets, data): (&[i32], &[u8]), start: usize, codes: &mut [TextCode]) {
+        let mut from = offsets[start] as usize;
+        for (code, end) in codes.iter_mut().zip(&offsets[start + 1..]) {
+            *code = self.code(data, from, *end as usize);
+            from = *end as usize;
+        }
+    }
+
+    fn bytes<'a>((offsets, data): Self::Column<'a>, row: usize) -> &'a [u8] {
+        &data[offsets[row] as usize..offsets[row + 1] as usize]
+    }
 
     #[inline]
     fn hash(code: TextCode) -> u64 {
@@ -184,22 +236,25 @@ impl KeyStore for Texts {
     }
 
     #[inline]
-    fn is(&self, id: KeyId, code: TextCode, bytes: &[u8]) -> bool {
-        let Some([head, tail]) = self.views.element(id as usize, 0) else { return false };
-        if head != code.view[0] {
-            return false;
-        }
-        match head as u32 as usize {
-            0..=INLINE => tail == code.view[1],
-            length => self.arena.get(tail, length) == bytes,
+    fn key(&self, id: KeyId) -> View {
+        self.views.element(id as usize, 0).unwrap_or_default()
+    }
+
+    #[inline]
+    fn is_key<'a>(&self, key: View, code: TextCode, bytes: impl FnOnce() -> &'a [u8]) -> bool {
+        match key.head as u32 as usize {
+            // No branch between the comparisons: one that goes wrong costs more than both.
+            0..=INLINE => (key.head ^ code.head) | (key.tail ^ code.tail) == 0,
+            length => key.head == code.head && self.arena.get(key.tail, length) == bytes(),
         }
     }
 
-    fn put(&mut self, id: KeyId, code: TextCode, bytes: &[u8]) {
-        self.views.grow_to(id as usize + 1, [0; 2]);
-        let [head, tail] = code.view;
-        let tail = if bytes.len() > INLINE { self.arena.add(bytes) } else { tail };
-        *self.views.element_mut(id as usize, 0) = [head, tail];
+    fn put(&mut self, id: KeyId, code: TextCode, bytes: &[u8]) -> View {
+        self.views.grow_to(id as usize + 1, View::default());
+        let tail = if bytes.len() > INLINE { self.arena.add(bytes) } else { code.tail };
+        let view = View { head: code.head, tail };
+        *self.views.element_mut(id as usize, 0) = view;
+        view
     }
 
     fn hash_of(&self, id: KeyId) -> u64 {
@@ -209,12 +264,12 @@ impl KeyStore for Texts {
     }
 
     fn drop_key(&mut self, id: KeyId) {
-        let Some([head, tail]) = self.views.element(id as usize, 0) else { return };
+        let Some(View { head, tail }) = self.views.element(id as usize, 0) else { return };
         let length = head as u32 as usize;
         if length > INLINE {
             self.arena.remove(tail, length);
         }
-        *self.views.element_mut(id as usize, 0) = [0; 2];
+        *self.views.element_mut(id as usize, 0) = View::default();
     }
 
     fn memory(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The hash table under the key index: from a key's hash to its number.
 //!
-//! Slots of 8 bytes (32 bits of the hash, and the number) in segments that grow one by one, so that
+//! Slots of 8 bytes (32 bits of the hash, and the number; of few keys, the key too) in segments that grow one by one, so that
 //! no insert moves more than one segment and memory follows the keys. The first bits of the hash
 //! name the segment (extendible hashing: Fagin et al., 1979), the next ones the place in it, from
 //! where a key is looked for slot by slot; so growing and splitting read and write in order, and
@@ -11,8 +11,10 @@ use super::KeyId;
 /// A segment that would need more slots is split.
 const SEGMENT_SLOTS_MAX: usize = 1 << 15;
 const SEGMENT_SLOTS_MIN: usize = 64;
-/// Of so many slots at most so many are taken; a segment that grows has a quarter more.
-const LOAD_MAX: (usize, usize) = (5, 4);
+/// A table of more segments is dense: of 5 slots at most 4 are taken, segments grow by a quarter, and
+/// keys lie apart. Before that it is quick: of 2 slots at most one is taken, segments double, and each
+/// slot has its key beside it.
+const QUICK_SEGMENTS_MAX: usize = 16;
 /// A segment is not split further: that many keys there cannot be, unless hashes are no hashes.
 const DEPTH_MAX: u32 = 17;
 
@@ -27,13 +29,19 @@ impl Slot {
         Self(hash & TAG | (u64::from(id) + 1))
     }
 
-    /// The number, if this is a key's whose hash begins so.
+    /// Whether this is a key's whose hash begins so.
     #[inline]
-    pub(super) fn id_of(self, hash: u64) -> Option<KeyId> {
-        let is_free_or_other = (self.0 ^ hash) & TAG != 0 || self.0 as u32 == 0;
-        (!is_free_or_other).then(|| self.0 as u32 - 1)
+    pub(super) fn is_of(self, hash: u64) -> bool {
+        (self.0 ^ hash) & TAG == 0 && !self.is_free()
     }
 
+    /// The key's number; of a free slot, one that no key has.
+    #[inline]
+    pub(super) fn id(self) -> KeyId {
+        (self.0 as u32).wrapping_sub(1)
+    }
+
+    #[inline]
     fn is_free(self) -> bool {
         self.0 as u32 == 0
     }
@@ -42,42 +50,84 @@ impl Slot {
 /// The bits of a slot that are the hash's.
 const TAG: u64 = !0 << 32;
 
-/// Where to go on looking.
+/// What is at a place of a segment: the slot, and the key if it lies beside it.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    segment: usize,
-    slot: usize,
+pub(super) struct Found<K> {
+    pub(super) slot: Slot,
+    pub(super) key: Option<K>,
 }
 
-pub(super) struct KeyTable {
+/// `K` is what is kept of a key by its number, and copied beside its slot while there are few keys.
+pub(super) struct KeyTable<K> {
     /// Which segment has the keys whose hashes begin with these bits.
     directory: Vec<u32>,
     /// How many bits of the hash the directory has.
     bits: u32,
-    segments: Vec<Segment>,
+    segments: Vec<Segment<K>>,
 }
 
-struct Segment {
-    slots: Vec<Slot>,
+struct Segment<K> {
+    slots: Slots<K>,
     /// How many first bits of the hash all its keys share.
     depth: u32,
     len: usize,
 }
 
-impl Segment {
-    fn new(slots: usize, depth: u32) -> Self {
-        Self { slots: vec![Slot::FREE; slots], depth, len: 0 }
+enum Slots<K> {
+    Quick(Vec<(Slot, K)>),
+    Dense(Vec<Slot>),
+}
+
+impl<K: Copy + Default> Slots<K> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Quick(slots) => slots.len(),
+            Self::Dense(slots) => slots.len(),
+        }
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Found<K> {
+        match self {
+            Self::Quick(slots) => {
+                let (slot, key) = slots[at];
+                Found { slot, key: Some(key) }
+            }
+            Self::Dense(slots) => Found { slot: slots[at], key: None },
+        }
+    }
+
+    fn set(&mut self, at: usize, slot: Slot, key: K) {
+        match self {
+            Self::Quick(slots) => slots[at] = (slot, key),
+            Self::Dense(slots) => slots[at] = slot,
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Found<K>> + '_ {
+        (0..self.len()).map(|at| self.get(at)).filter(|found| !found.slot.is_free())
+    }
+}
+
+impl<K: Copy + Default> Segment<K> {
+    fn new(slots: usize, depth: u32, is_dense: bool) -> Self {
+        let slots = match is_dense {
+            true => Slots::Dense(vec![Slot::FREE; slots]),
+            false => Slots::Quick(vec![(Slot::FREE, K::default()); slots]),
+        };
+        Self { slots, depth, len: 0 }
     }
 
     /// Where a key with this hash would best be: in the order of the hashes.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (((hash & TAG) << self.depth) >> 32) as usize * self.slots.len() >> 32
+        ((((hash & TAG) << self.depth) >> 32) as usize * self.slots.len()) >> 32
     }
 
     #[inline]
-    fn after(&self, slot: usize) -> usize {
-        if slot + 1 == self.slots.len() { 0 } else { slot + 1 }
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 
     /// How many slots on from one to the other.
@@ -85,126 +135,151 @@ impl Segment {
         if to >= from { to - from } else { to + self.slots.len() - from }
     }
 
-    fn is_full(&self) -> bool {
-        (self.len + 1) * LOAD_MAX.0 > self.slots.len() * LOAD_MAX.1
+    fn is_full(&self, is_dense: bool) -> bool {
+        let (slots, keys) = if is_dense { (5, 4) } else { (2, 1) };
+        (self.len + 1) * slots > self.slots.len() * keys
     }
 
-    fn put(&mut self, slot: Slot) {
+    fn put(&mut self, slot: Slot, key: K) {
         let mut at = self.home(slot.0);
-        while !self.slots[at].is_free() {
+        while !self.slots.get(at).slot.is_free() {
             at = self.after(at);
         }
-        self.slots[at] = slot;
+        self.slots.set(at, slot, key);
         self.len += 1;
     }
 
-    fn grown(&self) -> Self {
-        let mut grown = Self::new(self.slots.len() / 4 * 5, self.depth);
-        self.keys().for_each(|slot| grown.put(slot));
+    fn grown(&self, is_dense: bool) -> Self {
+        let slots = if is_dense { self.slots.len() / 4 * 5 } else { self.slots.len() * 2 };
+        let mut grown = Self::new(slots, self.depth, is_dense);
+        self.slots.keys().for_each(|found| grown.put(found.slot, found.key.unwrap_or_default()));
         grown
     }
 
-    fn keys(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.slots.iter().copied().filter(|slot| !slot.is_free())
-    }
-}
-
-impl KeyTable {
-    pub(super) fn new() -> Self {
-        Self { directory: vec![0], bits: 0, segments: vec![Segment::new(SEGMENT_SLOTS_MIN, 0)] }
-    }
-
-    pub(super) fn memory(&self) -> usize {
-        self.directory.capacity() * size_of::<u32>()
-            + self.segments.iter().map(|s| s.slots.capacity() * size_of::<Slot>()).sum::<usize>()
-            + self.segments.capacity() * size_of::<Segment>()
-    }
-
-    /// Where a key with this hash is looked for first.
-    #[inline]
-    pub(super) fn first(&self, hash: u64) -> Place {
-        // In two shifts, as the directory may have no bit.
-        let segment = self.directory[(hash >> 1 >> (u64::BITS - 1 - self.bits)) as usize] as usize;
-        Place { segment, slot: self.segments[segment].home(hash) }
-    }
-
-    #[inline]
-    pub(super) fn slot(&self, place: Place) -> Slot {
-        self.segments[place.segment].slots[place.slot]
-    }
-
-    /// The number of the key with this hash that `is` says it is.
-    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(KeyId) -> bool) -> Option<KeyId> {
-        let Place { segment, slot: mut at } = self.first(hash);
-        let segment = &self.segments[segment];
-        while !segment.slots[at].is_free() {
-            if let Some(id) = segment.slots[at].id_of(hash).filter(|id| is(*id)) {
-                return Some(id);
-            }
-            at = segment.after(at);
-        }
-        None
-    }
-
-    /// Adds a key that it does not have.
-    pub(super) fn insert(&mut self, hash: u64, id: KeyId) {
-        let mut segment = self.first(hash).segment;
-        while self.segments[segment].is_full() {
-            let Segment { slots, depth, .. } = &self.segments[segment];
-            if slots.len() < SEGMENT_SLOTS_MAX || *depth == DEPTH_MAX {
-                self.grow(segment);
-            } else {
-                self.split(segment);
-                segment = self.first(hash).segment;
-            }
-        }
-        self.segments[segment].put(Slot::new(hash, id));
-    }
-
     /// Takes a key out; whether it was there.
-    pub(super) fn remove(&mut self, hash: u64, id: KeyId) -> bool {
-        let Place { segment, slot: mut hole } = self.first(hash);
-        let segment = &mut self.segments[segment];
-        while segment.slots[hole].id_of(hash) != Some(id) {
-            if segment.slots[hole].is_free() {
+    fn remove(&mut self, slot: Slot) -> bool {
+        let mut hole = self.home(slot.0);
+        while self.slots.get(hole).slot != slot {
+            if self.slots.get(hole).slot.is_free() {
                 return false;
             }
-            hole = segment.after(hole);
+            hole = self.after(hole);
         }
         // What follows moves up, unless it would come before its home (Knuth, 6.4, algorithm R).
         let mut at = hole;
         loop {
-            at = segment.after(at);
-            let slot = segment.slots[at];
-            if slot.is_free() {
+            at = self.after(at);
+            let found = self.slots.get(at);
+            if found.slot.is_free() {
                 break;
             }
-            if segment.distance(segment.home(slot.0), at) >= segment.distance(hole, at) {
-                segment.slots[hole] = slot;
+            if self.distance(self.home(found.slot.0), at) >= self.distance(hole, at) {
+                self.slots.set(hole, found.slot, found.key.unwrap_or_default());
                 hole = at;
             }
         }
-        segment.slots[hole] = Slot::FREE;
-        segment.len -= 1;
+        self.slots.set(hole, Slot::FREE, K::default());
+        self.len -= 1;
         true
     }
+}
 
-    #[cold]
-    fn grow(&mut self, segment: usize) {
-        self.segments[segment] = self.segments[segment].grown();
+impl<K: Copy + Default> KeyTable<K> {
+    pub(super) fn new() -> Self {
+        Self { directory: vec![0], bits: 0, segments: vec![Segment::new(SEGMENT_SLOTS_MIN, 0, false)] }
+    }
+
+    fn is_dense(&self) -> bool {
+        self.segments.len() > QUICK_SEGMENTS_MAX
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        let of_segment = |segment: &Segment<K>| match &segment.slots {
+            Slots::Quick(slots) => slots.capacity() * size_of::<(Slot, K)>(),
+            Slots::Dense(slots) => slots.capacity() * size_of::<Slot>(),
+        };
+        self.directory.capacity() * size_of::<u32>()
+            + self.segments.iter().map(of_segment).sum::<usize>()
+            + self.segments.capacity() * size_of::<Segment<K>>()
+    }
+
+    #[inline]
+    fn segment(&self, hash: u64) -> usize {
+        // In two shifts, as the directory may have no bit.
+        self.directory[(hash >> 1 >> (u64::BITS - 1 - self.bits)) as usize] as usize
+    }
+
+    /// What is where a key with this hash is looked for first.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> Found<K> {
+        let segment = &self.segments[self.segment(hash)];
+        segment.slots.get(segment.home(hash))
+    }
+
+    /// The first key whose hash begins so; a free slot if there is none.
+    #[inline]
+    pub(super) fn candidate(&self, hash: u64) -> Found<K> {
+        let segment = &self.segments[self.segment(hash)];
+        let mut at = segment.home(hash);
+        loop {
+            let found = segment.slots.get(at);
+            if found.slot.is_free() || found.slot.is_of(hash) {
+                return found;
+            }
+            at = segment.after(at);
+        }
+    }
+
+    /// The number of the key with this hash that `is` says it is.
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(Found<K>) -> bool) -> Option<KeyId> {
+        let segment = &self.segments[self.segment(hash)];
+        let mut at = segment.home(hash);
+        loop {
+            let found = segment.slots.get(at);
+            if found.slot.is_free() {
+                return None;
+            }
+            if found.slot.is_of(hash) && is(found) {
+                return Some(found.slot.id());
+            }
+            at = segment.after(at);
+        }
+    }
+
+    /// Adds a key that it does not have.
+    pub(super) fn insert(&mut self, hash: u64, id: KeyId, key: K) {
+        let mut at = self.segment(hash);
+        while self.segments[at].is_full(self.is_dense()) {
+            let Segment { slots, depth, .. } = &self.segments[at];
+            if slots.len() < SEGMENT_SLOTS_MAX || *depth == DEPTH_MAX {
+                self.segments[at] = self.segments[at].grown(self.is_dense());
+            } else {
+                self.split(at);
+                at = self.segment(hash);
+            }
+        }
+        self.segments[at].put(Slot::new(hash, id), key);
+    }
+
+    /// Takes a key out; whether it was there.
+    pub(super) fn remove(&mut self, hash: u64, id: KeyId) -> bool {
+        let at = self.segment(hash);
+        self.segments[at].remove(Slot::new(hash, id))
     }
 
     #[cold]
     fn split(&mut self, segment: usize) {
+        let is_dense = self.is_dense();
         let old = &self.segments[segment];
         let depth = old.depth + 1;
-        let mut halves = [0, 1].map(|_| Segment::new(old.slots.len() / 8 * 5, depth));
-        for slot in old.keys() {
+        let slots = if is_dense { old.slots.len() / 8 * 5 } else { old.slots.len() };
+        let mut halves = [0, 1].map(|_| Segment::new(slots, depth, is_dense));
+        for Found { slot, key } in old.slots.keys() {
             let half = &mut halves[(slot.0 >> (u64::BITS - depth)) as usize & 1];
-            if half.is_full() {
-                *half = half.grown();
+            if half.is_full(is_dense) {
+                *half = half.grown(is_dense);
             }
-            half.put(slot);
+            half.put(slot, key.unwrap_or_default());
         }
         if depth > self.bits {
             self.directory = self.directory.iter().flat_map(|segment| [*segment, *segment]).collect();
@@ -245,13 +320,14 @@ mod tests {
             let mut plain: HashMap<u32, ()> = HashMap::new();
             for (adds, id) in deeds {
                 if adds && plain.insert(id, ()).is_none() {
-                    table.insert(hash(id), id);
+                    table.insert(hash(id), id, id);
                 } else if !adds {
                     prop_assert_eq!(table.remove(hash(id), id), plain.remove(&id).is_some());
                 }
             }
             for id in 0..400 {
-                let found = table.find(hash(id), |found| found == id);
+                let is = |found: Found<u32>| found.slot.id() == id && found.key.is_none_or(|key| key == id);
+                let found = table.find(hash(id), is);
                 prop_assert_eq!(found.is_some(), plain.contains_key(&id));
             }
         }
@@ -261,15 +337,14 @@ mod tests {
     fn many_keys_take_few_bytes_and_leave_no_trace() {
         let hash = |id: u32| (u64::from(id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut table = KeyTable::new();
-        for id in 0..300_000 {
-            table.insert(hash(id), id);
-            if (id + 1) % 50_000 == 0 {
-                let each = table.memory() / (id as usize + 1);
-                assert!(each <= 13, "{each} bytes a key");
-            }
+        const COUNT: u32 = 1_000_000;
+        for id in 0..COUNT {
+            table.insert(hash(id), id, id);
         }
-        assert!((0..300_000).all(|id| table.find(hash(id), |found| found == id) == Some(id)));
-        assert!((0..300_000).all(|id| table.remove(hash(id), id)));
-        assert!(table.segments.iter().all(|segment| segment.slots.iter().all(|slot| slot.is_free())));
+        let each = table.memory() / COUNT as usize;
+        assert!(each <= 13, "{each} bytes a key");
+        assert!((0..COUNT).all(|id| table.find(hash(id), |found| found.slot.id() == id) == Some(id)));
+        assert!((0..COUNT).all(|id| table.remove(hash(id), id)));
+        assert!(table.segments.iter().all(|segment| segment.slots.keys().next().is_none()));
     }
 }

@@ -41,12 +41,14 @@ pub struct TimerChange {
 ///
 /// Times are processing times, in milliseconds since the epoch.
 pub trait Backend: Send {
-    /// Begins to bring near what calls with rows of these keys need. Rows are called in the order of
+    /// Begins to bring near what calls with rows of these keys need. Calls are made in the order of
     /// their tickets.
     ///
     /// # Errors
     /// If the keys cannot be encoded.
     fn prefetch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Ticket, ArrowError>;
+    /// The same for a call with timers of these keys.
+    fn prefetch_known(&mut self, ids: &[KeyId]) -> Ticket;
     /// Whether it is near. If not, the backend wakes the subtask when it is.
     fn is_ready(&mut self, ticket: Ticket) -> bool;
 
@@ -96,8 +98,8 @@ pub trait Backend: Send {
     /// # Errors
     /// As [`entries`](Self::entries).
     fn ride(&mut self, state: u32, ids: &[KeyId], keys: &[ArrayRef], now: i64) -> Result<Riders, ArrowError>;
-    /// Writes those of the entries of these keys with these own keys that are `(row, key)` of
-    /// `written`; null removes.
+    /// Writes the entries of these keys with these own keys, those whose bits are set in `written`
+    /// (none = all); null removes.
     ///
     /// # Errors
     /// As [`store`](Self::store).

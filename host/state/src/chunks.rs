@@ -35,7 +35,7 @@ impl<T: Clone> Chunks<T> {
             let at = self.len & (CHUNK - 1);
             if at == 0 {
                 // Only the first is likely to stay small.
-                let rows = if self.chunks.is_empty() { 16.min(CHUNK) } else { CHUNK };
+                let rows = if self.chunks.is_empty() { 16 } else { CHUNK };
                 self.chunks.push(Vec::with_capacity(rows * self.stride));
             }
             let more = (CHUNK - at).min(len - self.len);

@@ -2,8 +2,8 @@
 //! forgotten keys are given out again.
 //!
 //! Rows go in blocks: all their hashes, then all their first slots, then the keys of these, then the
-//! comparisons, so that the misses of a block's loads overlap. Seeded, so that nobody can choose keys that collide. Keys of
-//! several columns, decimals and structures are encoded by `arrow-row` first.
+//! comparisons, so that the misses of a block's loads overlap. Seeded, so that nobody can choose keys
+//! that collide. Keys of several columns, decimals and structures are encoded by `arrow-row` first.
 
 mod key_store;
 mod key_table;
@@ -261,8 +261,10 @@ impl<S: KeyStore> Keys<S> {
             }
             for (found, code) in found.iter_mut().zip(codes) {
                 let hash = S::hash(*code);
-                if !found.slot.is_of(hash) {
-                    *found = self.table.candidate(hash);
+                if !found.slot.is_of(hash)
+                    && let Some(candidate) = self.table.find(hash, |_| true)
+                {
+                    *found = candidate;
                 }
                 found.key.get_or_insert_with(|| self.store.key(found.slot.id()));
             }
@@ -289,8 +291,8 @@ impl<S: KeyStore> Keys<S> {
             let key = found.key.unwrap_or_else(|| store.key(found.slot.id()));
             store.is_key(key, code, || bytes)
         };
-        if let Some(id) = self.table.find(hash, is) {
-            return Ok(id);
+        if let Some(found) = self.table.find(hash, is) {
+            return Ok(found.slot.id());
         }
         let id = numbering.number()?;
         let key = self.store.put(id, code, bytes);

@@ -93,6 +93,8 @@ impl SealedRows {
 
 /// The number that stands for the one key of a broadcast state.
 pub const BROADCAST: KeyId = 0;
+/// All is near, always.
+const NEAR: Ticket = Ticket(0);
 /// Rows that a sweep looks at.
 const SWEPT_ROWS: usize = 1_024;
 const DOMAINS: [TimeDomain; 2] = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
@@ -159,9 +161,8 @@ impl MemoryBackend {
     }
 
     /// Those rows of a snapshot that are there, of these keys.
-    fn value_rows(&self, state: u32, ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
+    fn value_rows(&self, state: u32, mut ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
         let Some(Table::Values(table)) = self.tables.get(state as usize) else { return Ok(None) };
-        let mut ids = ids;
         ids.retain(|id| table.is_present(*id));
         if ids.is_empty() {
             return Ok(None);
@@ -242,7 +243,11 @@ fn no_state(state: u32) -> ArrowError {
 
 impl Backend for MemoryBackend {
     fn prefetch(&mut self, _: &[ArrayRef], _: usize) -> Result<Ticket, ArrowError> {
-        Ok(Ticket(0))
+        Ok(NEAR)
+    }
+
+    fn prefetch_known(&mut self, _: &[KeyId]) -> Ticket {
+        NEAR
     }
 
     fn is_ready(&mut self, _: Ticket) -> bool {

@@ -54,7 +54,7 @@ struct Domain {
     /// A key's other timers, all after its next.
     more: HashMap<KeyId, Times, FixedState>,
     queue: Queue,
-    /// Entries of the queue that are no key's place any more, about.
+    /// Entries of the queue that are no key's place any more, or were not for a time.
     stale: usize,
     length: usize,
 }
@@ -241,7 +241,6 @@ impl Domain {
             Some(of.next)
         };
         let (timers, is_partial) = self.queue.take(now, max, place);
-        self.stale = self.stale.saturating_sub(self.queue.take_twice());
         for (_, key) in &timers {
             *self.flags.element_mut(*key as usize, 0) = 0;
         }

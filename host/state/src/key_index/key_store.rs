@@ -2,9 +2,9 @@
 //! the text, where it has at most 12 bytes).
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use std::hash::BuildHasher;
 
 use super::KeyId;
 use crate::chunks::Chunks;
@@ -258,9 +258,11 @@ impl KeyStore for Texts {
     }
 
     fn hash_of(&self, id: KeyId) -> u64 {
-        let mut bytes = Vec::new();
-        self.append(id, &mut bytes);
-        self.code(&bytes, 0, bytes.len()).hash
+        let View { head, tail } = self.key(id);
+        match head as u32 as usize {
+            0..=INLINE => self.seed.fold(head, tail),
+            length => self.long.hash_one(self.arena.get(tail, length)),
+        }
     }
 
     fn drop_key(&mut self, id: KeyId) {
@@ -294,15 +296,20 @@ fn room(length: usize) -> usize {
 }
 
 impl Arena {
+    /// The piece and the place in it.
+    fn place(at: u64) -> (usize, usize) {
+        ((at >> 32) as usize, at as u32 as usize)
+    }
+
     fn get(&self, at: u64, length: usize) -> &[u8] {
-        let (piece, start) = ((at >> 32) as usize, at as u32 as usize);
+        let (piece, start) = Self::place(at);
         &self.pieces[piece][start..start + length]
     }
 
     fn add(&mut self, bytes: &[u8]) -> u64 {
         let room = room(bytes.len());
         if let Some(at) = self.free.get_mut(&room).and_then(Vec::pop) {
-            let (piece, start) = ((at >> 32) as usize, at as u32 as usize);
+            let (piece, start) = Self::place(at);
             self.pieces[piece][start..start + bytes.len()].copy_from_slice(bytes);
             return at;
         }

@@ -1,10 +1,10 @@
 //! The hash table under the key index: from a key's hash to its number.
 //!
-//! Slots of 8 bytes (32 bits of the hash, and the number; of few keys, the key too) in segments that grow one by one, so that
-//! no insert moves more than one segment and memory follows the keys. The first bits of the hash
-//! name the segment (extendible hashing: Fagin et al., 1979), the next ones the place in it, from
-//! where a key is looked for slot by slot; so growing and splitting read and write in order, and
-//! look at no key.
+//! Slots of 8 bytes (32 bits of the hash, and the number; of few keys, the key too) in segments that
+//! grow one by one, so that no insert moves more than one segment and memory follows the keys. The
+//! first bits of the hash name the segment (extendible hashing: Fagin et al., 1979), the next ones the
+//! place in it, from where a key is looked for slot by slot; so growing and splitting read and write
+//! in order, and look at no key.
 
 use super::KeyId;
 
@@ -216,22 +216,9 @@ impl<K: Copy + Default> KeyTable<K> {
         segment.slots.get(segment.home(hash))
     }
 
-    /// The first key whose hash begins so; a free slot if there is none.
+    /// The first key whose hash begins so and that `is` says it is.
     #[inline]
-    pub(super) fn candidate(&self, hash: u64) -> Found<K> {
-        let segment = &self.segments[self.segment(hash)];
-        let mut at = segment.home(hash);
-        loop {
-            let found = segment.slots.get(at);
-            if found.slot.is_free() || found.slot.is_of(hash) {
-                return found;
-            }
-            at = segment.after(at);
-        }
-    }
-
-    /// The number of the key with this hash that `is` says it is.
-    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(Found<K>) -> bool) -> Option<KeyId> {
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(Found<K>) -> bool) -> Option<Found<K>> {
         let segment = &self.segments[self.segment(hash)];
         let mut at = segment.home(hash);
         loop {
@@ -240,7 +227,7 @@ impl<K: Copy + Default> KeyTable<K> {
                 return None;
             }
             if found.slot.is_of(hash) && is(found) {
-                return Some(found.slot.id());
+                return Some(found);
             }
             at = segment.after(at);
         }
@@ -343,7 +330,7 @@ mod tests {
         }
         let each = table.memory() / COUNT as usize;
         assert!(each <= 13, "{each} bytes a key");
-        assert!((0..COUNT).all(|id| table.find(hash(id), |found| found.slot.id() == id) == Some(id)));
+        assert!((0..COUNT).all(|id| table.find(hash(id), |found| found.slot.id() == id).is_some()));
         assert!((0..COUNT).all(|id| table.remove(hash(id), id)));
         assert!(table.segments.iter().all(|segment| segment.slots.keys().next().is_none()));
     }

@@ -31,8 +31,6 @@ pub(super) struct Queue {
     /// What has come since for times before `last`.
     early: BinaryHeap<Reverse<Entry>>,
     len: usize,
-    /// How many entries have been there twice.
-    twice: usize,
 }
 
 #[derive(Clone)]
@@ -52,7 +50,6 @@ impl Default for Queue {
             moving: Vec::new(),
             early: BinaryHeap::new(),
             len: 0,
-            twice: 0,
         }
     }
 }
@@ -96,9 +93,10 @@ impl Queue {
     }
 
     fn put(&mut self, entry: Entry) {
-        match entry.0.checked_sub(self.last) {
-            Some(_) => self.buckets[bucket(entry.0, self.last)].push(entry),
-            None => self.early.push(Reverse(entry)),
+        if entry.0 < self.last {
+            self.early.push(Reverse(entry));
+        } else {
+            self.buckets[bucket(entry.0, self.last)].push(entry);
         }
     }
 
@@ -108,11 +106,6 @@ impl Queue {
         let moving = (!self.moving.is_empty()).then_some(self.last);
         let bucket = || self.buckets.iter().find(|bucket| !bucket.is_empty()).map(|bucket| bucket.min);
         early.or(moving).or_else(bucket).map(to_time)
-    }
-
-    /// How many entries have been found to be there twice, since this was asked last.
-    pub(super) fn take_twice(&mut self) -> usize {
-        std::mem::take(&mut self.twice)
     }
 
     /// Keeps the entries that `keeps` says.
@@ -138,6 +131,10 @@ impl Queue {
         let mut taken: Vec<(i64, KeyId)> = Vec::new();
         let mut moved = 0;
         while taken.len() < max {
+            if moved > MOVED_MAX {
+                let is_partial = taken.is_empty();
+                return (taken, is_partial);
+            }
             if let Some(entry) = self.early.peek().map(|Reverse(entry)| *entry) {
                 if entry.0 > now {
                     break;
@@ -146,11 +143,10 @@ impl Queue {
                 match place(to_time(entry.0), entry.1) {
                     Some(time) if to_bits(time) == entry.0 => {
                         self.len -= 1;
-                        if taken.last() == Some(&(time, entry.1)) {
-                            self.twice += 1;
-                            continue;
+                        // A place that was left and come back to is there twice.
+                        if taken.last() != Some(&(time, entry.1)) {
+                            taken.push((time, entry.1));
                         }
-                        taken.push((time, entry.1));
                     }
                     Some(later) => self.put((to_bits(later), entry.1)),
                     None => self.len -= 1,
@@ -159,8 +155,6 @@ impl Queue {
                 moved += piece.len();
                 // What has become of them is asked when they are due.
                 piece.into_iter().for_each(|entry| self.put(entry));
-            } else if moved > MOVED_MAX {
-                return done(taken);
             } else {
                 let Some(at) = self.buckets.iter().position(|bucket| !bucket.is_empty()) else { break };
                 if self.buckets[at].min > now {
@@ -180,9 +174,6 @@ impl Queue {
                 } else {
                     self.moving = pieces;
                 }
-            }
-            if moved > MOVED_MAX && !self.moving.is_empty() {
-                return done(taken);
             }
         }
         (taken, false)
@@ -206,10 +197,10 @@ impl Queue {
             }
         }
         here.sort_unstable();
-        // A place that was left and come back to.
+        // A place that was left and come back to is there twice.
         let count = here.len();
         here.dedup();
-        (self.len, self.twice) = (self.len - (count - here.len()), self.twice + count - here.len());
+        self.len -= count - here.len();
         let some = here.len().min(max - taken.len());
         self.len -= some;
         taken.extend(here[..some].iter().map(|(bits, key)| (to_time(*bits), *key)));
@@ -219,12 +210,6 @@ impl Queue {
 
 fn all_by(pieces: &[Vec<Entry>], now: u64) -> bool {
     pieces.iter().flatten().all(|entry| entry.0 <= now)
-}
-
-/// The call has done enough: what is taken is complete as far as it goes.
-fn done(taken: Vec<(i64, KeyId)>) -> (Vec<(i64, KeyId)>, bool) {
-    let is_partial = taken.is_empty();
-    (taken, is_partial)
 }
 
 /// The bucket of a time, of those from `last` on.

@@ -66,13 +66,12 @@ struct Held {
 impl KeyedState {
     /// That of a function with these states, whose inputs have these key columns.
     pub(crate) fn new(backend: Box<dyn Backend>, keys: Vec<Option<Vec<usize>>>, states: &[State]) -> Self {
-        let of_kind = |wanted: &StateKind| states.iter().map(|state| state.kind == *wanted).collect();
         let ridings = (0..).zip(states).flat_map(|(place, state)| match &state.kind {
             StateKind::Dictionary(ridings) => ridings.iter().map(|riding| (place, riding.clone())).collect(),
             _ => Vec::new(),
         });
         let by_value = (0..).zip(states).filter(|(_, state)| state.kind == StateKind::Value);
-        let is_broadcast = of_kind(&StateKind::Broadcast);
+        let is_broadcast = states.iter().map(|state| state.kind == StateKind::Broadcast).collect();
         let held = Held { backend, is_broadcast, groups: Vec::new(), now: 0 };
         Self {
             shared: Arc::new(Shared(Mutex::new(held))),
@@ -127,8 +126,7 @@ impl KeyedState {
             },
             Items::Timers(_, timers) => {
                 let ids: Vec<KeyId> = timers.iter().map(|(_, key)| *key).collect();
-                let columns = held.backend.keys(&ids)?;
-                held.backend.prefetch(&columns, ids.len())?
+                held.backend.prefetch_known(&ids)
             }
         };
         Ok((!held.backend.is_ready(ticket)).then_some(ticket))

@@ -259,14 +259,17 @@ impl<S: KeyStore> Keys<S> {
             for (found, code) in found.iter_mut().zip(codes) {
                 *found = self.table.first(S::hash(*code));
             }
-            for (found, code) in found.iter_mut().zip(codes) {
-                let hash = S::hash(*code);
-                if !found.slot.is_of(hash)
-                    && let Some(candidate) = self.table.find(hash, |_| true)
-                {
-                    *found = candidate;
+            // While keys lie beside their slots there is nothing to fetch.
+            if self.table.is_dense() {
+                for (found, code) in found.iter_mut().zip(codes) {
+                    let hash = S::hash(*code);
+                    if !found.slot.is_of(hash)
+                        && let Some(candidate) = self.table.find(hash, |_| true)
+                    {
+                        *found = candidate;
+                    }
+                    found.key.get_or_insert_with(|| self.store.key(found.slot.id()));
                 }
-                found.key.get_or_insert_with(|| self.store.key(found.slot.id()));
             }
             for (i, (found, code)) in found.iter().zip(codes).enumerate() {
                 let row = start + i;

@@ -159,6 +159,18 @@ pub(super) struct View {
 /// Texts up to this length lie in their views.
 const INLINE: usize = 12;
 
+/// By how many of its first bytes are kept: the mask that keeps them. A look into this table costs
+/// less than shifts of 128 bits.
+const FIRST_BYTES: [u128; INLINE + 1] = {
+    let mut masks = [0; INLINE + 1];
+    let mut kept = 1;
+    while kept <= INLINE {
+        masks[kept] = masks[kept - 1] << 8 | 0xFF;
+        kept += 1;
+    }
+    masks
+};
+
 /// The first 12 bytes of `data[start .. start + length]`, zeros where there are fewer.
 #[inline(always)]
 fn first_bytes(data: &[u8], start: usize, length: usize) -> u128 {
@@ -166,7 +178,7 @@ fn first_bytes(data: &[u8], start: usize, length: usize) -> u128 {
     match data.get(start..start + 16) {
         Some(bytes) => {
             let bytes = u128::from_le_bytes(bytes.try_into().unwrap_or_default());
-            bytes & ((1 << (8 * kept)) - 1)
+            bytes & FIRST_BYTES[kept]
         }
         None => {
             let mut bytes = [0; 16];
@@ -195,9 +207,14 @@ impl Texts {
         let (head, tail) = ((first as u64) << 32 | length as u64, (first >> 32) as u64);
         let hash = match length {
             0..=INLINE => self.seed.fold(head, tail),
-            _ => self.long.hash_one(&data[start..end]),
+            _ => self.long_hash(&data[start..end]),
         };
         TextCode { hash, head, tail }
+    }
+
+    #[cold]
+    fn long_hash(&self, bytes: &[u8]) -> u64 {
+        self.long.hash_one(bytes)
     }
 
     /// A number's key, appended.
@@ -261,7 +278,7 @@ impl KeyStore for Texts {
         let View { head, tail } = self.key(id);
         match head as u32 as usize {
             0..=INLINE => self.seed.fold(head, tail),
-            length => self.long.hash_one(self.arena.get(tail, length)),
+            length => self.long_hash(self.arena.get(tail, length)),
         }
     }
 

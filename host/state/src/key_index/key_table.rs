@@ -189,7 +189,9 @@ impl<K: Copy + Default> KeyTable<K> {
         Self { directory: vec![0], bits: 0, segments: vec![Segment::new(SEGMENT_SLOTS_MIN, 0, false)] }
     }
 
-    fn is_dense(&self) -> bool {
+    /// Whether keys lie apart from their slots.
+    #[inline]
+    pub(super) fn is_dense(&self) -> bool {
         self.segments.len() > QUICK_SEGMENTS_MAX
     }
 

@@ -20,6 +20,7 @@ use arrow_schema::{ArrowError, DataType};
 use model::job_graph::{State, StateKind, TimeDomain};
 
 use crate::backend::{Backend, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, EntryRows, EntryTable, Riders};
 use crate::key_index::{KeyId, KeyIndex};
 use crate::timers::{Due, Timers};
@@ -32,6 +33,8 @@ pub struct MemoryBackend {
     tables: Vec<Table>,
     timers: Timers,
     sealed: Option<Sealed>,
+    /// By state; at the end the timers.
+    sealed_rows: Vec<SealedRows>,
     /// Deliberate fault of the tests: what changes during a snapshot is not saved.
     #[cfg(test)]
     forgets_to_save: bool,
@@ -47,45 +50,53 @@ struct Sealed {
     epoch: u64,
     /// The table that is swept: the states', then the timers.
     table: usize,
-    /// How far each state by value, and at the end the timers, have been given.
-    rows: Vec<SealedRows>,
     /// Rows that have changed since, as they were.
     saved: VecDeque<StateChunk>,
 }
 
-/// Rows of a table by key number, that belong to a snapshot.
+/// Rows of a table by key number, that belong to the snapshot.
 struct SealedRows {
     /// These have been given.
     given: usize,
     /// Those below this were there.
     bound: usize,
-    /// Of those that have not been given: a bit each, whether they have been saved.
-    saved: Vec<u64>,
+    /// Of those that have not been given: a bit each, whether they have been saved. Kept from one
+    /// snapshot to the next, as fresh memory costs more than what is done with it.
+    saved: Chunks<u64>,
 }
 
 impl SealedRows {
-    fn new(bound: usize) -> Self {
-        Self { given: 0, bound, saved: vec![0; bound.div_ceil(64)] }
+    fn new() -> Self {
+        Self { given: 0, bound: 0, saved: Chunks::new(1) }
+    }
+
+    fn seal(&mut self, bound: usize) {
+        (self.given, self.bound) = (0, bound);
+        self.saved.grow_to(bound.div_ceil(64), 0);
     }
 
     /// Whether the row is still to be given as it is now: then it is not any more.
     fn is_first_change(&mut self, id: KeyId) -> bool {
         let id = id as usize;
-        if id < self.given || id >= self.bound {
+        if !(self.given..self.bound).contains(&id) {
             return false;
         }
-        let (word, bit) = (&mut self.saved[id / 64], 1 << (id % 64));
+        let (word, bit) = (self.saved.element_mut(id / 64, 0), 1 << (id % 64));
         let is_first = *word & bit == 0;
         *word |= bit;
         is_first
     }
 
-    /// The next rows, of so many that are looked at, that have not been saved.
-    fn advance(&mut self, looked: usize) -> Vec<KeyId> {
-        let end = (self.given + looked).min(self.bound);
-        let ids = (self.given..end).filter(|id| self.saved[id / 64] >> (id % 64) & 1 == 0);
-        // Key numbers are of 32 bits.
-        let ids = ids.map(|id| id as KeyId).collect();
+    /// The next rows, of so many words of bits that are looked at, that have not been saved.
+    fn advance(&mut self, words: usize) -> Vec<KeyId> {
+        let (start, end) = (self.given, (self.given + 64 * words).min(self.bound));
+        let mut ids = Vec::with_capacity(end - start);
+        for word in start / 64..end.div_ceil(64) {
+            let saved = std::mem::take(self.saved.element_mut(word, 0));
+            // Key numbers are of 32 bits.
+            let of_word = (64 * word..end.min(64 * (word + 1))).filter(|id| saved >> (id % 64) & 1 == 0);
+            ids.extend(of_word.map(|id| id as KeyId));
+        }
         self.given = end;
         ids
     }
@@ -95,8 +106,8 @@ impl SealedRows {
 pub const BROADCAST: KeyId = 0;
 /// All is near, always.
 const NEAR: Ticket = Ticket(0);
-/// Rows that a sweep looks at.
-const SWEPT_ROWS: usize = 1_024;
+/// Rows that a sweep looks at, in words of bits.
+const SWEPT_WORDS: usize = 16;
 const DOMAINS: [TimeDomain; 2] = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
 
 impl MemoryBackend {
@@ -122,6 +133,7 @@ impl MemoryBackend {
             tables: states.iter().map(table).collect::<Result<_, ArrowError>>()?,
             timers: Timers::default(),
             sealed: None,
+            sealed_rows: (0..=states.len()).map(|_| SealedRows::new()).collect(),
             #[cfg(test)]
             forgets_to_save: false,
         })
@@ -207,8 +219,10 @@ impl MemoryBackend {
     /// that a snapshot still needs.
     fn first_changes(&mut self, state: Option<u32>, ids: impl Iterator<Item = KeyId>) -> Vec<KeyId> {
         let last = self.tables.len();
-        let Some(sealed) = &mut self.sealed else { return Vec::new() };
-        let rows = &mut sealed.rows[state.map_or(last, |state| state as usize)];
+        if self.sealed.is_none() {
+            return Vec::new();
+        }
+        let rows = &mut self.sealed_rows[state.map_or(last, |state| state as usize)];
         let ids = ids.filter(|id| rows.is_first_change(*id)).collect();
         #[cfg(test)]
         if self.forgets_to_save {
@@ -413,18 +427,15 @@ impl Backend for MemoryBackend {
         if let Some(sealed) = &self.sealed {
             return Err(NotSealed(sealed.epoch));
         }
-        let mut rows: Vec<SealedRows> = Vec::with_capacity(self.tables.len() + 1);
-        for table in &mut self.tables {
-            rows.push(SealedRows::new(match table {
-                Table::Values(values) => values.bound(),
-                Table::Entries { entries, .. } => {
-                    entries.seal();
-                    0
-                }
-            }));
+        let [of_states @ .., of_timers] = &mut self.sealed_rows[..] else { return Ok(()) };
+        for (rows, table) in of_states.iter_mut().zip(&mut self.tables) {
+            match table {
+                Table::Values(values) => rows.seal(values.bound()),
+                Table::Entries { entries, .. } => entries.seal(),
+            }
         }
-        rows.push(SealedRows::new(self.timers.bound()));
-        self.sealed = Some(Sealed { epoch, table: 0, rows, saved: VecDeque::new() });
+        of_timers.seal(self.timers.bound());
+        self.sealed = Some(Sealed { epoch, table: 0, saved: VecDeque::new() });
         Ok(())
     }
 
@@ -434,20 +445,20 @@ impl Backend for MemoryBackend {
             return Ok(Sweep::Rows(saved));
         }
         let at = sealed.table;
-        let rows = &mut sealed.rows[at];
+        let rows = &mut self.sealed_rows[at];
         let (chunk, is_done) = match self.tables.get_mut(at) {
             Some(Table::Values(_)) => {
-                let ids = rows.advance(SWEPT_ROWS);
+                let ids = rows.advance(SWEPT_WORDS);
                 let is_done = rows.given == rows.bound;
                 // A state's place is of 32 bits.
                 (self.value_rows(at as u32, ids)?, is_done)
             }
-            Some(Table::Entries { entries, .. }) => match entries.sweep_sealed(SWEPT_ROWS)? {
+            Some(Table::Entries { entries, .. }) => match entries.sweep_sealed(64 * SWEPT_WORDS)? {
                 Some(rows) => (self.entry_rows(at as u32, rows)?, false),
                 None => (None, true),
             },
             None if rows.given < rows.bound => {
-                let ids = rows.advance(SWEPT_ROWS);
+                let ids = rows.advance(SWEPT_WORDS);
                 let timers: Vec<_> = ids.into_iter().flat_map(|key| self.timers_of(key)).collect();
                 (self.timer_rows(&timers)?, false)
             }

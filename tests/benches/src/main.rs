@@ -9,6 +9,7 @@ mod latency;
 mod measure;
 mod native;
 mod report;
+mod snapshot;
 mod start;
 mod state;
 mod text;
@@ -29,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state
+    /// Only this bench: word_count, start, latency, state, snapshot
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -64,8 +65,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency", "state"].iter().any(|name| wanted(name)) {
-        bail!("there is no such bench; there are word_count, start, latency, state");
+    if !["word_count", "start", "latency", "state", "snapshot"].iter().any(|name| wanted(name)) {
+        bail!("there is no such bench; there are word_count, start, latency, state, snapshot");
     }
     if wanted("word_count") {
         word_count::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
@@ -78,6 +79,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("state") {
         state::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("snapshot") {
+        snapshot::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

@@ -1,5 +1,6 @@
 //! A run of a command: its CPU time, wall time and greatest resident memory.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -36,10 +37,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut resident = 0;
     while child.try_wait()?.is_none() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap_or(0);
-        resident = resident.max(kib * 1024);
+        resident = resident.max(status(&child.id().to_string(), "VmHWM:"));
         clock.sleep(Duration::from_millis(2));
     }
     let wall = clock.now();
@@ -50,6 +48,53 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<Run> {
         bail!("{command:?} failed: {said}");
     }
     Ok(Run { cpu: children_cpu()?.saturating_sub(cpu_before), wall, resident, said })
+}
+
+/// A line of what the system says about a process, in bytes; 0 = it has ended.
+fn status(process: &str, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap_or_default();
+    value.trim().trim_end_matches(" kB").parse().unwrap_or(0) * 1024
+}
+
+/// Bytes of memory that this process has.
+pub(crate) fn resident() -> u64 {
+    status("self", "VmRSS:")
+}
+
+/// The subject that is every bench's unit: word count, written by hand.
+pub(crate) const UNIT: &str = "handwritten";
+/// The unit may vary by this much from its median.
+const STEADY: f64 = 0.15;
+
+/// A run of each subject, [`UNIT`] among them.
+pub(crate) type Round = BTreeMap<&'static str, Run>;
+
+/// So many rounds in which the unit is steady, and how many were not: those are void and made again,
+/// whatever the others did in them.
+///
+/// # Errors
+/// As `round`; and if most rounds are void.
+pub(crate) fn steady_rounds(
+    wanted: usize,
+    mut round: impl FnMut() -> anyhow::Result<Round>,
+) -> anyhow::Result<(Vec<Round>, usize)> {
+    let unit = |round: &Round| round[UNIT].cpu.as_secs_f64();
+    let mut all: Vec<Round> = Vec::new();
+    loop {
+        let middle = median(all.iter().map(unit).collect());
+        let is_steady = |round: &Round| (unit(round) / middle - 1.0).abs() <= STEADY;
+        let steady = all.iter().filter(|round| is_steady(round)).count();
+        let void = all.len() - steady;
+        if steady >= wanted {
+            all.retain(is_steady);
+            return Ok((all, void));
+        }
+        if all.len() >= 3 * wanted {
+            bail!("void: the unit varies too much in {void} rounds of {}; is the machine quiet?", all.len());
+        }
+        all.push(round()?);
+    }
 }
 
 /// This program, running one subject.

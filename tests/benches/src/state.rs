@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{bail, ensure};
 
-use crate::measure::{self, Run, guest, median, streamctl};
+use crate::measure::{self, Round, UNIT, guest, median, streamctl};
 use crate::report::Report;
+use crate::text::text;
 use crate::totals::Totals;
 
 const BENCH: &str = "state";
@@ -24,38 +25,57 @@ const SUBJECTS: [(&str, &str, u64); 5] = [
     ("a timer a row, 100,000 keys", "timer_each", FEW),
 ];
 
+/// The unit counts the words of a text of this many bytes.
+const UNIT_BYTES: u64 = 100_000_000;
+
 pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
-    let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
-    for _ in 0..rounds {
+    let file = text(UNIT_BYTES)?;
+    let mut words = 0;
+    let (valid, void) = measure::steady_rounds(rounds, || {
+        let mut round = Round::new();
+        let unit = measure::run(&mut measure::subject(UNIT, &file)?)?;
+        words = Totals::of_summary(&unit.said)?.rows;
+        round.insert(UNIT, unit);
         let mut totals: BTreeMap<(&str, u64), Totals> = BTreeMap::new();
         for (name, job, keys) in SUBJECTS {
             let run = measure::run(&mut command(job, keys)?)?;
             let given = Totals::of_summary(&run.said)?;
             ensure!(given.rows == ROWS, "{name} gives {} rows", given.rows);
             totals.insert((job, keys), given);
-            runs.entry(name).or_default().push(run);
+            round.insert(name, run);
         }
         for keys in [FEW, MANY] {
             if totals[&("native_counts", keys)] != totals[&("process_counts", keys)] {
                 bail!("with {keys} keys the process function counts otherwise than the host");
             }
         }
-    }
-    let cpu =
-        |name: &str| ROWS as f64 / 1e6 / median(runs[name].iter().map(|run| run.cpu.as_secs_f64()).collect());
+        Ok(round)
+    })?;
+    let rounds = valid.len();
+    let seconds = |name: &str| median(valid.iter().map(|round| round[name].cpu.as_secs_f64()).collect());
+    let cpu = |name: &str| if name == UNIT { words } else { ROWS } as f64 / 1e6 / seconds(name);
     let mut add = |subject: &str, value: f64, unit: &str, against: Option<(&str, f64)>| {
         report.compare((BENCH, rounds), subject, value, unit, against);
     };
-    let baselines = [None, Some(0), None, Some(1), Some(1)];
-    for ((name, ..), baseline) in SUBJECTS.iter().zip(baselines) {
-        let against = baseline.map(|at: usize| (SUBJECTS[at].0, cpu(SUBJECTS[at].0)));
-        add(name, cpu(name), "M rows per CPU-second", against);
+    add(UNIT, cpu(UNIT), "M words per CPU-second", None);
+    let [native_few, few, native_many, many, timers] = SUBJECTS.map(|(name, ..)| name);
+    for (name, baseline) in [
+        (native_few, UNIT),
+        (few, UNIT),
+        (few, native_few),
+        (native_many, native_few),
+        (many, few),
+        (timers, UNIT),
+        (timers, few),
+    ] {
+        add(name, cpu(name), "M rows per CPU-second", Some((baseline, cpu(baseline))));
     }
-    let resident = |name: &str| runs[name].iter().map(|run| run.resident as f64).fold(0.0, f64::max);
+    let resident = |name: &str| valid.iter().map(|round| round[name].resident as f64).fold(0.0, f64::max);
     // Keys that are drawn at random do not all come.
     let keys = MANY as f64 * (1.0 - (-(ROWS as f64) / MANY as f64).exp());
-    let each = (resident(SUBJECTS[3].0) - resident(SUBJECTS[1].0)) / keys;
+    let each = (resident(many) - resident(few)) / keys;
     add("process with value state", each, "bytes resident a key (8 of key, 8 of value)", None);
+    add("rounds that were void", void as f64, "of all", None);
     Ok(())
 }
 

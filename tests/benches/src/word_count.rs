@@ -1,12 +1,11 @@
 //! File → split in the guest → hash exchange → native keyed sum, an update for every word → blackhole.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::bail;
 
-use crate::measure::{self, Run, guest, median, streamctl};
+use crate::measure::{self, Round, Run, UNIT, guest, median, streamctl};
 use crate::report::Report;
 use crate::text::text;
 use crate::totals::Totals;
@@ -14,10 +13,8 @@ use crate::totals::Totals;
 /// Gives fewer rows than the others: one for each key of a batch.
 const FOLDED: &str = "millstream p=1 folded";
 const BENCH: &str = "word_count";
-/// The unit may vary by this much from its median.
-const STEADY: f64 = 0.15;
 const SUBJECTS: [&str; 9] = [
-    "handwritten",
+    UNIT,
     "millstream p=1",
     "native-split",
     "timely-1",
@@ -28,29 +25,10 @@ const SUBJECTS: [&str; 9] = [
     FOLDED,
 ];
 
-/// A run of each subject.
-type Round = BTreeMap<&'static str, Run>;
-
-/// The rounds in which the unit is within bounds of its median.
-fn steady(rounds: &[Round]) -> Vec<&Round> {
-    let unit = |round: &Round| round["handwritten"].cpu.as_secs_f64();
-    let middle = median(rounds.iter().map(unit).collect());
-    rounds.iter().filter(|round| (unit(round) / middle - 1.0).abs() <= STEADY).collect()
-}
-
 pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Result<()> {
     let file = text(bytes)?;
-    let mut all: Vec<Round> = Vec::new();
     let mut expected: Option<Totals> = None;
-    // Rounds in which the unit is off are void and made again, whatever the others did in them.
-    while steady(&all).len() < rounds {
-        if all.len() >= 3 * rounds {
-            bail!(
-                "void: the unit varies too much in {} rounds of {}; is the machine quiet?",
-                all.len() - steady(&all).len(),
-                all.len()
-            );
-        }
+    let (valid, void) = measure::steady_rounds(rounds, || {
         let mut round = Round::new();
         for subject in SUBJECTS {
             let run = match subject {
@@ -66,10 +44,8 @@ pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Res
             }
             round.insert(subject, run);
         }
-        all.push(round);
-    }
-    let valid = steady(&all);
-    let void = all.len() - valid.len();
+        Ok(round)
+    })?;
     let words = expected.map_or(0, |totals| totals.rows) as f64;
     let of = |subject: &str, value: fn(&Run) -> f64| -> f64 {
         median(valid.iter().map(|round| value(&round[subject])).collect())
@@ -77,15 +53,15 @@ pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Res
     let cpu = |subject: &str| words / of(subject, |run| run.cpu.as_secs_f64()) / 1e6;
     let wall = |subject: &str| words / of(subject, |run| run.wall.as_secs_f64()) / 1e6;
     let seconds = |subject: &str| of(subject, |run| run.cpu.as_secs_f64());
-    let middle = cpu("handwritten");
+    let middle = cpu(UNIT);
     let rounds = valid.len();
     let mut add = |subject: &str, value: f64, unit: &str, against: Option<(&str, f64)>| {
         report.compare((BENCH, rounds), subject, value, unit, against);
     };
     let cpu_unit = "M words per CPU-second";
-    add("handwritten", middle, cpu_unit, None);
+    add(UNIT, middle, cpu_unit, None);
     for (subject, baseline) in [
-        ("millstream p=1", "handwritten"),
+        ("millstream p=1", UNIT),
         ("millstream p=1", "timely-1"),
         ("millstream p=2", "timely-2"),
         (FOLDED, "millstream p=1"),
@@ -103,7 +79,7 @@ pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Res
         Some(("millstream p=1", wall("millstream p=1"))),
     );
     let two = 2.0 * wall("handwritten twice");
-    add("handwritten twice", two, wall_unit, Some(("handwritten", wall("handwritten"))));
+    add("handwritten twice", two, wall_unit, Some((UNIT, wall(UNIT))));
     add(
         "millstream p=128",
         wall("millstream p=128"),
@@ -134,8 +110,8 @@ fn command(subject: &str, file: &Path) -> anyhow::Result<Command> {
 
 /// Two copies of the hand-written program at once: what two cores give at best.
 fn twice(file: &Path) -> anyhow::Result<Run> {
-    let mut beside = measure::subject("handwritten", file)?.stdout(std::process::Stdio::null()).spawn()?;
-    let run = measure::run(&mut measure::subject("handwritten", file)?)?;
+    let mut beside = measure::subject(UNIT, file)?.stdout(std::process::Stdio::null()).spawn()?;
+    let run = measure::run(&mut measure::subject(UNIT, file)?)?;
     beside.wait()?;
     Ok(run)
 }

@@ -18,6 +18,7 @@ use state::timers::Due;
 use state::{Backend, EntryChange, StoreError, TimerChange};
 
 use super::function::Items;
+use super::groups::Grouping;
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
@@ -34,9 +35,7 @@ pub(crate) struct KeyedState {
     riders: Vec<Riders>,
     /// The key of each row or timer of the call at hand.
     ids: Vec<KeyId>,
-    /// By key: its group in the last call that had it; of another call, a group of another key or
-    /// none (a sparse set: Briggs and Torczon, 1993).
-    numbers: Vec<u32>,
+    grouping: Grouping,
     /// Kept between calls.
     written: Vec<(usize, KeyId)>,
 }
@@ -81,7 +80,7 @@ impl KeyedState {
             ridings: ridings.collect(),
             riders: Vec::new(),
             ids: Vec::new(),
-            numbers: Vec::new(),
+            grouping: Grouping::default(),
             written: Vec::new(),
         }
     }
@@ -150,7 +149,6 @@ impl KeyedState {
                 let Some(columns) = self.columns(*input, rows) else { return Ok(()) };
                 let mut held = self.shared.lock();
                 held.backend.ids(&columns, rows.num_rows(), &mut self.ids)?;
-                self.numbers.resize(held.backend.bound(), 0);
             }
             Items::Timers(_, timers) => {
                 self.ids.clear();
@@ -188,20 +186,7 @@ impl KeyedState {
         self.riders.clear();
         match what {
             Items::Rows(input, rows) => {
-                let groups = &mut held.groups;
-                let of_rows = self
-                    .ids
-                    .iter()
-                    .map(|id| {
-                        let number = &mut self.numbers[*id as usize];
-                        if groups.get(*number as usize) != Some(id) {
-                            // A call has fewer than 2^32 rows.
-                            *number = groups.len() as u32;
-                            groups.push(*id);
-                        }
-                        *number
-                    })
-                    .collect();
+                let of_rows = self.grouping.number(&self.ids, &mut held.groups);
                 let entries = self.ride(&mut held, *input, rows)?;
                 let groups = self.groups(&mut held)?;
                 Ok(Call::ProcessKeyed { now, input: *input, groups, of_rows, rows: rows.clone(), entries })

@@ -3,6 +3,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
+mod groups;
 pub(crate) mod keyed_state;
 pub(crate) mod native;
 pub(crate) mod sink;

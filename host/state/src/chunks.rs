@@ -3,9 +3,11 @@
 //! One vector would be copied whole, and be there twice meanwhile, each time it doubles.
 
 /// Values of a chunk, as a power of two.
-const CHUNK_BITS: u32 = 12;
+const CHUNK_BITS: u32 = 16;
 /// Values of a chunk.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
+/// So many values the first chunk may have before it is made whole.
+const SMALL: usize = 1 << 12;
 
 /// Values `0 .. len`, each of `stride` neighbouring elements.
 pub(crate) struct Chunks<T> {
@@ -34,13 +36,17 @@ impl<T: Clone> Chunks<T> {
         while self.len < len {
             let at = self.len & (CHUNK - 1);
             if at == 0 {
-                // Only the first is likely to stay small.
-                let rows = if self.chunks.is_empty() { 16 } else { CHUNK };
-                self.chunks.push(Vec::with_capacity(rows * self.stride));
+                self.chunks.push(Vec::new());
             }
             let more = (CHUNK - at).min(len - self.len);
+            let is_first = self.chunks.len() == 1;
             if let Some(last) = self.chunks.last_mut() {
-                last.resize((at + more) * self.stride, fill.clone());
+                let elements = (at + more) * self.stride;
+                // Only the first is likely to stay small. Of another, what is not used yet has no memory.
+                if elements > last.capacity() && !(is_first && at + more <= SMALL) {
+                    last.reserve_exact(CHUNK * self.stride - last.len());
+                }
+                last.resize(elements, fill.clone());
             }
             self.len += more;
         }

@@ -254,6 +254,15 @@ pub struct Ttl {
     pub on_read: bool,
 }
 
+impl Ttl {
+    /// Whether an entry that was touched then is forgotten now, both in milliseconds since the epoch.
+    #[must_use]
+    pub fn is_over(&self, touched: i64, now: i64) -> bool {
+        let after = i64::try_from(self.after.as_millis()).unwrap_or(i64::MAX);
+        now.saturating_sub(touched) >= after
+    }
+}
+
 /// A native aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aggregate {

@@ -41,8 +41,8 @@ pub struct TimerChange {
 ///
 /// Times are processing times, in milliseconds since the epoch.
 pub trait Backend: Send {
-    /// Begins to bring near what calls with rows of these keys need. Calls are made in the order of
-    /// their tickets.
+    /// Begins to bring near what calls with rows of these keys need. These calls come when the ticket
+    /// is ready, at once or after a few with other tickets' keys.
     ///
     /// # Errors
     /// If the keys cannot be encoded.

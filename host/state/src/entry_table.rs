@@ -666,10 +666,7 @@ impl EntryTable {
 }
 
 fn is_old(ttl: Option<Ttl>, touched: i64, now: i64) -> bool {
-    ttl.is_some_and(|ttl| {
-        let after = i64::try_from(ttl.after.as_millis()).unwrap_or(i64::MAX);
-        now.saturating_sub(touched) >= after
-    })
+    ttl.is_some_and(|ttl| ttl.is_over(touched, now))
 }
 
 /// Whose an entry is.

@@ -205,8 +205,7 @@ impl Aging {
     }
 
     fn is_old(&self, id: usize, now: i64) -> bool {
-        let after = i64::try_from(self.ttl.after.as_millis()).unwrap_or(i64::MAX);
-        self.touched.element(id, 0).is_some_and(|touched| now.saturating_sub(touched) >= after)
+        self.touched.element(id, 0).is_some_and(|touched| self.ttl.is_over(touched, now))
     }
 
     /// Forgets what is too old of these keys, and of a few others.

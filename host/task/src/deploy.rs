@@ -13,7 +13,7 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::MemoryBackend;
+use state::{Backend, MemoryBackend};
 use window::KeyedAggregate;
 
 use crate::Plan;
@@ -49,8 +49,16 @@ fn worker_count(slots: usize, cores: usize) -> usize {
     slots.min((4 * cores).max(16))
 }
 
+/// Makes what keeps a subtask's keyed state, out of the state in memory and the subtask's waker.
+pub(crate) type Backends<'a> = &'a mut dyn FnMut(MemoryBackend, &Waker) -> Box<dyn Backend>;
+
 /// Makes all subtasks of a job and gives them to workers, every one ready for its first step.
-pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<Deployed, Diagnostic> {
+pub(crate) fn deploy(
+    plan: Plan,
+    platform: &Platform,
+    log: &LogSink,
+    backends: Backends<'_>,
+) -> Result<Deployed, Diagnostic> {
     let slots = plan.physical.slots() as usize;
     let cores = if platform.clock.is_simulated() { 2 } else { available_parallelism() };
     let count = worker_count(slots, cores);
@@ -91,7 +99,7 @@ pub(crate) fn deploy(plan: Plan, platform: &Platform, log: &LogSink) -> Result<D
         .collect();
     let watch = Watch::of(&plan);
     let (alignments, split_times) = (BTreeMap::new(), BTreeMap::new());
-    let mut deployment = Deployment { plan, platform, log, wakers, watch, alignments, split_times };
+    let mut deployment = Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times };
     let (mut gates, mut channels) = deployment.exchanges();
     for (v, subtasks) in places.iter().enumerate() {
         for (s, (worker, index)) in subtasks.iter().enumerate() {
@@ -108,6 +116,7 @@ struct Deployment<'a> {
     plan: Plan,
     platform: &'a Platform,
     log: &'a LogSink,
+    backends: Backends<'a>,
     /// By vertex and subtask.
     wakers: Vec<Vec<Waker>>,
     watch: Watch,
@@ -353,7 +362,8 @@ impl Deployment<'_> {
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                     let backend = MemoryBackend::new(&types, &function.states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
-                    Some(KeyedState::new(Box::new(backend), keys, &function.states))
+                    let backend = (self.backends)(backend, waker);
+                    Some(KeyedState::new(backend, keys, &function.states))
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)

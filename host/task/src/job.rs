@@ -212,7 +212,7 @@ impl Control {
 /// # Errors
 /// If a source or sink cannot be opened.
 pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagnostic> {
-    let deployed = deploy(plan, platform, &log)?;
+    let deployed = deploy(plan, platform, &log, &mut |backend, _| Box::new(backend))?;
     let workers = deployed
         .workers
         .into_iter()

@@ -3,6 +3,8 @@
 //!
 //! A subtask runs only when it was woken, so a lost wake-up shows as a job that stands still.
 
+mod far_state;
+
 use std::time::Duration;
 
 use model::Diagnostic;
@@ -13,6 +15,7 @@ use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
 use crate::{JobOutcome, Plan, Progress, RunOptions, Sizes};
+use far_state::FarState;
 
 /// What a simulated run did.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub enum Fault {
     LostWakeUp(u64),
     /// A subtask makes one watermark of all the splits that it reads.
     SplitsMerged,
+    /// Keyed state says that it is near when it is not.
+    StateNotAwaited,
 }
 
 /// Options of a simulated run: sizes drawn small, so that queues fill and calls are cut.
@@ -69,7 +74,17 @@ pub fn run(
     seed: u64,
     fault: Option<Fault>,
 ) -> Result<Report, Diagnostic> {
-    let mut deployed = deploy(plan, platform, log)?;
+    let mut random = Random::of_seed(seed);
+    let says_ready = fault == Some(Fault::StateNotAwaited);
+    // In half of all runs, keyed state is not near at once.
+    let is_far = says_ready || seed.is_multiple_of(2);
+    let mut deployed = deploy(plan, platform, log, &mut |backend, waker| match is_far {
+        true => {
+            let (io, seed) = (platform.io.clone(), random.bits());
+            Box::new(FarState::new(Box::new(backend), io, waker.clone(), seed, says_ready))
+        }
+        false => Box::new(backend),
+    })?;
     if fault == Some(Fault::SplitsMerged) {
         let subtasks = deployed.workers.iter_mut().flat_map(|worker| worker.subtasks.iter_mut().flatten());
         for stage in subtasks.flat_map(|subtask| &mut subtask.stages) {
@@ -78,7 +93,6 @@ pub fn run(
             }
         }
     }
-    let mut random = Random::of_seed(seed);
     let mut trace = Xxh3::new();
     let mut steps = 0;
     // What is ready, over all workers; taken from their ready sets as it is marked.

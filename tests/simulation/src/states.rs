@@ -10,7 +10,7 @@ use arrow_array::types::Int64Type;
 use model::Batch;
 use platform::Random;
 use task::JobOutcome;
-use task::simulation::options;
+use task::simulation::{Fault, Report, options};
 
 use crate::simulated::{Simulated, load, seeds};
 
@@ -150,9 +150,22 @@ fn expected(lines: &[Line]) -> BTreeMap<i64, String> {
 }
 
 /// Runs a job over lines, and perhaps a second input.
-fn simulate(simulated: &Simulated, job: &str, [first, second]: [&str; 2], seed: u64) -> Vec<Batch> {
+fn simulate(simulated: &Simulated, job: &str, texts: [&str; 2], seed: u64) -> Vec<Batch> {
+    let (report, batches) = run(simulated, job, texts, &[], seed, None);
+    assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
+    batches
+}
+
+fn run(
+    simulated: &Simulated,
+    job: &str,
+    [first, second]: [&str; 2],
+    args: &[&str],
+    seed: u64,
+    fault: Option<Fault>,
+) -> (Report, Vec<Batch>) {
     let folder = tempfile::tempdir().unwrap();
-    let mut args = Vec::new();
+    let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     for (option, name, text) in [("--input", "lines.jsonl", first), ("--second", "second.jsonl", second)] {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
@@ -160,9 +173,7 @@ fn simulate(simulated: &Simulated, job: &str, [first, second]: [&str; 2], seed: 
     }
     let mut options = options(seed, [1, 2, 3, 7][seed as usize % 4]);
     options.chaos_instances = seed.is_multiple_of(5);
-    let (report, batches) = simulated.run(job, &args, options, seed, None);
-    assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
-    batches
+    simulated.run(job, &args, options, seed, fault)
 }
 
 fn texts(batches: &[Batch]) -> BTreeMap<i64, String> {
@@ -203,6 +214,123 @@ fn a_write_that_is_lost_is_reported() {
         })
         .count();
     assert!(differ > 10, "only {differ} of 20 runs differ");
+}
+
+/// The deliberate fault: state that is used before it is near must show.
+#[test]
+fn state_that_is_not_awaited_is_reported() {
+    let simulated = load("operators");
+    let reported = (0..20).filter(|seed| {
+        let lines = lines(&mut Random::of_seed(*seed), false);
+        let fault = Some(Fault::StateNotAwaited);
+        let (report, _) = run(&simulated, "states", [&json(&lines), ""], &[], *seed, fault);
+        matches!(&report.outcome, Some(JobOutcome::Failed(error)) if error.to_string().contains("not near yet"))
+    });
+    let reported = reported.count();
+    assert!(reported > 10, "only {reported} of 20 runs fail");
+}
+
+/// An entry of a state that grows old, and when it was touched.
+#[derive(Clone, Copy)]
+struct Aged(i64, i64);
+
+/// What is told at these times (by number) of states that live so long; entries of `used`, `riding` and
+/// `read` are touched when they are looked at.
+fn expected_of_aging(lines: &[Line], times: &BTreeMap<i64, i64>, ttl: i64) -> BTreeMap<i64, String> {
+    #[derive(Default)]
+    struct Key {
+        written: Option<Aged>,
+        used: Option<Aged>,
+        riding: BTreeMap<Option<&'static str>, Aged>,
+        read: BTreeMap<Option<&'static str>, Aged>,
+        added: Vec<Aged>,
+    }
+    let mut keys: BTreeMap<i64, Key> = BTreeMap::new();
+    let mut said = BTreeMap::new();
+    for Line { key, number, op, item, amount } in lines {
+        let now = times[number];
+        let is_there = |entry: &Aged| now - entry.1 < ttl;
+        let key = keys.entry(*key).or_default();
+        key.written = key.written.filter(is_there);
+        key.used = key.used.filter(is_there);
+        key.riding.retain(|_, entry| is_there(entry));
+        key.read.retain(|_, entry| is_there(entry));
+        key.added.retain(is_there);
+        key.used.iter_mut().chain(key.riding.get_mut(item)).for_each(|entry| entry.1 = now);
+        let value = |entry: Option<&Aged>| format!("{:?}", entry.map(|entry| entry.0));
+        let written = value(key.written.as_ref());
+        let (used, riding) = (value(key.used.as_ref()), value(key.riding.get(item)));
+        let mut text = format!("{now} {written} {written} {used} {riding}");
+        match *op {
+            "put" => {
+                let entry = Aged(*amount, now);
+                (key.written, key.used) = (Some(entry), Some(entry));
+                key.riding.insert(*item, entry);
+                key.read.insert(*item, entry);
+                key.added.push(entry);
+            }
+            "get" => {
+                key.read.get_mut(item).into_iter().for_each(|entry| entry.1 = now);
+                text += &format!(" {}", value(key.read.get(item)));
+            }
+            "all" => {
+                key.read.values_mut().for_each(|entry| entry.1 = now);
+                let read: BTreeMap<_, _> = key.read.iter().map(|(item, entry)| (item, entry.0)).collect();
+                let added: Vec<i64> = key.added.iter().map(|entry| entry.0).collect();
+                text += &format!(" {read:?} {added:?}");
+            }
+            _ => {}
+        }
+        said.insert(*number, text);
+    }
+    said
+}
+
+/// Runs `aging`: its lines, and what they tell.
+fn age(simulated: &Simulated, seed: u64, ttl: i64) -> (Vec<Line>, BTreeMap<i64, String>) {
+    let mut random = Random::of_seed(seed ^ 0xA6E);
+    let mut lines = lines(&mut random, false);
+    lines.iter_mut().for_each(|line| line.op = ["put", "get", "all", "none"][random.below(4) as usize]);
+    let args = ["--ttl", &ttl.to_string()];
+    let (report, batches) = run(simulated, "aging", [&json(&lines), ""], &args, seed, None);
+    assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
+    (lines, texts(&batches))
+}
+
+fn times(said: &BTreeMap<i64, String>) -> BTreeMap<i64, i64> {
+    let time = |text: &String| text.split(' ').next().and_then(|time| time.parse().ok()).unwrap();
+    said.iter().map(|(number, text)| (*number, time(text))).collect()
+}
+
+/// States of every kind are forgotten when they have not been written, or used, for so long.
+#[test]
+fn states_live_as_long_as_they_should() {
+    let simulated = load("operators");
+    let mut all = 0;
+    let mut gone = 0;
+    for seed in seeds().into_iter().take(300) {
+        let ttl = 1 + seed as i64 % 30;
+        let (lines, said) = age(&simulated, seed, ttl);
+        let times = times(&said);
+        let expected = expected_of_aging(&lines, &times, ttl);
+        assert_eq!(said, expected, "SEED={seed}");
+        all += said.len();
+        let forever = expected_of_aging(&lines, &times, i64::MAX);
+        gone += expected.iter().filter(|(number, text)| forever[*number] != **text).count();
+    }
+    assert!(gone > all / 10 && gone < all * 9 / 10, "in {gone} of {all} lines something is gone");
+}
+
+/// The deliberate fault: states that live a millisecond longer must differ.
+#[test]
+fn states_that_live_too_long_are_reported() {
+    let simulated = load("operators");
+    let differ = (0..20).filter(|seed| {
+        let (lines, said) = age(&simulated, *seed, 4);
+        said != expected_of_aging(&lines, &times(&said), 5)
+    });
+    let differ = differ.count();
+    assert!(differ > 5, "only {differ} of 20 runs differ");
 }
 
 /// Every row meets the rules as they were after some number of them, the same in all subtasks, and never

@@ -261,6 +261,7 @@ millstream::jobs!(
     timers,
     process_count,
     states,
+    aging,
     ruled,
     both,
     extremes

@@ -1,5 +1,7 @@
 //! Named states of every kind, as lines say.
 
+use std::time::Duration;
+
 use millstream::prelude::*;
 
 const TOTAL: ValueState<i64> = ValueState::new("total");
@@ -127,6 +129,58 @@ impl ProcessFunction for States {
     }
 }
 
+const WRITTEN: ValueState<i64> = ValueState::new("written");
+const USED: ValueState<i64> = ValueState::new("used");
+const RIDING: MapState<Option<String>, i64> = MapState::new("riding");
+const READ: MapState<Option<String>, i64> = MapState::new("read");
+const ADDED: ListState<i64> = ListState::new("added");
+
+/// Tells for each line when it is and what is still there of states that grow old.
+pub struct Aging {
+    ttl: Duration,
+}
+
+impl ProcessFunction for Aging {
+    type In = StateLine;
+    type Key = i64;
+    type State = i64;
+    type Out = (i64, String);
+
+    fn states(&self, states: &mut millstream::States<StateLine>) {
+        states.value(WRITTEN).ttl(Ttl::after_write(self.ttl));
+        states.value(USED).ttl(Ttl::after_use(self.ttl));
+        states.map(RIDING).by(StateLine::ITEM).ttl(Ttl::after_use(self.ttl));
+        states.map(READ).ttl(Ttl::after_use(self.ttl));
+        states.list(ADDED).ttl(Ttl::after_write(self.ttl));
+    }
+
+    fn state_ttl(&self) -> Option<Ttl> {
+        Some(Ttl::after_write(self.ttl))
+    }
+
+    fn process(&self, line: StateLineRef<'_>, context: &mut Context<'_, Self>) -> Result<()> {
+        let (item, amount) = (line.item.map(str::to_owned), line.amount);
+        let (state, written) = (context.state().copied(), context.value(WRITTEN).get().copied());
+        let (used, riding) = (context.value(USED).get().copied(), context.entry(RIDING).get().copied());
+        let mut said = format!("{} {state:?} {written:?} {used:?} {riding:?}", context.processing_time());
+        match line.op {
+            "put" => {
+                *context.state_or_default() = amount;
+                context.value(WRITTEN).set(amount);
+                context.value(USED).set(amount);
+                context.entry(RIDING).set(amount);
+                context.map(READ).put(item, amount);
+                context.list(ADDED).add(amount);
+            }
+            "get" => said += &format!(" {:?}", context.map(READ).get(&item)),
+            "all" => said += &format!(" {:?} {:?}", context.map(READ).entries(), context.list(ADDED).get()),
+            _ => {}
+        }
+        context.emit((line.number, said));
+        Ok(())
+    }
+}
+
 const RULES: BroadcastState<String, i64> = BroadcastState::new("rules");
 /// The entry that says how many rules there have been.
 const COUNT: &str = "#";
@@ -247,6 +301,25 @@ pub struct StatesArgs {
 pub fn states(job: &Job, args: StatesArgs) -> Result<()> {
     let lines = job.json::<StateLine>(args.input.source()?).parallelism(1);
     lines.key_by(StateLine::KEY).process(States).on_failure(OnFailure::Skip).sink(&args.output);
+    Ok(())
+}
+
+/// The arguments of `aging`.
+#[derive(Parser)]
+pub struct AgingArgs {
+    #[command(flatten)]
+    states: StatesArgs,
+    /// How long states live
+    #[arg(long, value_name = "MS", default_value_t = 10)]
+    ttl: u64,
+}
+
+/// Writes to states that grow old, and tells what is left of them, as JSON lines say.
+#[job]
+pub fn aging(job: &Job, args: AgingArgs) -> Result<()> {
+    let lines = job.json::<StateLine>(args.states.input.source()?).parallelism(1);
+    let ttl = Duration::from_millis(args.ttl);
+    lines.key_by(StateLine::KEY).process(Aging { ttl }).sink(&args.states.output);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod lower;
 mod plan;
 mod program;
 mod runtime;
+mod wire;
 
 pub use chain::{
     Call, Chain, EntryChange, EntryChanges, Groups, Moment, NodePort, Opening, Outcome, RidingEntries,
@@ -28,3 +29,4 @@ pub use error::GuestError;
 pub use hooks::{Hooks, LogLevel, NoHooks};
 pub use program::{JobInfo, Program, Refusal};
 pub use runtime::{Limits, Runtime, RuntimeConfig, Yielding};
+pub use wire::{WireBatch, WireColumn, wire_columns};

@@ -1,7 +1,7 @@
 //! The time: the system's, or one that simulation moves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A clock. Cloning shares it.
@@ -11,7 +11,7 @@ pub struct Clock(Kind);
 #[derive(Clone)]
 enum Kind {
     System { start: Instant },
-    Simulated { nanoseconds: Arc<AtomicU64> },
+    Simulated { nanoseconds: Arc<AtomicU64>, epoch_ms: Arc<AtomicI64> },
 }
 
 /// Where simulated wall time begins: 2026-01-01T00:00:00Z, in milliseconds.
@@ -28,7 +28,8 @@ impl Clock {
     /// A clock that stands still until it is moved by [`advance`](Self::advance).
     #[must_use]
     pub fn simulated() -> Self {
-        Self(Kind::Simulated { nanoseconds: Arc::new(AtomicU64::new(0)) })
+        let epoch_ms = Arc::new(AtomicI64::new(SIMULATED_EPOCH_MS));
+        Self(Kind::Simulated { nanoseconds: Arc::default(), epoch_ms })
     }
 
     /// Time since the clock was made. Never goes back.
@@ -36,7 +37,7 @@ impl Clock {
     pub fn now(&self) -> Duration {
         match &self.0 {
             Kind::System { start } => start.elapsed(),
-            Kind::Simulated { nanoseconds } => Duration::from_nanos(nanoseconds.load(Ordering::Relaxed)),
+            Kind::Simulated { nanoseconds, .. } => Duration::from_nanos(nanoseconds.load(Ordering::Relaxed)),
         }
     }
 
@@ -49,16 +50,25 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             }
-            Kind::Simulated { .. } => {
-                SIMULATED_EPOCH_MS + i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX)
+            Kind::Simulated { epoch_ms, .. } => {
+                let since = i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX);
+                epoch_ms.load(Ordering::Relaxed).saturating_add(since)
             }
         }
     }
 
     /// Moves a simulated clock; the system's does not obey.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Simulated { nanoseconds } = &self.0 {
+        if let Kind::Simulated { nanoseconds, .. } = &self.0 {
             nanoseconds.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets what [`wall_ms`](Self::wall_ms) of a simulated clock is now; the system's does not obey.
+    pub fn set_wall_ms(&self, wall_ms: i64) {
+        if let Kind::Simulated { epoch_ms, .. } = &self.0 {
+            let since = i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX);
+            epoch_ms.store(wall_ms.saturating_sub(since), Ordering::Relaxed);
         }
     }
 

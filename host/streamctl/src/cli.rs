@@ -37,6 +37,9 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Run a project's tests, then its golden cases in the real sandbox
     Test(TestArgs),
+    /// Run a job step by step, in virtual time: for the test harness of an SDK, by requests on standard
+    /// input
+    Drive(JobArgs),
     /// Look whether this machine has what jobs and projects need
     Doctor,
     /// Show the configuration, and where each value comes from

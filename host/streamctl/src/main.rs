@@ -66,6 +66,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args, &terminal),
         Command::Info(args) => commands::info::info(&args, &terminal),
+        Command::Drive(args) => commands::drive::drive(&args),
         Command::New(args) => commands::new::new(&args),
         Command::Build(args) => commands::build::build(&args, &terminal),
         Command::Test(args) => commands::test::test(&args, &terminal),

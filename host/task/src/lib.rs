@@ -8,6 +8,7 @@
 mod admission;
 mod alignment;
 mod deploy;
+pub mod driver;
 mod grants;
 mod job;
 pub mod metrics;

@@ -217,7 +217,7 @@ impl Subtask {
     }
 
     /// Sends how far event time is to all that a stage feeds, once each.
-    fn forward(&mut self, at: usize, mark: Mark) {
+    pub(crate) fn forward(&mut self, at: usize, mark: Mark) {
         match mark {
             Mark::Watermark(time) => self.stages[at].counters.set_watermark(time),
             Mark::Idle => self.stages[at].counters.hold_nothing(),

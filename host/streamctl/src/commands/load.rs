@@ -15,13 +15,22 @@ use crate::config::{Config, Origin};
 
 /// A sandbox with this configuration.
 pub(crate) fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtime>, Stop> {
+    runtime_with(config, platform, Yielding::Epoch)
+}
+
+/// A sandbox with this configuration, whose guests yield so.
+pub(crate) fn runtime_with(
+    config: &Config,
+    platform: &Platform,
+    yielding: Yielding,
+) -> Result<Arc<Runtime>, Stop> {
     let limits = Limits {
         memory_bytes: config.size("millstream.guest.memory"),
         call_time: config.duration("millstream.guest.call-time"),
         stack_bytes: config.size("millstream.guest.stack"),
         output_bytes: config.size("millstream.guest.output"),
     };
-    let config = RuntimeConfig { limits, yielding: Yielding::Epoch, cache_dir: config.cache_dir() };
+    let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir() };
     Runtime::new(platform.clone(), config).map_err(|error| Stop::Failed(error.diagnostic()))
 }
 

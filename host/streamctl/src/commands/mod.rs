@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod drive;
 pub(crate) mod info;
 pub(crate) mod new;
 pub(crate) mod run;

@@ -63,10 +63,15 @@ pub(crate) fn test(args: &TestArgs, terminal: &Arc<Terminal>) -> Done {
 
 /// The project's `cargo test`, natively.
 fn own_tests(dir: &Path) -> Done {
-    let ended =
-        Command::new("cargo").arg("test").current_dir(dir).status().map_err(|error| {
-            Stop::Failed(Diagnostic::external("cannot run cargo").detail(error.to_string()))
-        })?;
+    let mut command = Command::new("cargo");
+    command.arg("test").current_dir(dir);
+    // Tests that drive a component find this binary by it.
+    if let Ok(here) = std::env::current_exe() {
+        command.env("STREAMCTL", here);
+    }
+    let ended = command
+        .status()
+        .map_err(|error| Stop::Failed(Diagnostic::external("cannot run cargo").detail(error.to_string())))?;
     if ended.success() { Ok(()) } else { Err(Stop::Code(1)) }
 }
 

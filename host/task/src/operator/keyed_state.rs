@@ -15,7 +15,7 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::memory::BROADCAST;
 use state::timers::Due;
-use state::{Backend, EntryChange, StoreError, TimerChange};
+use state::{Backend, EntryChange, StateChunk, StoreError, Sweep, TimerChange};
 
 use super::function::Items;
 use super::groups::Grouping;
@@ -260,6 +260,25 @@ impl KeyedState {
             Some(written) => self.written.extend(groups.filter(|(group, _)| written.value(*group))),
         }
         backend.store(*state, &self.written, values, *now)
+    }
+
+    /// All that is kept, as a snapshot has it. No other may be under way.
+    pub(crate) fn snapshot(&self) -> Result<Vec<StateChunk>, ArrowError> {
+        let mut held = self.shared.lock();
+        held.backend.seal(0).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
+        let mut chunks = Vec::new();
+        loop {
+            match held.backend.sweep()? {
+                Sweep::Rows(chunk) => chunks.push(chunk),
+                Sweep::Nothing => {}
+                Sweep::Done(_) | Sweep::Idle => return Ok(chunks),
+            }
+        }
+    }
+
+    /// No key: its columns, without rows.
+    pub(crate) fn no_keys(&self) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.shared.lock().backend.keys(&[])
     }
 
     /// Forgets those keys of the call that has returned, and those that have lost theirs by their

@@ -51,6 +51,14 @@ impl EventTime {
     pub(crate) fn new(now: Duration) -> Self {
         Self { watermark: i64::MIN, unsaid: None, last_rows: now, idle: false, rows: 0 }
     }
+
+    /// Raises the watermark to a time, whatever the rows say.
+    pub(crate) fn raise(&mut self, time: i64) {
+        if time > self.watermark {
+            self.watermark = time;
+            self.unsaid = Some(Mark::Watermark(time));
+        }
+    }
 }
 
 /// A row that has no time, or an unlikely one.

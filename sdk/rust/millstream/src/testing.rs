@@ -21,16 +21,22 @@
 //! moves the watermark and the clock, and takes what has come out.
 
 mod aggregate;
+mod component;
 mod driver;
 mod entries;
 mod graph;
 mod keyed;
 mod value;
 mod watermarks;
+mod wire;
 
 pub use driver::Driver;
 
+use component::Component;
+use driver::Engine;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use millstream_sys::bindings::millstream::job::graph::JobGraph;
 use millstream_sys::bindings::millstream::job::rows::Batch;
@@ -47,15 +53,23 @@ pub struct Harness {
     arguments: Vec<String>,
     /// by the source's name or uid; the empty name is any source
     inputs: BTreeMap<String, Vec<Batch>>,
+    /// the job's name in its component
+    name: Option<String>,
+    component: Option<Component>,
+    streamctl: Option<PathBuf>,
 }
 
 impl Harness {
     /// The job of a job function, without arguments.
-    pub fn of<A>(function: impl JobFunction<A> + 'static) -> Harness {
+    pub fn of<F: JobFunction<A> + 'static, A>(function: F) -> Harness {
+        let name = std::any::type_name::<F>().rsplit("::").next().filter(|name| !name.starts_with('{'));
         Harness {
             build: Box::new(move |job| function.build(job)),
             arguments: Vec::new(),
             inputs: BTreeMap::new(),
+            name: name.map(str::to_owned),
+            component: None,
+            streamctl: None,
         }
     }
 
@@ -92,6 +106,26 @@ impl Harness {
         self
     }
 
+    /// Drives the job's component in the engine itself, its functions in the sandbox, instead of the
+    /// job function of this process. `streamctl build` makes it; so does `streamctl test`.
+    ///
+    /// `streamctl` is the one that the environment's `STREAMCTL` names, else that of the path.
+    #[must_use]
+    pub fn component(mut self, file: impl Into<PathBuf>) -> Harness {
+        self.component = Some(Component { file: file.into(), streamctl: self.streamctl.clone() });
+        self
+    }
+
+    /// Says which `streamctl` drives components.
+    #[must_use]
+    pub fn streamctl(mut self, binary: impl Into<PathBuf>) -> Harness {
+        self.streamctl = Some(binary.into());
+        if let Some(component) = &mut self.component {
+            component.streamctl = self.streamctl.clone();
+        }
+        self
+    }
+
     /// The graph, or what the job refuses.
     ///
     /// # Errors
@@ -112,6 +146,9 @@ impl Harness {
     /// # Panics
     /// If the job cannot be built, an input is missing, or a row fails where the policy is to fail.
     pub fn run(self) -> Run {
+        if self.component.is_some() {
+            return self.driver().finish();
+        }
         let (mut runner, inputs) = self.runner();
         runner.run(inputs);
         Run { outputs: runner.outputs, told: stub::take() }
@@ -122,12 +159,18 @@ impl Harness {
     /// # Panics
     /// If the job cannot be built.
     pub fn driver(self) -> Driver {
-        let (runner, inputs) = self.runner();
-        let mut driver = Driver { runner };
-        for (source, batches) in inputs {
-            for batch in batches {
-                driver.runner.push_to(&source, batch);
+        let (engine, inputs): (Box<dyn Engine>, _) = match &self.component {
+            Some(component) => {
+                (Box::new(component.start(self.name.as_deref(), &self.arguments)), self.inputs)
             }
+            None => {
+                let (runner, inputs) = self.runner();
+                (Box::new(runner), inputs)
+            }
+        };
+        let mut driver = Driver { engine };
+        for (source, batches) in inputs {
+            batches.into_iter().for_each(|batch| driver.engine.push(&source, batch));
         }
         driver
     }

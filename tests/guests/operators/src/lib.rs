@@ -266,3 +266,6 @@ millstream::jobs!(
     both,
     extremes
 );
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 
-const TOTAL: ValueState<i64> = ValueState::new("total");
+pub const TOTAL: ValueState<i64> = ValueState::new("total");
 const GREATEST: ReducingState<i64> =
     ReducingState::new("greatest", |so_far, amount| *so_far = amount.max(*so_far));
 const MEAN: AggregatingState<i64, (i64, i64), String> = AggregatingState::new(
@@ -12,18 +12,18 @@ const MEAN: AggregatingState<i64, (i64, i64), String> = AggregatingState::new(
     |(sum, count), amount| (*sum, *count) = (*sum + amount, *count + 1),
     |(sum, count)| format!("{sum}/{count}"),
 );
-const ITEMS: MapState<Option<String>, i64> = MapState::new("items");
-const SEEN: MapState<Option<String>, i64> = MapState::new("seen");
-const HISTORY: ListState<(i64, String)> = ListState::new("history");
+pub const ITEMS: MapState<Option<String>, i64> = MapState::new("items");
+pub const SEEN: MapState<Option<String>, i64> = MapState::new("seen");
+pub const HISTORY: ListState<(i64, String)> = ListState::new("history");
 
 /// What is done with which state.
 #[derive(Record, Clone, Debug)]
 pub struct StateLine {
-    key: i64,
-    number: i64,
-    op: String,
-    item: Option<String>,
-    amount: i64,
+    pub key: i64,
+    pub number: i64,
+    pub op: String,
+    pub item: Option<String>,
+    pub amount: i64,
 }
 
 /// Tells after each line what its state is.
@@ -129,11 +129,11 @@ impl ProcessFunction for States {
     }
 }
 
-const WRITTEN: ValueState<i64> = ValueState::new("written");
-const USED: ValueState<i64> = ValueState::new("used");
-const RIDING: MapState<Option<String>, i64> = MapState::new("riding");
-const READ: MapState<Option<String>, i64> = MapState::new("read");
-const ADDED: ListState<i64> = ListState::new("added");
+pub const WRITTEN: ValueState<i64> = ValueState::new("written");
+pub const USED: ValueState<i64> = ValueState::new("used");
+pub const RIDING: MapState<Option<String>, i64> = MapState::new("riding");
+pub const READ: MapState<Option<String>, i64> = MapState::new("read");
+pub const ADDED: ListState<i64> = ListState::new("added");
 
 /// Tells for each line when it is and what is still there of states that grow old.
 pub struct Aging {
@@ -181,15 +181,15 @@ impl ProcessFunction for Aging {
     }
 }
 
-const RULES: BroadcastState<String, i64> = BroadcastState::new("rules");
+pub const RULES: BroadcastState<String, i64> = BroadcastState::new("rules");
 /// The entry that says how many rules there have been.
 const COUNT: &str = "#";
 
 /// A rule: a value by name, or none.
 #[derive(Record, Clone, Debug)]
 pub struct Rule {
-    name: String,
-    value: Option<i64>,
+    pub name: String,
+    pub value: Option<i64>,
 }
 
 /// Tells for each line what the rules are, and how many lines its key has had.

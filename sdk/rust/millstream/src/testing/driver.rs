@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use millstream_sys::bindings::millstream::job::rows::Batch;
-use millstream_sys::host::stub;
+use millstream_sys::bindings::millstream::job::rows::{Batch, Column};
 
-use super::graph::Runner;
-use super::keyed::{EVENT, Key, PROCESSING, key_of};
+use super::graph::Output;
 use super::{Run, batch_of, place_of, rows_of};
-use crate::process::{TimeDomain, Timer};
+use crate::process::Timer;
 use crate::record::{Cursor, Record, Row};
 use crate::state::{BroadcastState, ListState, MapKey, MapState, ValueState};
 
@@ -51,16 +49,40 @@ use crate::state::{BroadcastState, ListState, MapKey, MapState, ValueState};
 /// driver.advance(Duration::from_millis(10));
 /// assert_eq!(driver.take::<String>("Sink: print"), ["hello"]);
 /// ```
+///
+/// With [`Harness::component`](super::Harness::component) the same test drives the job's component in
+/// the engine itself.
 pub struct Driver {
-    pub(super) runner: Runner,
+    pub(super) engine: Box<dyn Engine>,
+}
+
+/// What runs the job.
+pub(super) trait Engine {
+    /// Sets the clock of processing time.
+    fn start_at(&mut self, time: i64);
+    /// Rows into the source of this name or uid; `""` is the first.
+    fn push(&mut self, source: &str, rows: Batch);
+    /// Raises the watermark where it is made.
+    fn raise(&mut self, time: i64);
+    /// Moves the clock of processing time by so many milliseconds.
+    fn advance(&mut self, by: i64);
+    /// What has come to sinks.
+    fn outputs(&mut self) -> &mut Vec<Output>;
+    /// The value of a key, one row of its columns, in a state.
+    fn value(&self, function: &str, state: &str, key: &Batch) -> Option<Vec<Column>>;
+    /// The entries of a key, or of a broadcast state: their own keys, their values, how many.
+    fn entries(&self, function: &str, state: &str, key: Option<&Batch>) -> (Vec<Column>, Vec<Column>, usize);
+    /// The timers of a function.
+    fn timers(&self, function: &str) -> Vec<Timer>;
+    /// The input's end.
+    fn end(self: Box<Self>) -> Run;
 }
 
 impl Driver {
     /// Sets the clock of processing time, which stands at 0 until then. From now on rows too far ahead
     /// of it fail where the job says `ahead_max`.
     pub fn start_at(&mut self, time: i64) {
-        self.runner.now = time;
-        self.runner.is_dated = true;
+        self.engine.start_at(time);
     }
 
     /// Pushes a row into the source of this name or uid; `""` is the job's first source. What follows of
@@ -69,7 +91,7 @@ impl Driver {
     /// # Panics
     /// If there is no such source, or a row fails where the policy is to fail.
     pub fn push<T: Record>(&mut self, source: &str, row: impl Row<T>) {
-        self.runner.push_to(source, batch_of::<T>([row]));
+        self.engine.push(source, batch_of::<T>([row]));
     }
 
     /// Pushes a row with its event time.
@@ -77,7 +99,7 @@ impl Driver {
     /// # Panics
     /// As [`push`](Self::push).
     pub fn push_at<T: Record>(&mut self, source: &str, time: i64, row: impl Row<T>) {
-        self.runner.push_to(source, Batch { event_times: Some(vec![time]), ..batch_of::<T>([row]) });
+        self.engine.push(source, Batch { event_times: Some(vec![time]), ..batch_of::<T>([row]) });
     }
 
     /// Raises the watermark to a time, at every source and every `watermarks`; timers that are due fire.
@@ -85,7 +107,7 @@ impl Driver {
     /// # Panics
     /// If a timer fails where the policy is to fail.
     pub fn watermark(&mut self, time: i64) {
-        self.runner.raise(time);
+        self.engine.raise(time);
     }
 
     /// Moves the clock of processing time; timers that are due fire in their order, each at its time.
@@ -93,8 +115,7 @@ impl Driver {
     /// # Panics
     /// If a timer fails where the policy is to fail.
     pub fn advance(&mut self, by: Duration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.runner.advance_to(self.runner.now.saturating_add(by));
+        self.engine.advance(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
     /// The rows that have come to a sink since they were last taken.
@@ -102,8 +123,9 @@ impl Driver {
     /// # Panics
     /// If there is no such sink, or its rows are not of the type `T`.
     pub fn take<T: Record>(&mut self, sink: &str) -> Vec<T> {
-        let place = place_of(&self.runner.outputs, sink);
-        let output = &mut self.runner.outputs[place];
+        let outputs = self.engine.outputs();
+        let place = place_of(outputs, sink);
+        let output = &mut outputs[place];
         let rows = rows_of(&output.batches[output.taken..]);
         output.taken = output.batches.len();
         rows
@@ -131,8 +153,8 @@ impl Driver {
     }
 
     fn value_named<K: Record, T: Record>(&self, function: &str, name: &str, key: impl Row<K>) -> Option<T> {
-        let state = self.runner.function(function).state(name, &batch_of::<K>([key]), self.runner.now)?;
-        Option::<T>::get(&Option::<T>::read(&mut Cursor::new(&state.columns, false)), 0).map(T::from_row)
+        let columns = self.engine.value(function, name, &batch_of::<K>([key]))?;
+        Option::<T>::get(&Option::<T>::read(&mut Cursor::new(&columns, false)), 0).map(T::from_row)
     }
 
     /// The entries of a key in a map, in the order of their own keys.
@@ -145,7 +167,7 @@ impl Driver {
         state: MapState<M, V>,
         key: impl Row<K>,
     ) -> Vec<(M, V)> {
-        self.entries(function, state.name, &key_of(&batch_of::<K>([key])))
+        self.entries(function, state.name, Some(&batch_of::<K>([key])))
     }
 
     /// The entries of a key in a list.
@@ -158,7 +180,7 @@ impl Driver {
         state: ListState<V>,
         key: impl Row<K>,
     ) -> Vec<V> {
-        let entries = self.entries::<i64, V>(function, state.name, &key_of(&batch_of::<K>([key])));
+        let entries = self.entries::<i64, V>(function, state.name, Some(&batch_of::<K>([key])));
         entries.into_iter().map(|(_, value)| value).collect()
     }
 
@@ -171,11 +193,11 @@ impl Driver {
         function: &str,
         state: BroadcastState<M, V>,
     ) -> Vec<(M, V)> {
-        self.entries(function, state.name, &Vec::new())
+        self.entries(function, state.name, None)
     }
 
-    fn entries<M: Record, V: Record>(&self, function: &str, name: &str, key: &Key) -> Vec<(M, V)> {
-        let (keys, values, count) = self.runner.function(function).entries.of(name, key, self.runner.now);
+    fn entries<M: Record, V: Record>(&self, function: &str, name: &str, key: Option<&Batch>) -> Vec<(M, V)> {
+        let (keys, values, count) = self.engine.entries(function, name, key);
         let keys = M::read(&mut Cursor::new(&keys, M::IS_STRUCT));
         let values = V::read(&mut Cursor::new(&values, false));
         let entry = |row| (M::from_row(M::get(&keys, row)), V::from_row(V::get(&values, row)));
@@ -187,12 +209,9 @@ impl Driver {
     /// # Panics
     /// If there is no such function.
     pub fn timers(&self, function: &str) -> Vec<Timer> {
-        let timers = &self.runner.function(function).timers;
-        let domains = [(EVENT, TimeDomain::EventTime), (PROCESSING, TimeDomain::ProcessingTime)];
-        let of = |(place, domain): (usize, TimeDomain)| {
-            timers[place].iter().map(move |(time, _)| Timer { domain, time: *time })
-        };
-        domains.into_iter().flat_map(of).collect()
+        let mut timers = self.engine.timers(function);
+        timers.sort_by_key(|timer| (timer.domain, timer.time));
+        timers
     }
 
     /// Ends the input: the watermark is the greatest, and all timers of event time fire. Gives all that
@@ -200,8 +219,7 @@ impl Driver {
     ///
     /// # Panics
     /// If a timer fails where the policy is to fail.
-    pub fn finish(mut self) -> Run {
-        self.runner.end();
-        Run { outputs: self.runner.outputs, told: stub::take() }
+    pub fn finish(self) -> Run {
+        self.engine.end()
     }
 }

@@ -8,14 +8,17 @@ use millstream_sys::bindings::millstream::job::calls::Moment;
 use millstream_sys::bindings::millstream::job::graph::{
     Connection, FailurePolicy, JobGraph, Node, NodeKind, Partition, Setting,
 };
-use millstream_sys::bindings::millstream::job::rows::{Batch, Field};
+use millstream_sys::bindings::millstream::job::rows::{Batch, Column, Field};
+use millstream_sys::host::stub;
 
 use super::aggregate::Aggregates;
-use super::batch_of;
-use super::keyed::{KeyedState, PROCESSING};
+use super::driver::Engine;
+use super::keyed::{EVENT, Key, KeyedState, PROCESSING, key_of};
 use super::value::{Value, column_of, row_of};
 use super::watermarks::Watermarks;
+use super::{Run, batch_of};
 use crate::metrics;
+use crate::process::{TimeDomain, Timer};
 use crate::record::top_level;
 use crate::run::{Frame, Outcome, Stage};
 use crate::task::TaskInfo;
@@ -35,6 +38,16 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// That of a sink, without rows.
+    pub(super) fn new(
+        name: String,
+        uid: Option<String>,
+        collection: Option<String>,
+        names: Vec<String>,
+    ) -> Output {
+        Output { name, uid, collection, names, batches: Vec::new(), taken: 0 }
+    }
+
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.uid.as_deref() == Some(name) || self.collection.as_deref() == Some(name)
     }
@@ -70,9 +83,9 @@ pub(super) struct Runner {
     /// the edge, and what is on it
     waiting: VecDeque<(usize, Element)>,
     /// processing time
-    pub(super) now: i64,
+    now: i64,
     /// whether `now` is a time that rows can be ahead of
-    pub(super) is_dated: bool,
+    is_dated: bool,
 }
 
 impl Runner {
@@ -101,15 +114,15 @@ impl Runner {
         for (id, node) in graph.nodes.iter().enumerate() {
             let NodeKind::Source(connection) = &node.kind else { continue };
             for batch in input_of(node, connection, &mut inputs) {
-                self.push(id as u32, batch);
+                self.feed(id as u32, batch);
             }
         }
         assert!(inputs.is_empty(), "the job has no source called {:?}", inputs.keys());
-        self.end();
+        self.end_all();
     }
 
     /// Feeds rows to a source.
-    fn push(&mut self, source: u32, batch: Batch) {
+    fn feed(&mut self, source: u32, batch: Batch) {
         let graph = Rc::clone(&self.graph);
         let node = &graph.nodes[source as usize];
         let fields = &node.outputs[0].schema;
@@ -119,17 +132,17 @@ impl Runner {
     }
 
     /// Feeds rows to the source of this name or uid; `""` is the only one.
-    pub(super) fn push_to(&mut self, name: &str, batch: Batch) {
+    fn push_to(&mut self, name: &str, batch: Batch) {
         let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
         let found = self.graph.nodes.iter().position(|node| {
             is_source(node) && (name.is_empty() || node.name == name || node.uid.as_deref() == Some(name))
         });
         let Some(source) = found else { panic!("the job has no source `{name}`") };
-        self.push(source as u32, batch);
+        self.feed(source as u32, batch);
     }
 
     /// Ends every source: the watermark is the greatest.
-    pub(super) fn end(&mut self) {
+    fn end_all(&mut self) {
         let graph = Rc::clone(&self.graph);
         for (id, node) in graph.nodes.iter().enumerate() {
             if matches!(node.kind, NodeKind::Source(_)) {
@@ -140,7 +153,7 @@ impl Runner {
     }
 
     /// Raises the watermark where it is made.
-    pub(super) fn raise(&mut self, time: i64) {
+    fn raise_all(&mut self, time: i64) {
         for id in 0..self.nodes.len() {
             let node = &mut self.nodes[id];
             let is_origin = match &mut node.work {
@@ -156,7 +169,7 @@ impl Runner {
     }
 
     /// Moves processing time forward, from timer to timer.
-    pub(super) fn advance_to(&mut self, time: i64) {
+    fn advance_to(&mut self, time: i64) {
         loop {
             let next = self.nodes.iter().enumerate().filter_map(|(id, node)| match &node.work {
                 Work::Function(_, state) => Some((state.timers[PROCESSING].first()?.0, id)),
@@ -171,13 +184,59 @@ impl Runner {
     }
 
     /// The function of this name or uid.
-    pub(super) fn function(&self, name: &str) -> &KeyedState {
+    fn function(&self, name: &str) -> &KeyedState {
         let nodes = self.graph.nodes.iter().zip(&self.nodes);
         let found = nodes.into_iter().find_map(|(node, running)| match &running.work {
             Work::Function(_, state) if node.name == name || node.uid.as_deref() == Some(name) => Some(state),
             _ => None,
         });
         found.unwrap_or_else(|| panic!("the job has no function `{name}`"))
+    }
+}
+
+impl Engine for Runner {
+    fn start_at(&mut self, time: i64) {
+        self.now = time;
+        self.is_dated = true;
+    }
+
+    fn push(&mut self, source: &str, rows: Batch) {
+        self.push_to(source, rows);
+    }
+
+    fn raise(&mut self, time: i64) {
+        self.raise_all(time);
+    }
+
+    fn advance(&mut self, by: i64) {
+        self.advance_to(self.now.saturating_add(by));
+    }
+
+    fn outputs(&mut self) -> &mut Vec<Output> {
+        &mut self.outputs
+    }
+
+    fn value(&self, function: &str, state: &str, key: &Batch) -> Option<Vec<Column>> {
+        Some(self.function(function).state(state, key, self.now)?.columns.clone())
+    }
+
+    fn entries(&self, function: &str, state: &str, key: Option<&Batch>) -> (Vec<Column>, Vec<Column>, usize) {
+        let key = key.map_or_else(Key::new, key_of);
+        self.function(function).entries.of(state, &key, self.now)
+    }
+
+    fn timers(&self, function: &str) -> Vec<Timer> {
+        let timers = &self.function(function).timers;
+        let domains = [(EVENT, TimeDomain::EventTime), (PROCESSING, TimeDomain::ProcessingTime)];
+        let of = |(place, domain): (usize, TimeDomain)| {
+            timers[place].iter().map(move |(time, _)| Timer { domain, time: *time })
+        };
+        domains.into_iter().flat_map(of).collect()
+    }
+
+    fn end(mut self: Box<Self>) -> Run {
+        self.end_all();
+        Run { outputs: self.outputs, told: stub::take() }
     }
 }
 
@@ -233,14 +292,14 @@ impl Runner {
             (NodeKind::Sink(connection), _) => {
                 let collection =
                     connection.options.iter().find(|option| ["name", "path"].contains(&option.name.as_str()));
-                self.outputs.push(Output {
-                    name: node.name.clone(),
-                    uid: node.uid.clone(),
-                    collection: collection.map(|option| option.value.clone()),
-                    names: top_level(&fields).into_iter().map(|place| fields[place].name.clone()).collect(),
-                    batches: Vec::new(),
-                    taken: 0,
-                });
+                let collection = collection.map(|option| option.value.clone());
+                let names = top_level(&fields).into_iter().map(|place| fields[place].name.clone());
+                self.outputs.push(Output::new(
+                    node.name.clone(),
+                    node.uid.clone(),
+                    collection,
+                    names.collect(),
+                ));
                 Work::Sink(self.outputs.len() - 1)
             }
             (NodeKind::Function(_), None) => panic!("{} has no code", node.name),

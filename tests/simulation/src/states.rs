@@ -333,6 +333,28 @@ fn states_that_live_too_long_are_reported() {
     assert!(differ > 5, "only {differ} of 20 runs differ");
 }
 
+/// Lines that change rules, as text, and what the rules are after each number of them that did not fail.
+fn rules(random: &mut Random) -> (String, Vec<String>) {
+    let mut rules: BTreeMap<String, i64> = BTreeMap::new();
+    let (mut text, mut states) = (String::new(), vec![format!("{rules:?}")]);
+    for value in 0..20 + random.below(30) as i64 {
+        let name = ["a", "b", "c", "bad"][random.below(4) as usize];
+        let is_put = random.below(3) > 0;
+        let said = if is_put { value.to_string() } else { "null".to_owned() };
+        text.push_str(&format!("{{\"name\":\"{name}\",\"value\":{said}}}\n"));
+        // A rule that fails leaves nothing.
+        if name != "bad" {
+            match is_put {
+                true => rules.insert(name.to_owned(), value),
+                false => rules.remove(name),
+            };
+            *rules.entry("#".to_owned()).or_insert(0) += 1;
+            states.push(format!("{rules:?}"));
+        }
+    }
+    (text, states)
+}
+
 /// Every row meets the rules as they were after some number of them, the same in all subtasks, and never
 /// an older state than the row of its key before it.
 #[test]
@@ -341,24 +363,7 @@ fn rows_meet_the_rules_in_their_order() {
     let mut met = BTreeSet::new();
     for seed in seeds().into_iter().take(200) {
         let mut random = Random::of_seed(seed ^ 0x60D);
-        let lines = lines(&mut random, false);
-        let mut rules: BTreeMap<String, i64> = BTreeMap::new();
-        let (mut text, mut states) = (String::new(), vec![format!("{rules:?}")]);
-        for value in 0..20 + random.below(30) as i64 {
-            let name = ["a", "b", "c", "bad"][random.below(4) as usize];
-            let is_put = random.below(3) > 0;
-            let said = if is_put { value.to_string() } else { "null".to_owned() };
-            text.push_str(&format!("{{\"name\":\"{name}\",\"value\":{said}}}\n"));
-            // A rule that fails leaves nothing.
-            if name != "bad" {
-                match is_put {
-                    true => rules.insert(name.to_owned(), value),
-                    false => rules.remove(name),
-                };
-                *rules.entry("#".to_owned()).or_insert(0) += 1;
-                states.push(format!("{rules:?}"));
-            }
-        }
+        let (lines, (text, states)) = (lines(&mut random, false), rules(&mut random));
         let said = texts(&simulate(&simulated, "ruled", [&json(&lines), &text], seed));
         assert_eq!(said.len(), lines.len(), "SEED={seed}");
         let mut before: BTreeMap<i64, (i64, usize)> = BTreeMap::new();
@@ -374,6 +379,21 @@ fn rows_meet_the_rules_in_their_order() {
         }
     }
     assert!(met.len() >= 3, "rows came only before, or only after the rules");
+}
+
+/// The same for rows without a key: each meets the rules as they were after some number of changes.
+#[test]
+fn rows_without_a_key_meet_the_rules() {
+    let simulated = load("operators");
+    for seed in seeds().into_iter().take(100) {
+        let mut random = Random::of_seed(seed ^ 0x5B4D);
+        let (lines, (text, states)) = (lines(&mut random, true), rules(&mut random));
+        let said = texts(&simulate(&simulated, "spread", [&json(&lines), &text], seed));
+        let well: Vec<i64> = lines.iter().filter(|line| line.op != "fail").map(|line| line.number).collect();
+        assert_eq!(said.keys().copied().collect::<Vec<_>>(), well, "SEED={seed}");
+        let stray = said.iter().find(|(_, rules)| !states.contains(rules));
+        assert_eq!(stray, None, "SEED={seed}");
+    }
 }
 
 fn threes(batches: &[Batch]) -> Vec<[i64; 3]> {

@@ -8,11 +8,11 @@ use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind};
 use crate::emit::Emit;
 use crate::error::Result;
 use crate::keyed::{Dispatched, KeyedStream};
-use crate::plan::{NewNode, StreamEntry};
+use crate::plan::NewNode;
 use crate::process::{Context, KeyOf, NoSide, ProcessFunction, Side, Timer, Ttl};
 use crate::record::{Record, Row, schema_of};
-use crate::run::{BroadcastCell, BroadcastInput, TwoInputs, each_row, of_two};
-use crate::state::{BroadcastState, MapKey, States};
+use crate::run::{TwoInputs, each_row, of_two};
+use crate::state::States;
 use crate::stream::{Added, Stream};
 use crate::task::TaskInfo;
 
@@ -110,178 +110,6 @@ impl<F: CoProcessFunction<S>, S: Side> ProcessFunction<S> for Co<F> {
 
     fn state_ttl(&self) -> Option<Ttl> {
         self.0.state_ttl()
-    }
-}
-
-/// A function of a keyed stream and one that reaches all keys, in all subtasks: Flink's
-/// `KeyedBroadcastProcessFunction`. Rows of the broadcast stream change broadcast states, which rows of
-/// the keyed one read.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no process function of a broadcast stream",
-    label = "not a `BroadcastProcessFunction`"
-)]
-pub trait BroadcastProcessFunction<S: Side = NoSide>: Sized + 'static {
-    /// The rows of the keyed stream.
-    type In: Record;
-    /// The rows of the broadcast stream.
-    type Broadcast: Record;
-    /// The key.
-    type Key: Record;
-    /// What is kept for each key, by the host.
-    type State: Record;
-    /// The rows that leave.
-    type Out: Record;
-
-    /// Declares named states, the broadcast ones among them.
-    fn states(&self, states: &mut States<Self::In>);
-
-    /// Takes a row of the keyed stream.
-    ///
-    /// # Errors
-    /// If the row cannot be taken.
-    fn process(
-        &self,
-        row: <Self::In as Record>::Ref<'_>,
-        context: &mut Context<'_, Broadcasting<Self>, S>,
-    ) -> Result<()>;
-
-    /// Takes a row of the broadcast stream. Every subtask does: it must do the same in each.
-    ///
-    /// # Errors
-    /// If the row cannot be taken.
-    fn process_broadcast(
-        &self,
-        row: <Self::Broadcast as Record>::Ref<'_>,
-        context: &mut BroadcastContext<'_, '_, Self, S>,
-    ) -> Result<()>;
-
-    /// Takes a timer that is due.
-    ///
-    /// # Errors
-    /// As for a row.
-    fn on_timer(&self, timer: Timer, context: &mut Context<'_, Broadcasting<Self>, S>) -> Result<()> {
-        let _ = (timer, context);
-        Ok(())
-    }
-
-    /// Begins an instance, before its first row.
-    ///
-    /// # Errors
-    /// If it cannot begin: the job fails.
-    fn open(&mut self, task: &TaskInfo) -> Result<()> {
-        let _ = task;
-        Ok(())
-    }
-
-    /// How long `State` lives; without it, until it is cleared.
-    fn state_ttl(&self) -> Option<Ttl> {
-        None
-    }
-}
-
-/// A [`BroadcastProcessFunction`] as a [`ProcessFunction`] of its keyed input.
-#[doc(hidden)]
-pub struct Broadcasting<F>(pub(crate) F);
-
-impl<F: BroadcastProcessFunction<S>, S: Side> ProcessFunction<S> for Broadcasting<F> {
-    type In = F::In;
-    type Key = F::Key;
-    type State = F::State;
-    type Out = F::Out;
-
-    fn process(&self, row: <F::In as Record>::Ref<'_>, context: &mut Context<'_, Self, S>) -> Result<()> {
-        self.0.process(row, context)
-    }
-
-    fn on_timer(&self, timer: Timer, context: &mut Context<'_, Self, S>) -> Result<()> {
-        self.0.on_timer(timer, context)
-    }
-
-    fn states(&self, states: &mut States<F::In>) {
-        self.0.states(states);
-    }
-
-    fn open(&mut self, task: &TaskInfo) -> Result<()> {
-        self.0.open(task)
-    }
-
-    fn state_ttl(&self) -> Option<Ttl> {
-        self.0.state_ttl()
-    }
-}
-
-/// What a row of a broadcast stream can do: it has no key, so it changes broadcast states, and emits.
-pub struct BroadcastContext<'s, 'c, F: BroadcastProcessFunction<S>, S: Side = NoSide>(
-    pub(crate) &'s mut Context<'c, Broadcasting<F>, S>,
-);
-
-impl<F: BroadcastProcessFunction<S>, S: Side> BroadcastContext<'_, '_, F, S> {
-    /// A broadcast state, to be changed.
-    ///
-    /// # Panics
-    /// If the function does not declare it, or with other types.
-    pub fn broadcast<K: MapKey, V: Record + Clone>(
-        &mut self,
-        state: BroadcastState<K, V>,
-    ) -> BroadcastAccess<'_, K, V> {
-        let (cell, is_touched) = self.0.cells.of::<BroadcastCell<K, V>>(state.name);
-        BroadcastAccess { cell, is_touched }
-    }
-
-    /// The event time of the row; none where there is none.
-    pub fn timestamp(&self) -> Option<i64> {
-        self.0.timestamp()
-    }
-
-    /// The watermark, as for any row.
-    pub fn watermark(&self) -> Option<i64> {
-        self.0.watermark()
-    }
-
-    /// The machine's time; it stands still during a call.
-    pub fn processing_time(&self) -> i64 {
-        self.0.processing_time()
-    }
-
-    /// Emits a row. Every subtask does.
-    pub fn emit(&mut self, row: impl Row<F::Out>) {
-        self.0.emit(row);
-    }
-}
-
-/// A broadcast state, to be changed.
-pub struct BroadcastAccess<'c, K: Record, V: Record> {
-    cell: &'c mut BroadcastCell<K, V>,
-    is_touched: &'c mut bool,
-}
-
-impl<K: MapKey, V: Record + Clone> BroadcastAccess<'_, K, V> {
-    /// All entries.
-    pub fn entries(&mut self) -> &std::collections::BTreeMap<K, V> {
-        self.cell.entries()
-    }
-
-    /// The entry of a key.
-    pub fn get(&mut self, key: &K) -> Option<&V> {
-        self.cell.entries().get(key)
-    }
-
-    /// Writes the entry of a key.
-    pub fn put(&mut self, key: K, value: V) {
-        *self.is_touched = true;
-        self.cell.set(key, Some(value));
-    }
-
-    /// Removes the entry of a key, if there is one.
-    pub fn remove(&mut self, key: K) {
-        *self.is_touched = true;
-        self.cell.set(key, None);
-    }
-
-    /// Removes all entries.
-    pub fn clear(&mut self) {
-        *self.is_touched = true;
-        self.cell.clear();
     }
 }
 
@@ -410,39 +238,5 @@ impl<'j, T: Record, U: Record, K> ConnectedKeyed<'j, T, U, K> {
             name: crate::keyed::short_name::<F>(),
             inputs: PhantomData,
         })
-    }
-}
-
-/// A keyed stream and one that reaches all keys: [`KeyedStream::connect_broadcast`].
-pub struct ConnectedBroadcast<'j, T, U, K> {
-    keyed: KeyedStream<'j, T, K>,
-    broadcast: Stream<'j, U>,
-}
-
-impl<'j, T: Record, U: Record, K> ConnectedBroadcast<'j, T, U, K> {
-    pub(crate) fn new(keyed: KeyedStream<'j, T, K>, broadcast: Stream<'j, U>) -> Self {
-        ConnectedBroadcast { keyed, broadcast }
-    }
-
-    /// Calls a function for each row of both streams.
-    #[track_caller]
-    pub fn process<F>(self, function: F) -> Stream<'j, F::Out>
-    where
-        F: BroadcastProcessFunction<In = T, Broadcast = U>,
-        F::Key: KeyOf<K>,
-    {
-        let mut states = States::default();
-        function.states(&mut states);
-        let broadcast = self.broadcast.broadcast();
-        let second: StreamEntry = broadcast.job.plan.borrow().streams[broadcast.id].clone();
-        let dispatched = Dispatched {
-            function: Broadcasting(function),
-            declared: states.declared,
-            second: Some(second),
-            sides: Vec::new(),
-            name: crate::keyed::short_name::<F>(),
-            inputs: PhantomData,
-        };
-        self.keyed.dispatched::<Broadcasting<F>, NoSide, BroadcastInput>(dispatched).stream()
     }
 }

@@ -8,7 +8,8 @@ use millstream_sys::bindings::millstream::job::rows::Field;
 
 use crate::aggregate::{Aggregates, avg, count, max, min, sum};
 use crate::aggregate_function::{AggregateFunction, Running};
-use crate::connected::{ConnectedBroadcast, ConnectedKeyed};
+use crate::broadcast::ConnectedBroadcast;
+use crate::connected::ConnectedKeyed;
 use crate::error::Result;
 use crate::field::{FieldOf, Join, Number, Ordered};
 use crate::plan::{NewNode, StreamEntry};

@@ -47,6 +47,7 @@ mod access;
 mod aggregate;
 mod aggregate_function;
 mod args;
+mod broadcast;
 mod connected;
 mod connector;
 mod emit;
@@ -82,14 +83,15 @@ pub use aggregate_function::AggregateFunction;
 pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
 pub use args::{InputArgs, OutputArgs};
+pub use broadcast::{
+    BroadcastAccess, BroadcastContext, BroadcastProcessFunction, BroadcastStates, Broadcasting,
+    ConnectedBroadcast, ConnectedSpread, KeyedBroadcastProcessFunction, ReadOnlyContext, Unkeyed,
+};
 #[cfg(feature = "clap")]
 pub use clap;
 #[cfg(feature = "clap")]
 pub use clap::Parser;
-pub use connected::{
-    BroadcastAccess, BroadcastContext, BroadcastProcessFunction, Broadcasting, Co, CoContext,
-    CoProcessFunction, Connected, ConnectedBroadcast, ConnectedKeyed,
-};
+pub use connected::{Co, CoContext, CoProcessFunction, Connected, ConnectedKeyed};
 pub use connector::{Connector, Sink};
 pub use emit::Emit;
 pub use error::{Error, Result};
@@ -117,11 +119,12 @@ pub use watermarks::{PointInTime, Watermarks};
 pub mod prelude {
     pub use crate::{
         AggregateFunction, AggregatingState, Args, BroadcastContext, BroadcastProcessFunction,
-        BroadcastState, Broadcasting, CoContext, CoProcessFunction, Connector, Context, Counter, Date,
-        Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge, Histogram, Items, Job, JobArgs,
-        KeyedStream, List, ListState, MapState, OnFailure, ProcessFunction, Record, ReducingState, Result,
-        Row, Sink, States, Stream, TaskInfo, TimeDomain, Timer, Timestamp, Ttl, ValueState, Watermarks, avg,
-        bail, count, count_of, ensure, job, max, min, sum,
+        BroadcastState, BroadcastStates, Broadcasting, CoContext, CoProcessFunction, Connector, Context,
+        Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge, Histogram, Items,
+        Job, JobArgs, KeyedBroadcastProcessFunction, KeyedStream, List, ListState, MapState, OnFailure,
+        ProcessFunction, ReadOnlyContext, Record, ReducingState, Result, Row, Sink, States, Stream, TaskInfo,
+        TimeDomain, Timer, Timestamp, Ttl, Unkeyed, ValueState, Watermarks, avg, bail, count, count_of,
+        ensure, job, max, min, sum,
     };
     #[cfg(feature = "clap")]
     pub use crate::{InputArgs, OutputArgs, Parser, clap};

@@ -125,6 +125,10 @@ pub trait ProcessFunction<S: Side = NoSide>: Sized + 'static {
         Ok(())
     }
 
+    /// Whether its rows have a key, and so state and timers.
+    #[doc(hidden)]
+    const IS_KEYED: bool = true;
+
     /// How long `State` lives; without it, until it is cleared.
     fn state_ttl(&self) -> Option<Ttl> {
         None

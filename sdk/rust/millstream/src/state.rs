@@ -108,6 +108,8 @@ impl<K: Record + Ord + Clone> MapKey for K {}
 /// fills. `T` is the type of the rows of its input, `U` of its second one.
 pub struct States<T, U: Side = NoSide> {
     pub(crate) declared: Vec<Declared>,
+    /// the place of the first: after `type State`, where there is one
+    first: u32,
     types: PhantomData<fn() -> (T, U)>,
 }
 
@@ -118,7 +120,14 @@ pub(crate) struct Declared {
 
 impl<T, U: Side> Default for States<T, U> {
     fn default() -> Self {
-        States { declared: Vec::new(), types: PhantomData }
+        States { declared: Vec::new(), first: 1, types: PhantomData }
+    }
+}
+
+impl<T, U: Side> States<T, U> {
+    /// Of a function without `type State`.
+    pub(crate) fn unkeyed() -> Self {
+        States { first: 0, ..States::default() }
     }
 }
 
@@ -220,10 +229,10 @@ impl<T, U: Side> States<T, U> {
         DeclaredState { state: self.declare(name, StateKind::Value, Vec::new(), value_of::<V>(), cell) }
     }
 
-    /// The place of the next state in the function: the first is `type State`.
+    /// The place of the next state in the function.
     fn place(&self) -> u32 {
         // A function has far fewer states than 2^32.
-        self.declared.len() as u32 + 1
+        self.declared.len() as u32 + self.first
     }
 
     fn declare(

@@ -10,6 +10,7 @@ use millstream_sys::bindings::millstream::job::graph::{
 };
 use millstream_sys::bindings::millstream::job::rows::{DataType, Field};
 
+use crate::broadcast::ConnectedSpread;
 use crate::connected::Connected;
 use crate::connector::Sink;
 use crate::emit::Emit;
@@ -141,6 +142,11 @@ impl<'j, T: Record> Stream<'j, T> {
     /// This stream and another, of any type, into one function that takes rows of both.
     pub fn connect<U: Record>(self, other: impl Into<Stream<'j, U>>) -> Connected<'j, T, U> {
         Connected::new(self, other.into())
+    }
+
+    /// This stream and one of which every row reaches all its subtasks.
+    pub fn connect_broadcast<U: Record>(self, other: impl Into<Stream<'j, U>>) -> ConnectedSpread<'j, T, U> {
+        ConnectedSpread::new(self, other.into())
     }
 
     /// This stream and others of the same type, as one; order between them is not promised.

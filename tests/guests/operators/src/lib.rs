@@ -263,6 +263,7 @@ millstream::jobs!(
     states,
     aging,
     ruled,
+    spread,
     both,
     extremes
 );

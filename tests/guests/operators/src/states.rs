@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millstream::BroadcastAccess;
 use millstream::prelude::*;
 
 pub const TOTAL: ValueState<i64> = ValueState::new("total");
@@ -195,7 +196,7 @@ pub struct Rule {
 /// Tells for each line what the rules are, and how many lines its key has had.
 pub struct Ruled;
 
-impl BroadcastProcessFunction for Ruled {
+impl KeyedBroadcastProcessFunction for Ruled {
     type In = StateLine;
     type Broadcast = Rule;
     type Key = i64;
@@ -219,16 +220,48 @@ impl BroadcastProcessFunction for Ruled {
         rule: RuleRef<'_>,
         context: &mut BroadcastContext<'_, '_, Self>,
     ) -> Result<()> {
-        let mut rules = context.broadcast(RULES);
-        match rule.value {
-            Some(value) => rules.put(rule.name.into(), value),
-            None => rules.remove(rule.name.into()),
-        }
-        ensure!(rule.name != "bad", "as told");
-        let count = rules.get(&COUNT.into()).copied().unwrap_or(0);
-        rules.put(COUNT.into(), count + 1);
+        change_rules(rule, context.broadcast(RULES))
+    }
+}
+
+/// Tells for each line what the rules are; lines have no key here.
+pub struct Spread;
+
+impl BroadcastProcessFunction for Spread {
+    type In = StateLine;
+    type Broadcast = Rule;
+    type Out = (i64, String);
+
+    fn states(&self, states: &mut BroadcastStates) {
+        states.broadcast(RULES);
+    }
+
+    fn process(&self, line: StateLineRef<'_>, context: &mut ReadOnlyContext<'_, '_, Self>) -> Result<()> {
+        ensure!(line.op != "fail", "as told");
+        let said = format!("{:?}", context.broadcast(RULES));
+        context.emit((line.number, said));
         Ok(())
     }
+
+    fn process_broadcast(
+        &self,
+        rule: RuleRef<'_>,
+        context: &mut BroadcastContext<'_, '_, Unkeyed<Self>>,
+    ) -> Result<()> {
+        change_rules(rule, context.broadcast(RULES))
+    }
+}
+
+/// Does with the rules what a line says, and counts it.
+fn change_rules(rule: RuleRef<'_>, mut rules: BroadcastAccess<'_, String, i64>) -> Result<()> {
+    match rule.value {
+        Some(value) => rules.put(rule.name.into(), value),
+        None => rules.remove(rule.name.into()),
+    }
+    ensure!(rule.name != "bad", "as told");
+    let count = rules.get(&COUNT.into()).copied().unwrap_or(0);
+    rules.put(COUNT.into(), count + 1);
+    Ok(())
 }
 
 /// Sums of two streams, by key, in one state.
@@ -334,6 +367,17 @@ pub fn ruled(job: &Job, args: StatesArgs) -> Result<()> {
         .stream();
     let ruled = lines.key_by(StateLine::KEY).connect_broadcast(rules).process(Ruled);
     ruled.on_failure(OnFailure::Skip).sink(&args.output);
+    Ok(())
+}
+
+/// The same, for lines without a key.
+#[job]
+pub fn spread(job: &Job, args: StatesArgs) -> Result<()> {
+    let lines = job.json::<StateLine>(args.input.source()?).parallelism(1).stream();
+    let rules = Connector::files(args.second.unwrap_or_default());
+    let rules = job.json::<Rule>(rules).uid("rules").parallelism(1).stream();
+    let spread = lines.rebalance().connect_broadcast(rules).process(Spread);
+    spread.on_failure(OnFailure::Skip).sink(&args.output);
     Ok(())
 }
 

@@ -78,6 +78,20 @@ fn rules_reach_the_rows_that_follow_them() {
 }
 
 #[test]
+fn rules_reach_rows_without_a_key() {
+    for mut driver in drivers(|| Harness::of(spread), &["--second", "rules"]) {
+        driver.push::<StateLine>("", line(1, 1, "none", None, 0));
+        driver.push::<Rule>("rules", Rule { name: "a".into(), value: Some(1) });
+        driver.push::<Rule>("rules", Rule { name: "bad".into(), value: Some(3) });
+        driver.push::<StateLine>("", line(1, 2, "fail", None, 0));
+        driver.push::<StateLine>("", line(1, 3, "none", None, 0));
+        assert_eq!(driver.broadcast("Spread", RULES), [("#".to_string(), 1), ("a".to_string(), 1)]);
+        let said: Vec<(i64, String)> = driver.take("Sink: print");
+        assert_eq!(said, [(1, "{}".to_string()), (3, r##"{"#": 1, "a": 1}"##.to_string())]);
+    }
+}
+
+#[test]
 fn what_is_old_is_not_there() {
     for mut driver in drivers(|| Harness::of(aging), &["--ttl", "10"]) {
         driver.start_at(1_000);

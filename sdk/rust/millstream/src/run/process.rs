@@ -4,8 +4,10 @@ use std::marker::PhantomData;
 
 use millstream_sys::bindings::millstream::job::calls::{KeyedBatch, KeyedRows, TimerChanges};
 use millstream_sys::bindings::millstream::job::graph;
+use millstream_sys::bindings::millstream::job::rows::{Column, Values};
 
-use crate::connected::{BroadcastContext, BroadcastProcessFunction, Broadcasting, Co, CoProcessFunction};
+use crate::broadcast::{BroadcastContext, Broadcasting, KeyedBroadcastProcessFunction};
+use crate::connected::{Co, CoProcessFunction};
 use crate::emit::{Carried, Emit, Emits};
 use crate::error::Error;
 use crate::logging;
@@ -64,14 +66,21 @@ impl<F: CoProcessFunction<S>, S: Side> Inputs<Co<F>, S> for TwoInputs {
 /// Rows with a key, and rows that reach all keys.
 pub(crate) struct BroadcastInput;
 
-impl<F: BroadcastProcessFunction<S>, S: Side> Inputs<Broadcasting<F>, S> for BroadcastInput {
+impl<F: KeyedBroadcastProcessFunction<S>, S: Side> Inputs<Broadcasting<F>, S> for BroadcastInput {
     fn run<'c>(
         function: &Broadcasting<F>,
         input: &'c KeyedRows,
         step: &mut Step<'_, 'c, Broadcasting<F>, S>,
     ) {
-        if input.input == 0 {
+        if input.input == 0 && F::IS_KEYED {
             return OneInput::run(function, input, step);
+        }
+        if input.input == 0 {
+            let reader = reader_of::<F::In>(&input.rows);
+            for row in 0..input.rows.length as usize {
+                step.run(row, 0, |context| function.process(F::In::get(&reader, row), context));
+            }
+            return;
         }
         let reader = reader_of::<F::Broadcast>(&input.rows);
         for row in 0..input.rows.length as usize {
@@ -158,6 +167,9 @@ impl<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>> KeyedCode for Processed<F,
     }
 }
 
+/// A column of booleans without rows.
+const NOTHING: &[Column] = &[Column { values: Values::Bits(Vec::new()), validity: None }];
+
 /// What output rows get of the rows or timers that they are made of.
 fn carried<'a>(frame: &KeyedFrame<'a>) -> Carried<'a> {
     match frame.timers {
@@ -196,8 +208,12 @@ impl<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>> Processed<F, S, I> {
     ) {
         let Self { function, emits, slots, cells, .. } = self;
         let call: &'c KeyedBatch = frame.call;
-        let keys = F::Key::read(&mut Cursor::new(&call.keys, F::Key::IS_STRUCT));
-        let mut by_value = Cursor::new(&call.state, false);
+        // Rows without a key have no columns of keys and states: empty ones stand for them.
+        let (keys, mut by_value) = match F::IS_KEYED {
+            true => (&call.keys[..], Cursor::new(&call.state, false)),
+            false => (NOTHING, Cursor::new(NOTHING, false)),
+        };
+        let keys = F::Key::read(&mut Cursor::new(keys, F::Key::IS_STRUCT));
         let states = Option::<F::State>::read(&mut by_value);
         cells.begin(call, &mut by_value);
         let context = Context::<F, S> {

@@ -1,12 +1,13 @@
 //! From the contract's job graph to the engine's, and back for the schemas.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::{SchemaRef, TimeUnit};
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use model::job_graph::{
-    Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeKind,
-    Partition, Port, Riding, State, StateKind, Ttl, WatermarkStrategy, Watermarks,
+    Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeId,
+    NodeKind, Partition, Port, Riding, State, StateKind, Ttl, WatermarkStrategy, Watermarks,
 };
 use model::schema::{FlatField, LogicalType, from_flat};
 
@@ -15,12 +16,98 @@ use crate::bindings::millstream::job::{graph, rows};
 use crate::lift::lied;
 
 pub(crate) fn job_graph(plan: graph::JobGraph) -> Result<JobGraph, GuestError> {
-    Ok(JobGraph {
+    let mut graph = JobGraph {
         name: plan.name,
         nodes: plan.nodes.into_iter().map(node).collect::<Result<_, _>>()?,
         edges: plan.edges.into_iter().map(edge).collect(),
         settings: settings(plan.settings)?,
-    })
+    };
+    resolve(&mut graph)?;
+    Ok(graph)
+}
+
+/// The contract counts columns in the flattened schema, the engine those of the rows.
+fn resolve(graph: &mut JobGraph) -> Result<(), GuestError> {
+    let schemas: Vec<Option<SchemaRef>> = graph
+        .edges
+        .iter()
+        .map(|edge| {
+            let port = graph.nodes.get(edge.producer as usize)?.outputs.get(edge.port as usize)?;
+            Some(Arc::clone(&port.schema))
+        })
+        .collect();
+    let mut arriving: BTreeMap<NodeId, &SchemaRef> = BTreeMap::new();
+    // What has no schema is refused with the graph.
+    for (edge, schema) in graph.edges.iter_mut().zip(&schemas) {
+        let Some(schema) = schema else { continue };
+        arriving.entry(edge.consumer).or_insert(schema);
+        match &mut edge.partition {
+            Partition::Hash(keys) => keys.iter_mut().try_for_each(|key| resolve_column(key, schema))?,
+            Partition::Chosen(column) => resolve_column(column, schema)?,
+            Partition::Forward | Partition::Rebalance | Partition::Broadcast | Partition::Global => {}
+        }
+    }
+    for (id, node) in (0..).zip(&mut graph.nodes) {
+        let arriving = arriving.get(&id).copied();
+        resolve_node(&mut node.kind, arriving).map_err(|error| match error {
+            GuestError::Lied(what) => lied(format!("node `{}`: {what}", node.name)),
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+fn resolve_node(kind: &mut NodeKind, arriving: Option<&SchemaRef>) -> Result<(), GuestError> {
+    match (kind, arriving) {
+        (NodeKind::Watermarks(watermarks), Some(schema)) => {
+            watermarks.time_column.iter_mut().try_for_each(|column| resolve_column(column, schema))?;
+            match &mut watermarks.strategy {
+                WatermarkStrategy::Punctuated(column) => resolve_column(column, schema),
+                WatermarkStrategy::Bounded(_) => Ok(()),
+            }
+        }
+        (NodeKind::Aggregate(aggregates), Some(schema)) => aggregates
+            .iter_mut()
+            .flat_map(|aggregate| &mut aggregate.columns)
+            .try_for_each(|column| resolve_column(column, schema)),
+        (NodeKind::Function(function), _) => {
+            for state in &mut function.states {
+                let StateKind::Dictionary(riding) = &mut state.kind else { continue };
+                for Riding { input, columns } in riding {
+                    let Some(schema) = function.inputs.get(*input as usize) else { continue };
+                    columns.iter_mut().try_for_each(|column| resolve_column(column, schema))?;
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// From a place in the flattened schema to the column of rows that is there.
+fn resolve_column(column: &mut u32, schema: &SchemaRef) -> Result<(), GuestError> {
+    let mut place = 0;
+    for (top, field) in (0..).zip(schema.fields()) {
+        let width = width(field.data_type());
+        if (place..place + width).contains(column) {
+            if *column != place {
+                return Err(lied(format!("column {column} is a part of `{}`", field.name())));
+            }
+            *column = top;
+            return Ok(());
+        }
+        place += width;
+    }
+    Err(lied(format!("there is no column {column}")))
+}
+
+/// How many fields of a flattened schema a type takes.
+fn width(data_type: &DataType) -> u32 {
+    match data_type {
+        DataType::List(child) => 1 + width(child.data_type()),
+        DataType::Struct(members) => 1 + members.iter().map(|member| width(member.data_type())).sum::<u32>(),
+        _ => 1,
+    }
 }
 
 fn settings(settings: Vec<graph::Setting>) -> Result<BTreeMap<String, String>, GuestError> {

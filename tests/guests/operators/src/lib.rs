@@ -96,6 +96,62 @@ fn strict(job: &Job, args: OperatorArgs) -> Result<()> {
     Ok(())
 }
 
+/// A row whose key and number come after members of several columns.
+#[derive(Clone, Debug, Record)]
+struct Nested {
+    place: Place,
+    tags: Vec<String>,
+    name: String,
+    number: i64,
+    at: Timestamp,
+}
+
+#[derive(Clone, Debug, Record)]
+struct Place {
+    x: f64,
+    y: f64,
+}
+
+/// Counts by name, with a timer for each row's time.
+struct NestedCount;
+
+impl ProcessFunction for NestedCount {
+    type In = Nested;
+    type Key = String;
+    type State = i64;
+    type Out = (String, i64);
+
+    fn states(&self, states: &mut millstream::States<Nested>) {
+        states.map(BY_NUMBER).by(Nested::NUMBER);
+    }
+
+    fn process(&self, row: NestedRef<'_>, context: &mut Context<'_, Self>) -> Result<()> {
+        *context.state_or_default() += row.number;
+        *context.entry(BY_NUMBER).or_default() += 1;
+        context.set_timer(row.at.0);
+        Ok(())
+    }
+
+    fn on_timer(&self, _: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+        let sum = context.state().copied().unwrap_or(0);
+        context.emit((context.key(), sum));
+        Ok(())
+    }
+}
+
+const BY_NUMBER: MapState<i64, i64> = MapState::new("by number");
+
+/// Sums by name of rows with members of several columns before them: natively, and by a function.
+#[job]
+fn nested(job: &Job, args: OperatorArgs) -> Result<()> {
+    let rows = job
+        .json::<Nested>(args.input.source()?)
+        .watermarks(Watermarks::bounded(Duration::ZERO).time(Nested::AT));
+    rows.key_by(Nested::NAME).aggregate((sum(Nested::NUMBER), count())).sink(Sink::collect("sums"));
+    rows.key_by(Nested::NAME).process(NestedCount).sink(Sink::collect("counts"));
+    Ok(())
+}
+
 /// A line of `timers`.
 #[derive(Clone, Debug, Record)]
 struct TimerLine {
@@ -262,6 +318,7 @@ millstream::jobs!(
     process_count,
     states,
     aging,
+    nested,
     ruled,
     spread,
     both,

@@ -91,6 +91,27 @@ fn rules_reach_rows_without_a_key() {
     }
 }
 
+/// Columns are counted flat in the contract.
+#[test]
+fn keys_and_times_may_stand_after_members_of_several_columns() {
+    for mut driver in drivers(|| Harness::of(nested), &[]) {
+        for (number, name) in ["a", "b", "a"].into_iter().enumerate() {
+            let (place, tags) = (Place { x: 1.0, y: f64::NAN }, vec!["t".to_string(); number]);
+            let at = Timestamp(10 * number as i64);
+            driver
+                .push::<Nested>("", Nested { place, tags, name: name.into(), number: 1 + number as i64, at });
+        }
+        let sums: Vec<(String, i64, i64)> = driver.take("sums");
+        let sums: Vec<_> = sums.iter().map(|(name, sum, count)| (name.as_str(), *sum, *count)).collect();
+        assert_eq!(sums, [("a", 1, 1), ("b", 2, 1), ("a", 4, 2)]);
+        assert_eq!(driver.map("NestedCount", BY_NUMBER, "a".to_string()), [(1, 1), (3, 1)]);
+        let run = driver.finish();
+        let counts: Vec<(String, i64)> = run.rows("counts");
+        let counts: Vec<_> = counts.iter().map(|(name, sum)| (name.as_str(), *sum)).collect();
+        assert_eq!(counts, [("a", 1), ("b", 2), ("a", 4)]);
+    }
+}
+
 #[test]
 fn what_is_old_is_not_there() {
     for mut driver in drivers(|| Harness::of(aging), &["--ttl", "10"]) {

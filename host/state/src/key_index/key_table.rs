@@ -211,11 +211,18 @@ impl<K: Copy + Default> KeyTable<K> {
         self.directory[(hash >> 1 >> (u64::BITS - 1 - self.bits)) as usize] as usize
     }
 
-    /// What is where a key with this hash is looked for first.
+    /// Where a key with this hash is looked for first: the segment, and the place in it.
     #[inline]
-    pub(super) fn first(&self, hash: u64) -> Found<K> {
-        let segment = &self.segments[self.segment(hash)];
-        segment.slots.get(segment.home(hash))
+    pub(super) fn place(&self, hash: u64) -> (u32, u32) {
+        let segment = self.segment(hash);
+        // A segment has fewer than 2^32 slots, and there are fewer segments than keys.
+        (segment as u32, self.segments[segment].home(hash) as u32)
+    }
+
+    /// What is at a place.
+    #[inline]
+    pub(super) fn at(&self, (segment, at): (u32, u32)) -> Found<K> {
+        self.segments[segment as usize].slots.get(at as usize)
     }
 
     /// The first key whose hash begins so and that `is` says it is.

@@ -150,9 +150,6 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
                 }
             }
             check_same_keys(graph, id, &inputs)?;
-            if function.inputs.len() > 1 && node.on_failure == FailurePolicy::Divert {
-                return wrong("rows of two inputs cannot go aside (policy divert)");
-            }
             check_states(graph, id, function, &inputs)?;
         }
         NodeKind::Watermarks(watermarks) => check_watermarks(graph, id, node, watermarks)?,
@@ -321,7 +318,8 @@ pub(crate) fn is_keyed(partition: &Partition) -> bool {
     matches!(partition, Partition::Hash(_))
 }
 
-/// The last port takes what failed: the input's columns (a source: one binary) and a text.
+/// The last port, or of two inputs the last two, takes what failed: the input's columns (a source: one
+/// binary) and a text.
 fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphError> {
     let wrong = || {
         GraphError::node(
@@ -330,19 +328,23 @@ fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphEr
             "its last port is not its input's columns and a text `failure` (policy divert)",
         )
     };
-    let last = node.outputs.last().filter(|_| node.outputs.len() > 1).ok_or_else(wrong)?;
-    let (failure, columns) = last.schema.fields().split_last().ok_or_else(wrong)?;
-    let fits = match &node.kind {
-        NodeKind::Source(_) => columns.len() == 1 && *columns[0].data_type() == DataType::Binary,
-        NodeKind::Function(function) => {
-            same_types(&arrow_schema::Schema::new(columns.to_vec()), &function.inputs[0])
+    let ports = node.failure_ports();
+    if ports.start == 0 || matches!(node.kind, NodeKind::Sink(_) | NodeKind::Aggregate(_)) {
+        return Err(wrong());
+    }
+    for (input, port) in node.outputs[ports].iter().enumerate() {
+        let (failure, columns) = port.schema.fields().split_last().ok_or_else(wrong)?;
+        let given = arrow_schema::Schema::new(columns.to_vec());
+        let fits = match &node.kind {
+            NodeKind::Function(function) => same_types(&given, &function.inputs[input]),
+            NodeKind::Watermarks(_) => same_types(&given, &node.outputs[0].schema),
+            _ => columns.len() == 1 && *columns[0].data_type() == DataType::Binary,
+        };
+        if !fits || *failure.data_type() != DataType::Utf8 {
+            return Err(wrong());
         }
-        NodeKind::Watermarks(_) => {
-            same_types(&arrow_schema::Schema::new(columns.to_vec()), &node.outputs[0].schema)
-        }
-        NodeKind::Sink(_) | NodeKind::Aggregate(_) => false,
-    };
-    if fits && *failure.data_type() == DataType::Utf8 { Ok(()) } else { Err(wrong()) }
+    }
+    Ok(())
 }
 
 fn check_no_cycle(graph: &JobGraph) -> Result<(), GraphError> {

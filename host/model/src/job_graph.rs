@@ -1,6 +1,7 @@
 //! The job graph: what a component says its job is, as plain data (`wit/graph.wit`).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
@@ -42,6 +43,22 @@ pub struct Node {
     pub on_failure: FailurePolicy,
     /// Whether it shares a thread and a guest instance with its neighbours.
     pub chaining: Chaining,
+}
+
+impl Node {
+    /// The ports of the rows that fail, where they are diverted: the last, of a function one for each
+    /// input. Empty, from 0, if it has too few.
+    #[must_use]
+    pub fn failure_ports(&self) -> Range<usize> {
+        let inputs = match &self.kind {
+            NodeKind::Function(function) => function.inputs.len(),
+            _ => 1,
+        };
+        match self.outputs.len().checked_sub(inputs) {
+            Some(first) => first..self.outputs.len(),
+            None => 0..0,
+        }
+    }
 }
 
 /// An output of a node.

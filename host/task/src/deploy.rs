@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
 
+use arrow_schema::SchemaRef;
 use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
 use graph::{Stage, Vertex};
@@ -288,10 +289,11 @@ impl Deployment<'_> {
             batch_rows: plan.options.sizes.batch_rows,
             batch_bytes: plan.options.sizes.batch_bytes,
         };
-        let failures = (node.on_failure == FailurePolicy::Divert).then(|| {
-            let last = node.outputs.len() - 1;
-            (u32::try_from(last).unwrap_or(u32::MAX), Arc::clone(&node.outputs[last].schema))
-        });
+        // Nodes have few ports.
+        let port = |port: usize| (port as u32, Arc::clone(&node.outputs[port].schema));
+        let is_diverted = node.on_failure == FailurePolicy::Divert;
+        let mut failures: Vec<(u32, SchemaRef)> =
+            node.failure_ports().filter(|_| is_diverted).map(port).collect();
         let missing = || Diagnostic::internal(format!("`{}` was planned without its connector", node.name));
         match &node.kind {
             NodeKind::Source(_) => Ok(Operator::Source(
@@ -299,7 +301,7 @@ impl Deployment<'_> {
                 Box::new(SourceOperator {
                     source: plan.sources.get(&head).ok_or_else(missing)?.open(context())?,
                     policy: node.on_failure,
-                    failures,
+                    failures: failures.pop(),
                     place,
                     bytes_seen: 0,
                 }),
@@ -326,7 +328,7 @@ impl Deployment<'_> {
                     spec: spec.clone(),
                     clock: self.platform.clock.clone(),
                     policy: node.on_failure,
-                    failures,
+                    failures: failures.pop(),
                     place,
                     alignment: spec.alignment.as_ref().map(|alignment| {
                         let group = self.alignments.entry(alignment.group.clone()).or_default();

@@ -40,8 +40,8 @@ pub(crate) struct FunctionOperator {
     pub(crate) nodes: Vec<(NodeId, String, FailurePolicy)>,
     /// For each place in `open`'s outputs: the node and its port.
     pub(crate) outputs: Vec<(NodeId, u32)>,
-    /// Where diverted rows go, by the head's last port.
-    pub(crate) failures: Option<(u32, SchemaRef)>,
+    /// Where diverted rows go: by input, one of the head's last ports.
+    pub(crate) failures: Vec<(u32, SchemaRef)>,
     pub(crate) keyed: Option<KeyedState>,
     pub(crate) chaos_instances: bool,
     pub(crate) rows_max: usize,
@@ -387,10 +387,8 @@ impl FunctionOperator {
                 }
             }
         }
-        let (false, Some((port, schema)), Items::Rows(_, rows)) = (diverted.is_empty(), &self.failures, what)
-        else {
-            return Ok(());
-        };
+        let (false, Items::Rows(input, rows)) = (diverted.is_empty(), what) else { return Ok(()) };
+        let Some((port, schema)) = self.failures.get(*input as usize) else { return Ok(()) };
         add(&counters.rows_diverted, diverted.len());
         let letters = diverted.iter().map(|failure| (failure.row, failure.message.as_str()));
         emit(self.nodes[0].0, *port, dead_letters(rows, letters, schema)?)

@@ -12,7 +12,7 @@ use crate::process::{Context, KeyOf, NoSide, ProcessFunction, Side, Timer, Ttl};
 use crate::record::{Record, Row, schema_of};
 use crate::run::{BroadcastCell, BroadcastInput, processed};
 use crate::state::{BroadcastState, MapKey, States};
-use crate::stream::{Added, Fallible, Stream};
+use crate::stream::{Added, Either, Fallible, Stream};
 use crate::task::TaskInfo;
 
 /// A function of a keyed stream and one that reaches all keys, in all subtasks: Flink's
@@ -267,19 +267,19 @@ impl<'j, T: Record, U: Record> ConnectedSpread<'j, T, U> {
 
     /// Calls a function for each row of both streams.
     #[track_caller]
-    pub fn process<F>(self, function: F) -> Fallible<'j, T, F::Out>
+    pub fn process<F>(self, function: F) -> Fallible<'j, Either<T, U>, F::Out>
     where
         F: BroadcastProcessFunction<In = T, Broadcast = U>,
     {
-        let input = self.stream.fields();
         let function = Broadcasting(Unkeyed(function));
         let mut states = States::default();
         function.states(&mut states);
         let broadcast = self.broadcast.broadcast();
         let job = self.stream.job;
         let inputs = [self.stream.id, broadcast.id].map(|id| job.plan.borrow().streams[id].clone());
+        let fields: Vec<_> = inputs.iter().map(|input| input.fields.clone()).collect();
         let kind = NodeKind::Function(Function {
-            inputs: inputs.iter().map(|input| input.fields.clone()).collect(),
+            inputs: fields.clone(),
             states: states.declared.iter().map(|declared| declared.state.clone()).collect(),
             timers: false,
         });
@@ -291,7 +291,7 @@ impl<'j, T: Record, U: Record> ConnectedSpread<'j, T, U> {
             stage: Some(processed::<_, NoSide, BroadcastInput>(function, states.declared)),
         };
         let node = job.plan.borrow_mut().add(new, &inputs, Location::caller());
-        Fallible::new(Added { job, node }.stream(), input)
+        Fallible::new(Added { job, node }.stream(), fields)
     }
 }
 
@@ -383,7 +383,7 @@ impl<'j, T: Record, U: Record, K> ConnectedBroadcast<'j, T, U, K> {
 
     /// Calls a function for each row of both streams.
     #[track_caller]
-    pub fn process<F>(self, function: F) -> Stream<'j, F::Out>
+    pub fn process<F>(self, function: F) -> Fallible<'j, Either<T, U>, F::Out>
     where
         F: KeyedBroadcastProcessFunction<In = T, Broadcast = U>,
         F::Key: KeyOf<K>,
@@ -400,6 +400,8 @@ impl<'j, T: Record, U: Record, K> ConnectedBroadcast<'j, T, U, K> {
             name: crate::keyed::short_name::<F>(),
             inputs: PhantomData,
         };
-        self.keyed.dispatched::<Broadcasting<F>, NoSide, BroadcastInput>(dispatched).stream()
+        let fields = vec![self.keyed.fields(), self.broadcast.fields()];
+        let added = self.keyed.dispatched::<Broadcasting<F>, NoSide, BroadcastInput>(dispatched);
+        Fallible::new(added.stream(), fields)
     }
 }

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind};
+use millstream_sys::bindings::millstream::job::rows::Field;
 
 use crate::emit::Emit;
 use crate::error::Result;
@@ -13,7 +14,7 @@ use crate::process::{Context, KeyOf, NoSide, ProcessFunction, Side, Timer, Ttl};
 use crate::record::{Record, Row, schema_of};
 use crate::run::{TwoInputs, each_row, of_two};
 use crate::state::States;
-use crate::stream::{Added, Stream};
+use crate::stream::{Added, Either, Fallible, Stream};
 use crate::task::TaskInfo;
 
 /// A function of two keyed streams, whose keys share state and timers: Flink's
@@ -141,7 +142,7 @@ impl<'j, T: Record, U: Record> Connected<'j, T, U> {
         first: impl for<'a> Fn(T::Ref<'a>, &mut Emit<O>) + 'static,
         second: impl for<'a> Fn(U::Ref<'a>, &mut Emit<O>) + 'static,
     ) -> Stream<'j, O> {
-        self.try_flat_map(
+        let fallible = self.try_flat_map(
             move |row, out| {
                 first(row, out);
                 Ok(())
@@ -150,7 +151,8 @@ impl<'j, T: Record, U: Record> Connected<'j, T, U> {
                 second(row, out);
                 Ok(())
             },
-        )
+        );
+        fallible.stream()
     }
 
     /// As [`flat_map`](Self::flat_map), with closures that may fail their row.
@@ -159,16 +161,13 @@ impl<'j, T: Record, U: Record> Connected<'j, T, U> {
         self,
         first: impl for<'a> Fn(T::Ref<'a>, &mut Emit<O>) -> Result<()> + 'static,
         second: impl for<'a> Fn(U::Ref<'a>, &mut Emit<O>) -> Result<()> + 'static,
-    ) -> Stream<'j, O> {
+    ) -> Fallible<'j, Either<T, U>, O> {
         let stage = of_two(each_row::<T, Emit<O>>(first), each_row::<U, Emit<O>>(second));
         let job = self.first.job;
         let mut plan = job.plan.borrow_mut();
         let inputs = [self.first.id, self.second.id].map(|id| plan.streams[id].clone());
-        let function = Function {
-            inputs: inputs.iter().map(|input| input.fields.clone()).collect(),
-            states: Vec::new(),
-            timers: false,
-        };
+        let fields: Vec<_> = inputs.iter().map(|input| input.fields.clone()).collect();
+        let function = Function { inputs: fields.clone(), states: Vec::new(), timers: false };
         let new = NewNode {
             name: "Co-Flat Map".into(),
             uid: None,
@@ -178,7 +177,7 @@ impl<'j, T: Record, U: Record> Connected<'j, T, U> {
         };
         let node = plan.add(new, &inputs, Location::caller());
         drop(plan);
-        Added { job, node }.stream()
+        Fallible::new(Added { job, node }.stream(), fields)
     }
 }
 
@@ -195,12 +194,13 @@ impl<'j, T: Record, U: Record, K> ConnectedKeyed<'j, T, U, K> {
 
     /// Calls a function for each row of both streams, with the state and the timers of its key.
     #[track_caller]
-    pub fn process<F>(self, function: F) -> Stream<'j, F::Out>
+    pub fn process<F>(self, function: F) -> Fallible<'j, Either<T, U>, F::Out>
     where
         F: CoProcessFunction<First = T, Second = U>,
         F::Key: KeyOf<K>,
     {
-        self.dispatched::<F, NoSide>(function, Vec::new()).stream()
+        let fields = self.fields();
+        Fallible::new(self.dispatched::<F, NoSide>(function, Vec::new()).stream(), fields)
     }
 
     /// As [`process`](Self::process), of a function with a side output of this name.
@@ -209,21 +209,23 @@ impl<'j, T: Record, U: Record, K> ConnectedKeyed<'j, T, U, K> {
         self,
         function: F,
         side: &str,
-    ) -> (Stream<'j, F::Out>, Stream<'j, S>)
+    ) -> (Fallible<'j, Either<T, U>, F::Out>, Stream<'j, S>)
     where
         F: CoProcessFunction<S, First = T, Second = U>,
         F::Key: KeyOf<K>,
     {
+        let fields = self.fields();
         let added = self.dispatched::<F, S>(function, vec![(side.into(), schema_of::<S>())]);
-        (added.stream(), added.port(1))
+        (Fallible::new(added.stream(), fields), added.port(1))
+    }
+
+    /// The columns of each input.
+    fn fields(&self) -> Vec<Vec<Field>> {
+        vec![self.first.fields(), self.second.fields()]
     }
 
     #[track_caller]
-    fn dispatched<F, S: Side>(
-        self,
-        function: F,
-        sides: Vec<(String, Vec<millstream_sys::bindings::millstream::job::rows::Field>)>,
-    ) -> Added<'j>
+    fn dispatched<F, S: Side>(self, function: F, sides: Vec<(String, Vec<Field>)>) -> Added<'j>
     where
         F: CoProcessFunction<S, First = T, Second = U>,
     {

@@ -156,7 +156,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         combine: impl for<'a, 'b> Fn(T::Ref<'a>, T::Ref<'b>) -> Result<T> + 'static,
     ) -> Fallible<'j, T, T> {
         let input = self.stream.fields();
-        Fallible::new(self.reduced(reduced::<T>(combine)), input)
+        Fallible::new(self.reduced(reduced::<T>(combine)), vec![input])
     }
 
     /// Calls a function for each row, with the state and the timers of its key.
@@ -167,7 +167,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         F::Key: KeyOf<K>,
     {
         let input = self.stream.fields();
-        Fallible::new(self.processed(function, Vec::new()).stream(), input)
+        Fallible::new(self.processed(function, Vec::new()).stream(), vec![input])
     }
 
     /// Folds the rows of a key by an accumulator of the function's own. Each row gives the result as it
@@ -187,7 +187,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
             name: short_name::<F>(),
             inputs: PhantomData,
         });
-        Fallible::new(added.stream(), input)
+        Fallible::new(added.stream(), vec![input])
     }
 
     /// This stream and another by the same key, into one function whose keys share state and timers.
@@ -245,6 +245,11 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         outputs.extend(sides);
         let stage = processed::<F, S, I>(function, declared);
         self.keyed_node(NewNode { name, uid: Some(uid), kind, outputs, stage: Some(stage) }, second)
+    }
+
+    /// The columns of its rows.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        self.stream.fields()
     }
 
     /// The stream, on its way by key.
@@ -311,7 +316,7 @@ impl<'j, T: Record, K> KeyedSide<'j, T, K> {
     {
         let input = self.stream.stream.fields();
         let added = self.stream.processed(function, vec![(self.name, schema_of::<S>())]);
-        (Fallible::new(added.stream(), input), added.port(1))
+        (Fallible::new(added.stream(), vec![input]), added.port(1))
     }
 }
 

@@ -111,7 +111,7 @@ pub use state::{
     AggregatingState, BroadcastState, DeclaredMap, DeclaredState, ListState, MapKey, MapState, ReducingState,
     States, ValueState,
 };
-pub use stream::{Fallible, SinkHandle, Source, Stream};
+pub use stream::{Either, Fallible, SinkHandle, Source, Stream};
 pub use task::TaskInfo;
 pub use watermarks::{PointInTime, Watermarks};
 

@@ -176,7 +176,7 @@ impl<'j, T: Record> Stream<'j, T> {
             stage: None,
         };
         let node = self.add(new, Location::caller());
-        Fallible::new(Added { job: self.job, node }.stream(), fields)
+        Fallible::new(Added { job: self.job, node }.stream(), vec![fields])
     }
 
     /// Groups rows by fields: `F0` … `F7` of a tuple, a struct's constants such as `Event::USER`,
@@ -433,7 +433,7 @@ impl<'j, T> Stream<'j, T> {
     fn fallible<O: Record>(self, name: &str, stage: Stage, output: Vec<Field>) -> Fallible<'j, T, O> {
         let input = self.fields();
         let stream = self.function(name, stage, vec![output]).stream();
-        Fallible { stream, input, rows: PhantomData }
+        Fallible::new(stream, vec![input])
     }
 }
 
@@ -518,24 +518,45 @@ macro_rules! modifiers {
     };
 }
 
-/// The stream of a function that may fail rows of the type `T`: a [`Stream`] of `O`, which can
-/// also divert the rows that failed.
+/// The stream of a function that may fail rows of the type `T` (or of [`Either`] of two): a [`Stream`]
+/// of `O`, which can also divert the rows that failed.
 pub struct Fallible<'j, T, O> {
     stream: Stream<'j, O>,
-    input: Vec<Field>,
+    /// the columns of each input
+    inputs: Vec<Vec<Field>>,
     rows: PhantomData<fn() -> T>,
 }
 
+/// Rows of two inputs: `T` of the first, `U` of the second.
+#[derive(Debug)]
+pub enum Either<T, U> {
+    #[doc(hidden)]
+    Rows(PhantomData<(T, U)>),
+}
+
 impl<'j, T: Record, O: Record> Fallible<'j, T, O> {
-    modifiers!();
-
-    pub(crate) fn new(stream: Stream<'j, O>, input: Vec<Field>) -> Fallible<'j, T, O> {
-        Fallible { stream, input, rows: PhantomData }
-    }
-
     /// The stream of rows that came through, and the stream of rows that failed.
     pub fn divert_failures(self) -> (Stream<'j, O>, Stream<'j, Failed<T>>) {
-        divert(self.stream, self.input)
+        divert(self.stream, self.inputs.concat())
+    }
+}
+
+impl<'j, T: Record, U: Record, O: Record> Fallible<'j, Either<T, U>, O> {
+    /// The stream of rows that came through, and for each input the stream of its rows that failed.
+    #[expect(clippy::type_complexity, reason = "three streams")]
+    pub fn divert_failures(self) -> (Stream<'j, O>, Stream<'j, Failed<T>>, Stream<'j, Failed<U>>) {
+        let mut inputs = self.inputs.into_iter();
+        let (stream, first) = divert(self.stream, inputs.next().unwrap_or_default());
+        let (stream, second) = divert(stream, inputs.next().unwrap_or_default());
+        (stream, first, second)
+    }
+}
+
+impl<'j, T, O: Record> Fallible<'j, T, O> {
+    modifiers!();
+
+    pub(crate) fn new(stream: Stream<'j, O>, inputs: Vec<Vec<Field>>) -> Fallible<'j, T, O> {
+        Fallible { stream, inputs, rows: PhantomData }
     }
 
     /// The stream itself, where something asks for one.

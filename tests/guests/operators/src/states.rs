@@ -277,13 +277,13 @@ impl CoProcessFunction for Both {
     fn process_first(&self, line: StateLineRef<'_>, context: &mut CoContext<'_, Self>) -> Result<()> {
         context.state_or_default().0 += line.amount;
         context.set_timer(i64::MAX - 1);
-        Ok(())
+        fails(line)
     }
 
     fn process_second(&self, line: StateLineRef<'_>, context: &mut CoContext<'_, Self>) -> Result<()> {
         context.state_or_default().1 += line.amount;
         context.set_timer(i64::MAX - 1);
-        Ok(())
+        fails(line)
     }
 
     fn on_timer(&self, _: Timer, context: &mut CoContext<'_, Self>) -> Result<()> {
@@ -291,6 +291,15 @@ impl CoProcessFunction for Both {
         context.emit((context.key(), first, second));
         Ok(())
     }
+}
+
+/// A line may say that it fails, or traps.
+fn fails(line: StateLineRef<'_>) -> Result<()> {
+    if line.op == "trap" {
+        panic!("as told");
+    }
+    ensure!(line.op != "fail", "as told");
+    Ok(())
 }
 
 /// The least and the greatest amount of a key.
@@ -381,13 +390,17 @@ pub fn spread(job: &Job, args: StatesArgs) -> Result<()> {
     Ok(())
 }
 
-/// Sums the amounts of two inputs by key, at the end.
+/// Sums the amounts of two inputs by key, at the end, and tells which lines of which input have failed.
 #[job]
 pub fn both(job: &Job, args: StatesArgs) -> Result<()> {
     let first = job.json::<StateLine>(args.input.source()?).parallelism(1);
     let second = Connector::files(args.second.unwrap_or_default());
     let second = job.json::<StateLine>(second).uid("second").stream();
-    first.key_by(StateLine::KEY).connect(second.key_by(StateLine::KEY)).process(Both).sink(&args.output);
+    let both = first.key_by(StateLine::KEY).connect(second.key_by(StateLine::KEY)).process(Both);
+    let (sums, of_first, of_second) = both.divert_failures();
+    let of_first = of_first.map(|failed| (1, failed.row.number, failed.row.amount));
+    let of_second = of_second.map(|failed| (2, failed.row.number, failed.row.amount));
+    sums.map(|(key, first, second)| (-key, first, second)).union([of_first, of_second]).sink(&args.output);
     Ok(())
 }
 

@@ -113,6 +113,20 @@ fn keys_and_times_may_stand_after_members_of_several_columns() {
 }
 
 #[test]
+fn failures_of_two_inputs_go_aside_each() {
+    for mut driver in drivers(|| Harness::of(both), &["--second", "second"]) {
+        driver.push::<StateLine>("", line(5, 1, "none", None, 10));
+        driver.push::<StateLine>("second", line(5, 2, "fail", None, 20));
+        driver.push::<StateLine>("", line(5, 3, "fail", None, 40));
+        driver.push::<StateLine>("second", line(5, 4, "none", None, 80));
+        let failed: Vec<(i64, i64, i64)> = driver.take("Sink: print");
+        assert_eq!(failed, [(2, 2, 20), (1, 3, 40)]);
+        let run = driver.finish();
+        assert_eq!(run.rows::<(i64, i64, i64)>("Sink: print")[2], (-5, 10, 80));
+    }
+}
+
+#[test]
 fn what_is_old_is_not_there() {
     for mut driver in drivers(|| Harness::of(aging), &["--ttl", "10"]) {
         driver.start_at(1_000);

@@ -333,7 +333,7 @@ impl Runner {
             }
             Work::Watermarks(watermarks) => {
                 let timed = watermarks.process(&batch, self.now, self.is_dated);
-                self.failed(id, Some(&batch), &timed.failures);
+                self.failed(id, Some((0, &batch)), &timed.failures);
                 self.send(id, 0, timed.rows);
                 if let Some(time) = timed.watermark {
                     self.send_watermark(id, time);
@@ -345,13 +345,13 @@ impl Runner {
             }
             Work::Function(Stage::Keyed(stage), state) => state.call(&mut **stage, now, input, &batch),
         };
-        self.made(id, Some(&batch), outcome);
+        self.made(id, Some((input, &batch)), outcome);
         self.fire(id);
     }
 
-    fn made(&mut self, id: u32, batch: Option<&Batch>, outcome: Outcome) {
+    fn made(&mut self, id: u32, rows: Option<(u32, &Batch)>, outcome: Outcome) {
         metrics::flush(id);
-        self.failed(id, batch, &outcome.failures);
+        self.failed(id, rows, &outcome.failures);
         for (port, made) in outcome.made {
             self.send(id, port, made.rows);
         }
@@ -389,20 +389,24 @@ impl Runner {
     }
 
     /// Does with the rows that failed what the node's policy says.
-    fn failed(&mut self, id: u32, batch: Option<&Batch>, failures: &[(u32, String)]) {
+    fn failed(&mut self, id: u32, rows: Option<(u32, &Batch)>, failures: &[(u32, String)]) {
         let graph = Rc::clone(&self.graph);
         let node = &graph.nodes[id as usize];
-        let port = node.outputs.len().saturating_sub(1);
+        let inputs = match &node.kind {
+            NodeKind::Function(function) => function.inputs.len(),
+            _ => 1,
+        };
         for (row, message) in failures {
             match node.on_failure {
                 FailurePolicy::Fail => {
-                    let what = if batch.is_some() { "row" } else { "timer" };
+                    let what = if rows.is_some() { "row" } else { "timer" };
                     panic!("{} failed {what} {row}: {message}", node.name)
                 }
                 FailurePolicy::Skip => {}
                 FailurePolicy::Divert => {
                     // A timer that fails has no row.
-                    let Some(batch) = batch else { continue };
+                    let Some((input, batch)) = rows else { continue };
+                    let port = node.outputs.len() - inputs + input as usize;
                     let schema = &node.outputs[port].schema;
                     let mut one = row_of(&schema[..schema.len() - 1], batch, *row as usize);
                     let message = Value::Bytes(message.clone().into_bytes());

@@ -205,6 +205,7 @@ impl<'j, T: Record, U: Record, K> ConnectedKeyed<'j, T, U, K> {
 
     /// As [`process`](Self::process), of a function with a side output of this name.
     #[track_caller]
+    #[expect(clippy::type_complexity, reason = "the main stream and the side output")]
     pub fn process_with_side<F, S: Record>(
         self,
         function: F,

@@ -543,7 +543,6 @@ impl<'j, T: Record, O: Record> Fallible<'j, T, O> {
 
 impl<'j, T: Record, U: Record, O: Record> Fallible<'j, Either<T, U>, O> {
     /// The stream of rows that came through, and for each input the stream of its rows that failed.
-    #[expect(clippy::type_complexity, reason = "three streams")]
     pub fn divert_failures(self) -> (Stream<'j, O>, Stream<'j, Failed<T>>, Stream<'j, Failed<U>>) {
         let mut inputs = self.inputs.into_iter();
         let (stream, first) = divert(self.stream, inputs.next().unwrap_or_default());

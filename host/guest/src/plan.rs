@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::{DataType, SchemaRef, TimeUnit};
+use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
     Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeId,
     NodeKind, Partition, Port, Riding, State, StateKind, Ttl, WatermarkStrategy, Watermarks,
 };
-use model::schema::{FlatField, LogicalType, from_flat};
+use model::schema::{FlatField, LogicalType, flat_width, from_flat};
 
 use crate::GuestError;
 use crate::bindings::millstream::job::{graph, rows};
@@ -88,7 +88,7 @@ fn resolve_node(kind: &mut NodeKind, arriving: Option<&SchemaRef>) -> Result<(),
 fn resolve_column(column: &mut u32, schema: &SchemaRef) -> Result<(), GuestError> {
     let mut place = 0;
     for (top, field) in (0..).zip(schema.fields()) {
-        let width = width(field.data_type());
+        let width = flat_width(field.data_type());
         if (place..place + width).contains(column) {
             if *column != place {
                 return Err(lied(format!("column {column} is a part of `{}`", field.name())));
@@ -99,15 +99,6 @@ fn resolve_column(column: &mut u32, schema: &SchemaRef) -> Result<(), GuestError
         place += width;
     }
     Err(lied(format!("there is no column {column}")))
-}
-
-/// How many fields of a flattened schema a type takes.
-fn width(data_type: &DataType) -> u32 {
-    match data_type {
-        DataType::List(child) => 1 + width(child.data_type()),
-        DataType::Struct(members) => 1 + members.iter().map(|member| width(member.data_type())).sum::<u32>(),
-        _ => 1,
-    }
 }
 
 fn settings(settings: Vec<graph::Setting>) -> Result<BTreeMap<String, String>, GuestError> {

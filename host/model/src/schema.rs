@@ -162,6 +162,18 @@ pub fn to_flat(schema: &Schema) -> Result<Vec<FlatField>, SchemaError> {
     Ok(flat)
 }
 
+/// How many fields of a flattened schema a type takes.
+#[must_use]
+pub fn flat_width(data_type: &DataType) -> u32 {
+    match data_type {
+        DataType::List(child) => 1 + flat_width(child.data_type()),
+        DataType::Struct(members) => {
+            1 + members.iter().map(|member| flat_width(member.data_type())).sum::<u32>()
+        }
+        _ => 1,
+    }
+}
+
 fn flatten(field: &Field, flat: &mut Vec<FlatField>) -> Result<(), SchemaError> {
     let logical_type = match field.data_type() {
         DataType::Boolean => LogicalType::Boolean,

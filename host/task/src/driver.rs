@@ -4,19 +4,20 @@
 //! It is the engine itself, in one thread and in virtual time; only sources and sinks are the test's.
 //! The counterpart of Kafka Streams' `TopologyTestDriver`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt8Type};
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::{ArrayRef, BooleanArray, new_empty_array};
 use arrow_row::{RowConverter, SortField};
-use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat;
 use arrow_select::filter::filter;
 use connectors::{Context, Decoded, Need, Sink, SinkFactory, Source, SourceFactory, SourcePoll};
 use model::element::Mark;
-use model::job_graph::{JobGraph, NodeId, NodeKind, TimeDomain};
+use model::job_graph::{JobGraph, NodeId, NodeKind, StateKind, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::{Inbox, Platform, Random};
 use state::StateChunk;
@@ -44,7 +45,7 @@ pub struct Driver {
 
 type Slot<T> = Arc<Mutex<T>>;
 
-fn lock<T>(slot: &Slot<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(slot: &Slot<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -66,7 +67,7 @@ impl Driver {
         platform.clock.set_wall_ms(0);
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
         for (node, factory) in &mut plan.sources {
-            let inbox = Arc::new(Mutex::new(Inbox::new(std::task::Waker::noop().clone())));
+            let inbox = Arc::new(Mutex::new(Inbox::new(Waker::noop().clone())));
             sources.push((*node, Arc::clone(&inbox)));
             *factory = Arc::new(Pushed(inbox));
         }
@@ -212,11 +213,11 @@ impl Driver {
         let none = state.value.field(0).data_type();
         let own = state.key.fields().iter().map(|field| field.data_type().clone());
         let own = match state.kind {
-            model::job_graph::StateKind::Sequence => vec![arrow_schema::DataType::Int64],
+            StateKind::Sequence => vec![DataType::Int64],
             _ => own.collect(),
         };
         let mut columns: Vec<Vec<ArrayRef>> =
-            own.iter().chain([none]).map(|of| vec![arrow_array::new_empty_array(of)]).collect();
+            own.iter().chain([none]).map(|of| vec![new_empty_array(of)]).collect();
         for chunk in chunks {
             let wanted = rows_of(chunk, key).map_err(|error| internal(&error))?;
             let wanted: BooleanArray =

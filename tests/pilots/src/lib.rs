@@ -17,11 +17,6 @@ use tempfile::TempDir;
 /// The guests that `scripts/test` has built.
 const GUESTS: [&str; 2] = ["python", "c"];
 
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from)
-}
-
 struct Ran {
     code: Option<i32>,
     rows: Vec<String>,
@@ -37,12 +32,10 @@ fn run_with(guest: &str, options: &[&str], input: &str, arguments: &[&str]) -> R
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("input");
     std::fs::write(&file, input).unwrap();
-    let component = target().join("pilots").join(format!("{guest}.wasm"));
-    assert!(component.exists(), "{} is missing; `scripts/test` builds it", component.display());
-    let output = Command::new(target().join("release/streamctl"))
+    let output = Command::new(built::streamctl())
         .arg("run")
         .args(options)
-        .arg(component)
+        .arg(built::pilot(guest))
         .arg("--input")
         .arg(file)
         .args(arguments)

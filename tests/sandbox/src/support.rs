@@ -12,11 +12,7 @@ use task::{JobOutcome, LogRecord, Progress, RunOptions};
 
 /// The guests that `scripts/setup` and `scripts/test` build.
 pub(crate) fn component(name: &str) -> Vec<u8> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    let file = target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"));
-    std::fs::read(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; `scripts/test` builds it", file.display()))
+    std::fs::read(built::component(name)).unwrap()
 }
 
 /// A sandbox for all tests: what one guest does must not touch the others.

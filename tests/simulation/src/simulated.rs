@@ -1,7 +1,6 @@
 //! What all simulated runs share: guests, a platform that a seed drives, a sink that collects.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,13 +16,6 @@ const SEEDS: u64 = 1_000;
 /// Fuel of a slice: a call of some hundred words is cut a few times.
 const FUEL: u64 = 20_000;
 
-/// The guests that `scripts/setup` has built.
-fn component(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"))
-}
-
 /// A guest in a simulated world.
 pub(crate) struct Simulated {
     platform: Platform,
@@ -35,9 +27,7 @@ pub(crate) fn load(name: &str) -> Simulated {
     let platform = Platform::simulated();
     let config = RuntimeConfig { yielding: Yielding::Fuel(FUEL), ..RuntimeConfig::default() };
     let runtime = Runtime::new(platform.clone(), config).unwrap();
-    let file = component(name);
-    let bytes = std::fs::read(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; `scripts/setup` builds it", file.display()));
+    let bytes = std::fs::read(built::component(name)).unwrap();
     Simulated { platform, program: runtime.load(&bytes).unwrap() }
 }
 

@@ -8,7 +8,7 @@ use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest::{WireBatch, Yielding, wire_columns};
+use guest::{WireBatch, wire_columns};
 use model::Diagnostic;
 use model::job_graph::{Connection, JobGraph, Node, NodeId, NodeKind, TimeDomain};
 use platform::Platform;
@@ -43,13 +43,10 @@ enum Request {
     End,
 }
 
-/// Fuel between two yields of a guest.
-const FUEL: u64 = 1_000_000;
-
 pub(crate) fn drive(args: &JobArgs) -> Done {
     let platform = Platform::simulated();
     let mut config = Config::load(&args.define).map_err(Stop::Refused)?;
-    let runtime = load::runtime_with(&config, &platform, Yielding::Fuel(FUEL))?;
+    let runtime = load::runtime(&config, &platform)?;
     let program = load::program(&runtime, &args.file)?;
     let jobs = load::jobs(&program, &args.file)?;
     let name = &load::job(&jobs, &args.file, args.job.as_deref())?.name;

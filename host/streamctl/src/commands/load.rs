@@ -13,23 +13,19 @@ use crate::Stop;
 use crate::cli::{self, JobArgs};
 use crate::config::{Config, Origin};
 
+/// Fuel between two yields of a guest whose time is simulated.
+const FUEL: u64 = 1_000_000;
+
 /// A sandbox with this configuration.
 pub(crate) fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtime>, Stop> {
-    runtime_with(config, platform, Yielding::Epoch)
-}
-
-/// A sandbox with this configuration, whose guests yield so.
-pub(crate) fn runtime_with(
-    config: &Config,
-    platform: &Platform,
-    yielding: Yielding,
-) -> Result<Arc<Runtime>, Stop> {
     let limits = Limits {
         memory_bytes: config.size("millstream.guest.memory"),
         call_time: config.duration("millstream.guest.call-time"),
         stack_bytes: config.size("millstream.guest.stack"),
         output_bytes: config.size("millstream.guest.output"),
     };
+    // Real time does not pass in a simulated world.
+    let yielding = if platform.clock.is_simulated() { Yielding::Fuel(FUEL) } else { Yielding::Epoch };
     let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir() };
     Runtime::new(platform.clone(), config).map_err(|error| Stop::Failed(error.diagnostic()))
 }

@@ -1,18 +1,14 @@
 //! Runs the binary in a folder of the test's own.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 /// The guests that `scripts/setup` and `scripts/test` build.
 pub(crate) fn component(name: &str) -> String {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    let file = target.join("wasm32-unknown-unknown/guest").join(format!("{name}.wasm"));
-    assert!(file.exists(), "{} is missing; `scripts/test` builds it", file.display());
-    file.display().to_string()
+    built::component(name).display().to_string()
 }
 
 /// A folder with a few files.

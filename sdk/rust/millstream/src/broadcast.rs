@@ -216,6 +216,26 @@ impl BroadcastStates {
     }
 }
 
+/// What every row can ask of its context.
+macro_rules! times {
+    () => {
+        /// The event time of the row; none where there is none.
+        pub fn timestamp(&self) -> Option<i64> {
+            self.0.timestamp()
+        }
+
+        /// The watermark, as for any row.
+        pub fn watermark(&self) -> Option<i64> {
+            self.0.watermark()
+        }
+
+        /// The machine's time; it stands still during a call.
+        pub fn processing_time(&self) -> i64 {
+            self.0.processing_time()
+        }
+    };
+}
+
 /// What a row without a key can do beside being looked at: read broadcast states, and emit.
 pub struct ReadOnlyContext<'s, 'c, F: BroadcastProcessFunction>(
     &'s mut Context<'c, Broadcasting<Unkeyed<F>>>,
@@ -233,20 +253,7 @@ impl<F: BroadcastProcessFunction> ReadOnlyContext<'_, '_, F> {
         self.0.broadcast(state)
     }
 
-    /// The event time of the row; none where there is none.
-    pub fn timestamp(&self) -> Option<i64> {
-        self.0.timestamp()
-    }
-
-    /// The watermark, as for any row.
-    pub fn watermark(&self) -> Option<i64> {
-        self.0.watermark()
-    }
-
-    /// The machine's time; it stands still during a call.
-    pub fn processing_time(&self) -> i64 {
-        self.0.processing_time()
-    }
+    times!();
 
     /// Emits a row. It has the event time of the row that it is made of.
     pub fn emit(&mut self, row: impl Row<F::Out>) {
@@ -313,20 +320,7 @@ impl<F: KeyedBroadcastProcessFunction<S>, S: Side> BroadcastContext<'_, '_, F, S
         BroadcastAccess { cell, is_touched }
     }
 
-    /// The event time of the row; none where there is none.
-    pub fn timestamp(&self) -> Option<i64> {
-        self.0.timestamp()
-    }
-
-    /// The watermark, as for any row.
-    pub fn watermark(&self) -> Option<i64> {
-        self.0.watermark()
-    }
-
-    /// The machine's time; it stands still during a call.
-    pub fn processing_time(&self) -> i64 {
-        self.0.processing_time()
-    }
+    times!();
 
     /// Emits a row. Every subtask does.
     pub fn emit(&mut self, row: impl Row<F::Out>) {

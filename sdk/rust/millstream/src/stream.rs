@@ -527,12 +527,10 @@ pub struct Fallible<'j, T, O> {
     rows: PhantomData<fn() -> T>,
 }
 
-/// Rows of two inputs: `T` of the first, `U` of the second.
+/// Rows of two inputs: `T` of the first, `U` of the second. It stands for them as a type, and has no
+/// values.
 #[derive(Debug)]
-pub enum Either<T, U> {
-    #[doc(hidden)]
-    Rows(PhantomData<(T, U)>),
-}
+pub struct Either<T, U>(PhantomData<fn() -> (T, U)>);
 
 impl<'j, T: Record, O: Record> Fallible<'j, T, O> {
     /// The stream of rows that came through, and the stream of rows that failed.

@@ -32,7 +32,7 @@ mod wire;
 
 pub use driver::Driver;
 
-use component::Component;
+use component::Driven;
 use driver::Engine;
 
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ pub struct Harness {
     inputs: BTreeMap<String, Vec<Batch>>,
     /// the job's name in its component
     name: Option<String>,
-    component: Option<Component>,
+    component: Option<PathBuf>,
     streamctl: Option<PathBuf>,
 }
 
@@ -107,12 +107,12 @@ impl Harness {
     }
 
     /// Drives the job's component in the engine itself, its functions in the sandbox, instead of the
-    /// job function of this process. `streamctl build` makes it; so does `streamctl test`.
+    /// job function of this process. `streamctl build -o FILE` makes it.
     ///
     /// `streamctl` is the one that the environment's `STREAMCTL` names, else that of the path.
     #[must_use]
     pub fn component(mut self, file: impl Into<PathBuf>) -> Harness {
-        self.component = Some(Component { file: file.into(), streamctl: self.streamctl.clone() });
+        self.component = Some(file.into());
         self
     }
 
@@ -120,9 +120,6 @@ impl Harness {
     #[must_use]
     pub fn streamctl(mut self, binary: impl Into<PathBuf>) -> Harness {
         self.streamctl = Some(binary.into());
-        if let Some(component) = &mut self.component {
-            component.streamctl = self.streamctl.clone();
-        }
         self
     }
 
@@ -161,7 +158,9 @@ impl Harness {
     pub fn driver(self) -> Driver {
         let (engine, inputs): (Box<dyn Engine>, _) = match &self.component {
             Some(component) => {
-                (Box::new(component.start(self.name.as_deref(), &self.arguments)), self.inputs)
+                let streamctl = self.streamctl.as_deref();
+                let driven = Driven::start(component, streamctl, self.name.as_deref(), &self.arguments);
+                (Box::new(driven), self.inputs)
             }
             None => {
                 let (runner, inputs) = self.runner();

@@ -1,7 +1,5 @@
 //! Each test drives a job natively, and its component in the engine: both must say the same.
 
-use std::path::{Path, PathBuf};
-
 use millstream::testing::{Driver, Harness};
 use millstream::{TimeDomain, Timer};
 
@@ -10,10 +8,7 @@ use crate::states::{Rule, StateLine};
 
 fn drivers(harness: impl Fn() -> Harness, args: &[&str]) -> [Driver; 2] {
     let harness = || harness().args(["--input", "lines"].iter().chain(args).copied());
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target"), PathBuf::from);
-    let component = target.join("wasm32-unknown-unknown/guest/operators.wasm");
-    let component = harness().component(component).streamctl(target.join("release/streamctl"));
+    let component = harness().component(built::component("operators")).streamctl(built::streamctl());
     [harness(), component].map(Harness::driver)
 }
 

@@ -72,22 +72,25 @@ impl<F: KeyedBroadcastProcessFunction<S>, S: Side> Inputs<Broadcasting<F>, S> fo
         input: &'c KeyedRows,
         step: &mut Step<'_, 'c, Broadcasting<F>, S>,
     ) {
-        if input.input == 0 && F::IS_KEYED {
-            return OneInput::run(function, input, step);
-        }
-        if input.input == 0 {
-            let reader = reader_of::<F::In>(&input.rows);
-            for row in 0..input.rows.length as usize {
-                step.run(row, 0, |context| function.process(F::In::get(&reader, row), context));
+        // Rows without a key have no groups.
+        let rows = 0..input.rows.length as usize;
+        match (input.input, F::IS_KEYED) {
+            (0, true) => OneInput::run(function, input, step),
+            (0, false) => {
+                let reader = reader_of::<F::In>(&input.rows);
+                rows.for_each(|row| {
+                    step.run(row, 0, |context| function.process(F::In::get(&reader, row), context))
+                });
             }
-            return;
-        }
-        let reader = reader_of::<F::Broadcast>(&input.rows);
-        for row in 0..input.rows.length as usize {
-            step.run(row, 0, |context| {
-                let row = F::Broadcast::get(&reader, row);
-                function.0.process_broadcast(row, &mut BroadcastContext(context))
-            });
+            _ => {
+                let reader = reader_of::<F::Broadcast>(&input.rows);
+                rows.for_each(|row| {
+                    step.run(row, 0, |context| {
+                        let row = F::Broadcast::get(&reader, row);
+                        function.0.process_broadcast(row, &mut BroadcastContext(context))
+                    })
+                });
+            }
         }
     }
 }

@@ -17,50 +17,6 @@ use super::graph::Output;
 use super::wire::{WireBatch, WireColumn, columns};
 use crate::process::{TimeDomain, Timer};
 
-/// Which component is driven, and by which binary.
-#[derive(Clone, Debug)]
-pub(super) struct Component {
-    pub(super) file: PathBuf,
-    /// none = `STREAMCTL` of the environment, else `streamctl` of the path
-    pub(super) streamctl: Option<PathBuf>,
-}
-
-impl Component {
-    /// Starts a job of the component; none = its first.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub(super) fn start(&self, job: Option<&str>, arguments: &[String]) -> Driven {
-        let of_environment = || std::env::var_os("STREAMCTL").map(PathBuf::from);
-        let streamctl = self.streamctl.clone().or_else(of_environment).unwrap_or_else(|| "streamctl".into());
-        let mut command = Command::new(&streamctl);
-        command.arg("drive");
-        if let Some(job) = job {
-            command.args(["-c", job]);
-        }
-        command.arg(&self.file).arg("--").args(arguments);
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.unwrap_or_else(|error| not_started(&streamctl, &error));
-        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            panic!("{} has no pipes", streamctl.display())
-        };
-        let pipe = Pipe { child, requests: Some(requests), answers: BufReader::new(answers) };
-        let mut driven = Driven {
-            pipe: RefCell::new(pipe),
-            outputs: RefCell::default(),
-            nodes: Vec::new(),
-            told: RefCell::default(),
-        };
-        let sinks: Vec<Sink> = part(&mut driven.ask(&json!("sinks")), "sinks");
-        for sink in sinks {
-            driven.nodes.push(sink.node);
-            let output = Output::new(sink.name, sink.uid, sink.collection, sink.names);
-            driven.outputs.get_mut().push(output);
-        }
-        driven
-    }
-}
-
 fn not_started(streamctl: &Path, error: &std::io::Error) -> ! {
     panic!(
         "cannot run {}: {error}\nhint: say where it is, by the environment's STREAMCTL or Harness::streamctl",
@@ -101,6 +57,47 @@ pub(super) struct Driven {
 }
 
 impl Driven {
+    /// Starts a job of a component; none = its first. Without `streamctl` it is `STREAMCTL` of the
+    /// environment, else that of the path.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub(super) fn start(
+        component: &Path,
+        streamctl: Option<&Path>,
+        job: Option<&str>,
+        arguments: &[String],
+    ) -> Driven {
+        let of_environment = || std::env::var_os("STREAMCTL").map(PathBuf::from);
+        let streamctl =
+            streamctl.map(Path::to_owned).or_else(of_environment).unwrap_or_else(|| "streamctl".into());
+        let mut command = Command::new(&streamctl);
+        command.arg("drive");
+        if let Some(job) = job {
+            command.args(["-c", job]);
+        }
+        command.arg(component).arg("--").args(arguments);
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| not_started(&streamctl, &error));
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            panic!("{} has no pipes", streamctl.display())
+        };
+        let pipe = Pipe { child, requests: Some(requests), answers: BufReader::new(answers) };
+        let mut driven = Driven {
+            pipe: RefCell::new(pipe),
+            outputs: RefCell::default(),
+            nodes: Vec::new(),
+            told: RefCell::default(),
+        };
+        let sinks: Vec<Sink> = part(&mut driven.ask(&json!("sinks")), "sinks");
+        for sink in sinks {
+            driven.nodes.push(sink.node);
+            let output = Output::new(sink.name, sink.uid, sink.collection, sink.names);
+            driven.outputs.get_mut().push(output);
+        }
+        driven
+    }
+
     /// Asks, and takes what has come to sinks.
     fn ask(&self, request: &Json) -> Json {
         let mut pipe = self.pipe.borrow_mut();

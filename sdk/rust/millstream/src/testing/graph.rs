@@ -131,16 +131,6 @@ impl Runner {
         self.drain();
     }
 
-    /// Feeds rows to the source of this name or uid; `""` is the only one.
-    fn push_to(&mut self, name: &str, batch: Batch) {
-        let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
-        let found = self.graph.nodes.iter().position(|node| {
-            is_source(node) && (name.is_empty() || node.name == name || node.uid.as_deref() == Some(name))
-        });
-        let Some(source) = found else { panic!("the job has no source `{name}`") };
-        self.feed(source as u32, batch);
-    }
-
     /// Ends every source: the watermark is the greatest.
     fn end_all(&mut self) {
         let graph = Rc::clone(&self.graph);
@@ -150,37 +140,6 @@ impl Runner {
             }
         }
         self.drain();
-    }
-
-    /// Raises the watermark where it is made.
-    fn raise_all(&mut self, time: i64) {
-        for id in 0..self.nodes.len() {
-            let node = &mut self.nodes[id];
-            let is_origin = match &mut node.work {
-                Work::Source => true,
-                Work::Watermarks(watermarks) => watermarks.raise(time),
-                _ => false,
-            };
-            if is_origin {
-                self.send_watermark(id as u32, time);
-            }
-        }
-        self.drain();
-    }
-
-    /// Moves processing time forward, from timer to timer.
-    fn advance_to(&mut self, time: i64) {
-        loop {
-            let next = self.nodes.iter().enumerate().filter_map(|(id, node)| match &node.work {
-                Work::Function(_, state) => Some((state.timers[PROCESSING].first()?.0, id)),
-                _ => None,
-            });
-            let Some((due, id)) = next.min().filter(|(due, _)| *due <= time) else { break };
-            self.now = self.now.max(due);
-            self.fire(id as u32);
-            self.drain();
-        }
-        self.now = self.now.max(time);
     }
 
     /// The function of this name or uid.
@@ -200,16 +159,43 @@ impl Engine for Runner {
         self.is_dated = true;
     }
 
-    fn push(&mut self, source: &str, rows: Batch) {
-        self.push_to(source, rows);
+    fn push(&mut self, name: &str, rows: Batch) {
+        let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
+        let found = self.graph.nodes.iter().position(|node| {
+            is_source(node) && (name.is_empty() || node.name == name || node.uid.as_deref() == Some(name))
+        });
+        let Some(source) = found else { panic!("the job has no source `{name}`") };
+        self.feed(source as u32, rows);
     }
 
     fn raise(&mut self, time: i64) {
-        self.raise_all(time);
+        for id in 0..self.nodes.len() {
+            let node = &mut self.nodes[id];
+            let is_origin = match &mut node.work {
+                Work::Source => true,
+                Work::Watermarks(watermarks) => watermarks.raise(time),
+                _ => false,
+            };
+            if is_origin {
+                self.send_watermark(id as u32, time);
+            }
+        }
+        self.drain();
     }
 
     fn advance(&mut self, by: i64) {
-        self.advance_to(self.now.saturating_add(by));
+        let time = self.now.saturating_add(by);
+        loop {
+            let next = self.nodes.iter().enumerate().filter_map(|(id, node)| match &node.work {
+                Work::Function(_, state) => Some((state.timers[PROCESSING].first()?.0, id)),
+                _ => None,
+            });
+            let Some((due, id)) = next.min().filter(|(due, _)| *due <= time) else { break };
+            self.now = self.now.max(due);
+            self.fire(id as u32);
+            self.drain();
+        }
+        self.now = self.now.max(time);
     }
 
     fn outputs(&mut self) -> &mut Vec<Output> {

@@ -1,6 +1,5 @@
 //! Runs jobs of the hostile guest.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 

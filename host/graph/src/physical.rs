@@ -101,6 +101,20 @@ impl PhysicalGraph {
                 return Err(GraphError::Parallelism { name, parallelism: *p, max_parallelism: max });
             }
         }
+        for edge in &job.edges {
+            let (producer, consumer) = (edge.producer as usize, edge.consumer as usize);
+            if edge.partition == Partition::Forward
+                && of_node[producer] != of_node[consumer]
+                && job.nodes[producer].outputs[edge.port as usize].changes
+            {
+                let what = format!(
+                    "`{}`, of parallelism {}, gives a changelog, whose updates of a row would overtake each \
+                     other on their way to parallelism {}",
+                    job.nodes[producer].name, of_node[producer], of_node[consumer]
+                );
+                return Err(GraphError::node(&job, edge.consumer, what));
+            }
+        }
         Ok(Self::chain(job, max_parallelism, &of_node))
     }
 

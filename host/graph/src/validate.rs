@@ -1,5 +1,8 @@
 //! Whether a job graph makes sense: every place in bounds, every schema where it is expected.
 
+mod changes;
+mod native;
+
 use std::collections::BTreeSet;
 
 use arrow_schema::DataType;
@@ -79,12 +82,7 @@ fn check_edge(graph: &JobGraph, edge: &Edge) -> Result<(), GraphError> {
         }
         Partition::Forward | Partition::Rebalance | Partition::Broadcast | Partition::Global => {}
     }
-    let inputs = match &consumer.kind {
-        NodeKind::Source(_) => 0,
-        NodeKind::Function(function) => function.inputs.len(),
-        NodeKind::Sink(_) | NodeKind::Watermarks(_) | NodeKind::Aggregate(_) => 1,
-    };
-    if edge.input as usize >= inputs {
+    if edge.input as usize >= consumer.kind.inputs() {
         return Err(wrong(format!("`{}` has no input {}", consumer.name, edge.input)));
     }
     if let NodeKind::Function(function) = &consumer.kind {
@@ -153,18 +151,11 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
             check_states(graph, id, function, &inputs)?;
         }
         NodeKind::Watermarks(watermarks) => check_watermarks(graph, id, node, watermarks)?,
-        NodeKind::Aggregate(aggregates) => {
-            if aggregates.is_empty() || node.outputs.len() != 1 {
-                return wrong("an aggregate has at least one function, and one output");
-            }
-            if inputs.is_empty() {
-                return wrong("an aggregate without an input");
-            }
-            if !inputs.iter().all(|edge| is_keyed(&edge.partition) || edge.partition == Partition::Global) {
-                return wrong("an aggregate's input is keyed (use key_by)");
-            }
+        NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
+            native::check(graph, id, node, &inputs)?;
         }
     }
+    changes::check(graph, id, node, &inputs)?;
     let keys = |edge: &&Edge| match &edge.partition {
         Partition::Hash(keys) => Some(keys.clone()),
         _ => None,
@@ -329,7 +320,11 @@ fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphEr
         )
     };
     let ports = node.failure_ports();
-    if ports.start == 0 || matches!(node.kind, NodeKind::Sink(_) | NodeKind::Aggregate(_)) {
+    let has_failures = matches!(
+        node.kind,
+        NodeKind::Source(_) | NodeKind::Watermarks(_) | NodeKind::Function(_)
+    );
+    if ports.start == 0 || !has_failures {
         return Err(wrong());
     }
     for (input, port) in node.outputs[ports].iter().enumerate() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
-    Aggregate, Alignment, Chaining, Connection, Edge, FailurePolicy, Function, JobGraph, Node, NodeId,
-    NodeKind, Partition, Port, Riding, State, StateKind, Ttl, WatermarkStrategy, Watermarks,
+    Aggregate, Alignment, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, Join,
+    JoinForm, JoinSides, JobGraph, Node, NodeId, NodeKind, Ordering, Partition, Port, Riding, State,
+    StateKind, TimeDomain, Top, Ttl, WatermarkStrategy, Watermarks, Window,
 };
 use model::schema::{FlatField, LogicalType, flat_width, from_flat};
 
@@ -66,10 +67,16 @@ fn resolve_node(kind: &mut NodeKind, arriving: Option<&SchemaRef>) -> Result<(),
                 WatermarkStrategy::Bounded(_) => Ok(()),
             }
         }
-        (NodeKind::Aggregate(aggregates), Some(schema)) => aggregates
+        (
+            NodeKind::Aggregate(aggregates) | NodeKind::Window(Window { aggregates, .. }),
+            Some(schema),
+        ) => aggregates
             .iter_mut()
             .flat_map(|aggregate| &mut aggregate.columns)
             .try_for_each(|column| resolve_column(column, schema)),
+        (NodeKind::Top(top), Some(schema)) => {
+            top.order.iter_mut().try_for_each(|order| resolve_column(&mut order.column, schema))
+        }
         (NodeKind::Function(function), _) => {
             for state in &mut function.states {
                 let StateKind::Dictionary(riding) = &mut state.kind else { continue };
@@ -169,20 +176,81 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
             inputs: function.inputs.into_iter().map(schema).collect::<Result<_, _>>()?,
             states: function.states.into_iter().map(state).collect::<Result<_, GuestError>>()?,
             timers: function.timers,
+            changes: function.changes,
         }),
-        graph::NodeKind::Aggregate(aggregates) => NodeKind::Aggregate(
-            aggregates
+        graph::NodeKind::Aggregate(list) => NodeKind::Aggregate(aggregates(list)?),
+        graph::NodeKind::Window(window) => NodeKind::Window(Window {
+            assigner: assigner(window.assigner),
+            time: match window.time {
+                graph::TimeDomain::EventTime => TimeDomain::EventTime,
+                graph::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
+            },
+            lateness: Duration::from_millis(window.lateness),
+            late_port: window.late_port,
+            early: window.early.map(Duration::from_millis),
+            aggregates: aggregates(window.aggregates)?,
+        }),
+        graph::NodeKind::Join(join) => NodeKind::Join(Join {
+            sides: match join.sides {
+                graph::JoinSides::Inner => JoinSides::Inner,
+                graph::JoinSides::Left => JoinSides::Left,
+                graph::JoinSides::Right => JoinSides::Right,
+                graph::JoinSides::Full => JoinSides::Full,
+                graph::JoinSides::Semi => JoinSides::Semi,
+                graph::JoinSides::Anti => JoinSides::Anti,
+            },
+            form: match join.form {
+                graph::JoinForm::Window(windows) => JoinForm::Window(assigner(windows)),
+                graph::JoinForm::Interval(bounds) => {
+                    JoinForm::Interval { lower: bounds.lower, upper: bounds.upper }
+                }
+                graph::JoinForm::Unbounded(after) => JoinForm::Unbounded(after.map(ttl)),
+            },
+        }),
+        graph::NodeKind::Top(top) => NodeKind::Top(Top {
+            limit: top.limit,
+            order: top
+                .order
                 .into_iter()
-                .map(|aggregate| {
-                    Ok(Aggregate {
-                        function: aggregate.function,
-                        columns: aggregate.columns,
-                        options: settings(aggregate.options)?,
-                    })
+                .map(|order| Ordering {
+                    column: order.column,
+                    descending: order.descending,
+                    nulls_last: order.nulls_last,
                 })
-                .collect::<Result<_, GuestError>>()?,
-        ),
+                .collect(),
+            rank: top.rank,
+        }),
     })
+}
+
+fn aggregates(aggregates: Vec<graph::Aggregate>) -> Result<Vec<Aggregate>, GuestError> {
+    let aggregate = |aggregate: graph::Aggregate| {
+        Ok(Aggregate {
+            function: aggregate.function,
+            columns: aggregate.columns,
+            options: settings(aggregate.options)?,
+        })
+    };
+    aggregates.into_iter().map(aggregate).collect()
+}
+
+fn assigner(assigner: graph::Assigner) -> Assigner {
+    let grid = |grid: graph::Grid| Grid {
+        size: Duration::from_millis(grid.size),
+        step: Duration::from_millis(grid.step),
+        offset: grid.offset,
+        zone: grid.zone,
+    };
+    match assigner {
+        graph::Assigner::Tumbling(windows) => Assigner::Tumbling(grid(windows)),
+        graph::Assigner::Sliding(windows) => Assigner::Sliding(grid(windows)),
+        graph::Assigner::Cumulating(windows) => Assigner::Cumulating(grid(windows)),
+        graph::Assigner::Session(gap) => Assigner::Session(Duration::from_millis(gap)),
+    }
+}
+
+fn ttl(ttl: graph::Ttl) -> Ttl {
+    Ttl { after: Duration::from_millis(ttl.after), on_read: ttl.on_read }
 }
 
 fn state(state: graph::State) -> Result<State, GuestError> {
@@ -201,7 +269,7 @@ fn state(state: graph::State) -> Result<State, GuestError> {
         },
         key: schema(state.key)?,
         value: schema(state.value)?,
-        ttl: state.ttl.map(|ttl| Ttl { after: Duration::from_millis(ttl.after), on_read: ttl.on_read }),
+        ttl: state.ttl.map(ttl),
     })
 }
 

@@ -139,6 +139,25 @@ pub enum NodeKind {
     Function(Function),
     /// Native running aggregates by key.
     Aggregate(Vec<Aggregate>),
+    /// Native aggregates by key and window.
+    Window(Window),
+    /// Pairs of rows of two inputs.
+    Join(Join),
+    /// The first rows of each key in an order.
+    Top(Top),
+}
+
+impl NodeKind {
+    /// How many inputs it has.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Source(_) => 0,
+            Self::Function(function) => function.inputs.len(),
+            Self::Join(_) => 2,
+            Self::Sink(_) | Self::Watermarks(_) | Self::Aggregate(_) | Self::Window(_) | Self::Top(_) => 1,
+        }
+    }
 }
 
 /// A connector with its options, and its format.
@@ -163,6 +182,8 @@ pub struct Function {
     pub states: Vec<State>,
     /// It sets timers.
     pub timers: bool,
+    /// It takes changelogs.
+    pub changes: bool,
 }
 
 impl Function {
@@ -283,12 +304,119 @@ impl Ttl {
 /// A native aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aggregate {
-    /// `count`, `sum`, `min`, `max`, `avg`.
+    /// `count`, `sum`, `min`, `max`, `avg`, `first`, `last`.
     pub function: String,
     /// What it is taken over.
     pub columns: Vec<u32>,
     /// Its options.
     pub options: BTreeMap<String, String>,
+}
+
+/// Native aggregates by key and window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Which windows a row is in.
+    pub assigner: Assigner,
+    /// By which clock.
+    pub time: TimeDomain,
+    /// How long after its end a window still takes rows.
+    pub lateness: Duration,
+    /// This port takes the rows that are later than that.
+    pub late_port: Option<u32>,
+    /// Emitted also before its end, each time so long after the last.
+    pub early: Option<Duration>,
+    /// What is emitted.
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// Which windows a row is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assigner {
+    /// One after the other: `size` = `step`.
+    Tumbling(Grid),
+    /// One every `step`.
+    Sliding(Grid),
+    /// Growing by `step` until `size`.
+    Cumulating(Grid),
+    /// Closed by a gap without rows.
+    Session(Duration),
+}
+
+/// Where the edges of windows lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// A window's length.
+    pub size: Duration,
+    /// From one edge to the next.
+    pub step: Duration,
+    /// Of the edges from the epoch, or from local midnight, in milliseconds.
+    pub offset: i64,
+    /// The time zone whose midnights they follow, an IANA name.
+    pub zone: Option<String>,
+}
+
+/// Pairs of rows of equal keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Which rows leave without a partner.
+    pub sides: JoinSides,
+    /// Which rows are partners.
+    pub form: JoinForm,
+}
+
+/// Which rows leave a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinSides {
+    /// Pairs.
+    Inner,
+    /// Pairs, and left rows without a partner.
+    Left,
+    /// Pairs, and right rows without a partner.
+    Right,
+    /// Pairs, and rows without a partner.
+    Full,
+    /// Left rows with a partner, once each.
+    Semi,
+    /// Left rows without a partner.
+    Anti,
+}
+
+/// Which rows of equal keys are partners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinForm {
+    /// Those of the same window.
+    Window(Assigner),
+    /// Those whose event times, right less left, are within these bounds, in milliseconds.
+    Interval {
+        /// The least.
+        lower: i64,
+        /// The greatest.
+        upper: i64,
+    },
+    /// All, for as long as they live.
+    Unbounded(Option<Ttl>),
+}
+
+/// The first rows of each key in an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// How many.
+    pub limit: u32,
+    /// By these columns, the first before the next.
+    pub order: Vec<Ordering>,
+    /// With their number as the last column.
+    pub rank: bool,
+}
+
+/// A column that rows are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordering {
+    /// The column.
+    pub column: u32,
+    /// The greatest first.
+    pub descending: bool,
+    /// Nulls after all others.
+    pub nulls_last: bool,
 }
 
 impl JobGraph {

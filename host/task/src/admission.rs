@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{Schema, SchemaRef};
 use connectors::{Need, SinkFactory, SourceFactory};
 use graph::PhysicalGraph;
+use graph::validate::arriving;
 use graph::physical::Parallelism;
 use guest::Program;
 use model::Diagnostic;
@@ -131,6 +132,7 @@ pub fn plan(
                     .detail(detail));
                 }
             }
+            NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {}
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
     }
@@ -155,6 +157,39 @@ pub fn plan(
             .hint("run it with --execution streaming"));
     }
     Ok(plan)
+}
+
+/// What a native operator over keys is made of.
+pub(crate) struct NativeShape {
+    /// The schema of each input.
+    pub(crate) inputs: Vec<SchemaRef>,
+    /// The columns that each is keyed by.
+    pub(crate) keys: Vec<Vec<usize>>,
+    /// Whether each is a changelog.
+    pub(crate) from_changes: Vec<bool>,
+    /// The schema of each port.
+    pub(crate) outputs: Vec<SchemaRef>,
+}
+
+impl NativeShape {
+    /// Of a node of a graph that has been validated.
+    pub(crate) fn of(graph: &JobGraph, id: NodeId) -> Self {
+        let node = &graph.nodes[id as usize];
+        let mut shape = Self { inputs: Vec::new(), keys: Vec::new(), from_changes: Vec::new(), outputs: Vec::new() };
+        for input in 0..node.kind.inputs() {
+            let edges: Vec<_> = graph.edges_into(id).filter(|edge| edge.input as usize == input).collect();
+            let port = |edge: &model::job_graph::Edge| &graph.nodes[edge.producer as usize].outputs[edge.port as usize];
+            shape.from_changes.push(edges.iter().any(|edge| port(edge).changes));
+            let Some(first) = edges.first() else { continue };
+            shape.inputs.push(Arc::new(arriving(port(first), first)));
+            shape.keys.push(match &first.partition {
+                Partition::Hash(keys) => keys.iter().map(|key| *key as usize).collect(),
+                _ => Vec::new(),
+            });
+        }
+        shape.outputs = node.outputs.iter().map(|port| Arc::clone(&port.schema)).collect();
+        shape
+    }
 }
 
 /// The schema of the rows that reach a node.

@@ -15,22 +15,24 @@ use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, MemoryBackend};
+use window::operator::{Setting, operator_of};
 use window::KeyedAggregate;
 
-use crate::Plan;
-use crate::admission::input_schema;
+use crate::{Execution, Plan};
+use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
 use crate::job::{Control, Watch};
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::{FunctionOperator, Work};
+use crate::operator::keyed::KeyedStage;
 use crate::operator::keyed_state::KeyedState;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
-use crate::operator::{Input, Place};
+use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
 use crate::worker::{Wakes, Worker};
@@ -309,6 +311,12 @@ impl Deployment<'_> {
             NodeKind::Sink(_) => Ok(Operator::Sink(Box::new(SinkOperator::new(
                 plan.sinks.get(&head).ok_or_else(missing)?.open(context())?,
             )))),
+            NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
+                Ok(Operator::Keyed(head, Box::new(self.keyed(v, head, place, waker)?)))
+            }
+            NodeKind::Aggregate(_) if node.outputs[0].changes => {
+                Ok(Operator::Keyed(head, Box::new(self.keyed(v, head, place, waker)?)))
+            }
             NodeKind::Aggregate(aggregates) => {
                 let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
                 let keys = plan.physical.key_of(v, 0).unwrap_or_default();
@@ -418,6 +426,33 @@ impl Deployment<'_> {
                 })))
             }
         }
+    }
+
+    /// A native operator over keys.
+    fn keyed(
+        &mut self,
+        v: usize,
+        id: NodeId,
+        place: Place,
+        waker: &Waker,
+    ) -> Result<KeyedStage, Diagnostic> {
+        let (plan, backends) = (&self.plan, &mut self.backends);
+        let job = &plan.physical.job;
+        let node = &job.nodes[id as usize];
+        let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
+        let batch = plan.options.execution == Execution::Batch;
+        let shape = NativeShape::of(job, id);
+        let setting = Setting {
+            inputs: &shape.inputs,
+            keys: &shape.keys,
+            outputs: &shape.outputs,
+            changes: node.outputs.first().is_some_and(|port| port.changes),
+            from_changes: &shape.from_changes,
+            batch,
+            backend: &mut |types, states| Ok(backends(MemoryBackend::new(types, states, seed)?, waker)),
+        };
+        let operator = operator_of(&node.kind, setting).map_err(|error| native_error(&place, &error))?;
+        Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))
     }
 }
 

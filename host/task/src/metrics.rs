@@ -35,6 +35,8 @@ pub struct Counters {
     pub rows_skipped: AtomicU64,
     /// Rows that failed and were diverted.
     pub rows_diverted: AtomicU64,
+    /// Rows that came too late for their window, and were dropped.
+    pub rows_late: AtomicU64,
     /// Guest calls that trapped.
     pub traps: AtomicU64,
     /// Guest calls.

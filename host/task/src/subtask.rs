@@ -18,6 +18,7 @@ use crate::Sizes;
 use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
+use crate::operator::keyed::KeyedStage;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
@@ -61,6 +62,7 @@ pub(crate) enum Operator {
     Function(Box<FunctionOperator>),
     Native(NodeId, NativeOperator),
     Aggregate(NodeId, Box<AggregateOperator>),
+    Keyed(NodeId, Box<KeyedStage>),
     Sink(Box<SinkOperator>),
 }
 
@@ -158,7 +160,11 @@ impl Subtask {
     fn receive(&mut self) -> Result<(), Diagnostic> {
         let head = &mut self.stages[0];
         let Some(gate) = &mut self.gate else { return Ok(()) };
-        let busy = matches!(&head.operator, Operator::Function(function) if function.is_busy());
+        let busy = match &head.operator {
+            Operator::Function(function) => function.is_busy(),
+            Operator::Keyed(_, keyed) => keyed.is_busy(),
+            _ => false,
+        };
         if busy || head.input.ended || !head.input.elements.is_empty() {
             return Ok(());
         }
@@ -205,6 +211,9 @@ impl Subtask {
             Operator::Aggregate(node, aggregate) => {
                 aggregate.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
+            Operator::Keyed(node, keyed) => {
+                keyed.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
             Operator::Watermarks(node, watermarks) => {
                 watermarks.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
@@ -245,15 +254,17 @@ impl Subtask {
             return None;
         }
         let (now, wall) = (self.clock.now(), self.clock.wall_ms());
+        let timer_at = |time: i64| {
+            let ahead = time.saturating_sub(wall);
+            now + Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
+        };
         self.stages
             .iter()
             .filter(|stage| !stage.ended && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
-                Operator::Function(function) => {
-                    let ahead = function.next_timer()?.saturating_sub(wall);
-                    Some(now + Duration::from_millis(u64::try_from(ahead).unwrap_or(0)))
-                }
+                Operator::Function(function) => function.next_timer().map(timer_at),
+                Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),
                 _ => None,
             })
             .min()

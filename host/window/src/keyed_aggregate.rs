@@ -40,6 +40,12 @@ pub enum AggregateError {
     /// A sum that left its type.
     #[error("the sum of column `{0}` is out of range")]
     Overflow(String),
+    /// Rows whose window would end beyond all time.
+    #[error("the event time {0} is out of range for this window")]
+    Time(i64),
+    /// What cannot be kept.
+    #[error(transparent)]
+    Store(#[from] state::StoreError),
     /// Columns that cannot be made.
     #[error(transparent)]
     Arrow(#[from] ArrowError),

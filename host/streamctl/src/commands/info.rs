@@ -57,10 +57,30 @@ fn kind_text(node: &Node) -> String {
         NodeKind::Function(function) if function.is_keyed() => "keyed function".to_owned(),
         NodeKind::Function(function) if function.is_stateful() => "function with broadcast state".to_owned(),
         NodeKind::Function(_) => "function".to_owned(),
-        NodeKind::Aggregate(aggregates) => {
-            aggregates.iter().map(|a| a.function.as_str()).collect::<Vec<_>>().join(", ")
+        NodeKind::Aggregate(list) => aggregates(list),
+        NodeKind::Window(window) => {
+            let kind = match &window.assigner {
+                Assigner::Tumbling(_) => "tumbling",
+                Assigner::Sliding(_) => "sliding",
+                Assigner::Cumulating(_) => "cumulating",
+                Assigner::Session(_) => "session",
+            };
+            format!("{kind} windows: {}", aggregates(&window.aggregates))
         }
+        NodeKind::Join(join) => {
+            let form = match &join.form {
+                JoinForm::Window(_) => "window",
+                JoinForm::Interval { .. } => "interval",
+                JoinForm::Unbounded(_) => "regular",
+            };
+            format!("{form} join")
+        }
+        NodeKind::Top(top) => format!("first {} of each key", top.limit),
     }
+}
+
+fn aggregates(aggregates: &[Aggregate]) -> String {
+    aggregates.iter().map(|aggregate| aggregate.function.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn schema_text(schema: &Schema) -> String {

@@ -3,7 +3,7 @@
 use model::Diagnostic;
 use window::{AggregateError, KeyedAggregate};
 
-use super::{Element, Emit, Input, Place, Ran};
+use super::{Element, Emit, Input, Place, Ran, native_error};
 use crate::Execution;
 use crate::metrics::{Counters, add};
 
@@ -59,12 +59,6 @@ impl AggregateOperator {
     }
 
     fn failed(&self, error: &AggregateError) -> Diagnostic {
-        let message = error.to_string();
-        match error {
-            AggregateError::Overflow(_) => Diagnostic::user(message)
-                .detail(self.place.text())
-                .hint("sum a decimal or a float column instead"),
-            _ => Diagnostic::internal(message).detail(self.place.text()),
-        }
+        native_error(&self.place, error)
     }
 }

@@ -1,9 +1,10 @@
 //! What a stage of a subtask does with rows: one file each for sources, watermarks, functions,
-//! aggregates, sinks.
+//! aggregates, other native operators over keys, sinks.
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
 mod groups;
+pub(crate) mod keyed;
 pub(crate) mod keyed_state;
 pub(crate) mod native;
 pub(crate) mod sink;
@@ -18,6 +19,7 @@ use arrow_array::StringArray;
 use arrow_schema::SchemaRef;
 use model::element::Mark;
 use model::{Batch, Diagnostic};
+use window::AggregateError;
 
 /// What came of running an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,5 +100,19 @@ impl Place {
             self.operator,
             self.job
         )
+    }
+}
+
+/// Why a native operator cannot go on, as the user reads it.
+pub(crate) fn native_error(place: &Place, error: &AggregateError) -> Diagnostic {
+    let message = error.to_string();
+    match error {
+        AggregateError::Overflow(_) => Diagnostic::user(message)
+            .detail(place.text())
+            .hint("sum a decimal or a float column instead"),
+        AggregateError::Store(state::StoreError::TooLarge { .. }) => Diagnostic::user(message)
+            .detail(place.text())
+            .hint("what is kept for one key and row is at most 1 MiB: leave out the columns that are not needed"),
+        _ => Diagnostic::internal(message).detail(place.text()),
     }
 }

@@ -1,0 +1,198 @@
+//! Native operators over keys: their windows, bounds and schemas.
+
+use std::time::Duration;
+
+use arrow_schema::{DataType, Schema};
+use model::job_graph::{
+    Assigner, Edge, Grid, JobGraph, Join, JoinForm, Node, NodeId, NodeKind, Partition, Top, Window,
+};
+use model::schema::same_types;
+
+use super::{arriving, check_same_keys, columns_of, is_keyed};
+use crate::GraphError;
+
+/// The longest window, gap, lateness or bound: a thousand years.
+pub const LENGTH_MAX: Duration = Duration::from_millis(1_000 * 366 * 24 * 60 * 60 * 1_000);
+/// How many steps a window may have.
+pub const STEPS_MAX: u128 = 1_000_000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge]) -> Result<(), GraphError> {
+    let wrong = |what: String| Err(GraphError::node(graph, id, what));
+    let (what, call) = match &node.kind {
+        NodeKind::Aggregate(_) => ("an aggregate", "key_by"),
+        NodeKind::Window(_) => ("a window", "key_by"),
+        NodeKind::Join(_) => ("a join", "key_by of both streams"),
+        _ => ("a top-n", "key_by"),
+    };
+    for input in 0..node.kind.inputs() {
+        if !inputs.iter().any(|edge| edge.input as usize == input) {
+            return wrong(format!("{what} without its input {input}"));
+        }
+    }
+    let is_fit = |edge: &&Edge| is_keyed(&edge.partition) || edge.partition == Partition::Global;
+    if !inputs.iter().all(is_fit) {
+        return wrong(format!("{what}'s input is keyed (use {call})"));
+    }
+    let schema = |edge: &Edge| {
+        arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge)
+    };
+    match &node.kind {
+        NodeKind::Aggregate(aggregates) if aggregates.is_empty() || node.outputs.len() != 1 => {
+            wrong("an aggregate has at least one function, and one output".into())
+        }
+        NodeKind::Window(window) => check_window(node, window, &schema(inputs[0])).or_else(wrong),
+        NodeKind::Join(join) => {
+            check_same_keys(graph, id, inputs)?;
+            check_join(node, join).or_else(wrong)
+        }
+        NodeKind::Top(top) => check_top(node, top, &schema(inputs[0])).or_else(wrong),
+        _ => Ok(()),
+    }
+}
+
+fn check_window(node: &Node, window: &Window, input: &Schema) -> Result<(), String> {
+    check_assigner(&window.assigner)?;
+    check_length("lateness", window.lateness)?;
+    if let Some(early) = window.early {
+        check_length("time between early results", early)?;
+        if early.is_zero() {
+            return Err("the time between its early results is 0".into());
+        }
+    }
+    if window.aggregates.is_empty() {
+        return Err("a window has at least one aggregate".into());
+    }
+    let ports = if window.late_port.is_some() { 2 } else { 1 };
+    if node.outputs.len() != ports || window.late_port.is_some_and(|port| port != 1) {
+        return Err("a window has one output and, where late rows go aside, port 1 for them".into());
+    }
+    if window.late_port.is_some() && !same_types(&node.outputs[1].schema, input) {
+        return Err(format!("late rows leave as they came: ({})", columns_of(input)));
+    }
+    Ok(())
+}
+
+fn check_assigner(assigner: &Assigner) -> Result<(), String> {
+    match assigner {
+        Assigner::Tumbling(grid) => {
+            check_grid(grid)?;
+            if grid.size != grid.step {
+                return Err("a tumbling window's step is its size".into());
+            }
+        }
+        Assigner::Sliding(grid) => {
+            check_grid(grid)?;
+            if grid.step > grid.size {
+                return Err(format!(
+                    "it slides by {} ms, more than its size of {} ms: rows would be in no window",
+                    grid.step.as_millis(),
+                    grid.size.as_millis()
+                ));
+            }
+        }
+        Assigner::Cumulating(grid) => {
+            check_grid(grid)?;
+            if grid.size.as_millis() % grid.step.as_millis() != 0 {
+                return Err(format!(
+                    "its size of {} ms is not a multiple of its step of {} ms",
+                    grid.size.as_millis(),
+                    grid.step.as_millis()
+                ));
+            }
+        }
+        Assigner::Session(gap) => {
+            check_length("gap", *gap)?;
+            if gap.is_zero() {
+                return Err("its gap is 0 ms".into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_grid(grid: &Grid) -> Result<(), String> {
+    for (name, length) in [("size", grid.size), ("step", grid.step)] {
+        check_length(name, length)?;
+        if length.is_zero() {
+            return Err(format!("its {name} is 0 ms"));
+        }
+    }
+    if grid.size.as_millis() / grid.step.as_millis() > STEPS_MAX {
+        return Err(format!("its size is more than {STEPS_MAX} steps"));
+    }
+    if grid.offset.unsigned_abs() as u128 >= grid.step.as_millis() {
+        return Err(format!(
+            "its offset of {} ms is not less than its step of {} ms",
+            grid.offset,
+            grid.step.as_millis()
+        ));
+    }
+    let Some(zone) = &grid.zone else { return Ok(()) };
+    if zone.parse::<chrono_tz::Tz>().is_err() {
+        return Err(format!("there is no time zone `{zone}` (they are called like `Europe/Paris`)"));
+    }
+    if [grid.size, grid.step].iter().any(|length| length.as_millis() % DAY.as_millis() != 0) {
+        return Err(format!("it follows the days of `{zone}`, so its size and step are whole days"));
+    }
+    Ok(())
+}
+
+fn check_length(name: &str, length: Duration) -> Result<(), String> {
+    if length > LENGTH_MAX {
+        return Err(format!("its {name} of {} ms is longer than a thousand years", length.as_millis()));
+    }
+    Ok(())
+}
+
+fn check_join(node: &Node, join: &Join) -> Result<(), String> {
+    if node.outputs.len() != 1 {
+        return Err("a join has one output".into());
+    }
+    match &join.form {
+        JoinForm::Window(assigner) => {
+            if matches!(assigner, Assigner::Session(_)) {
+                return Err("a join has no session windows: each side has its own".into());
+            }
+            check_assigner(assigner)
+        }
+        JoinForm::Interval { lower, upper } => {
+            if lower > upper {
+                return Err(format!("its lower bound of {lower} ms is above its upper bound of {upper} ms"));
+            }
+            let max = LENGTH_MAX.as_millis();
+            if [lower, upper].iter().any(|bound| u128::from(bound.unsigned_abs()) > max) {
+                return Err("a bound of it is longer than a thousand years".into());
+            }
+            Ok(())
+        }
+        JoinForm::Unbounded(ttl) if ttl.is_some_and(|ttl| ttl.after.is_zero()) => {
+            Err("its time to live is 0".into())
+        }
+        JoinForm::Unbounded(_) => Ok(()),
+    }
+}
+
+fn check_top(node: &Node, top: &Top, input: &Schema) -> Result<(), String> {
+    if top.limit == 0 {
+        return Err("it keeps 0 rows".into());
+    }
+    for order in &top.order {
+        let Some(field) = input.fields().get(order.column as usize) else {
+            return Err(format!("there is no column {} to order by", order.column));
+        };
+        if field.data_type().is_nested() {
+            return Err(format!("rows cannot be ordered by `{}`, a {}", field.name(), field.data_type()));
+        }
+    }
+    let [port] = &node.outputs[..] else { return Err("it has one output".into()) };
+    let mut fields: Vec<_> = port.schema.fields().iter().cloned().collect();
+    let rank = if top.rank { fields.pop() } else { None };
+    let is_rank = rank.is_none_or(|rank| *rank.data_type() == DataType::Int64 && !rank.is_nullable());
+    if !is_rank || fields.len() + usize::from(top.rank) != port.schema.fields().len()
+        || !same_types(&Schema::new(fields), input)
+    {
+        return Err(format!("its output is not its input ({})", columns_of(input)));
+    }
+    Ok(())
+}

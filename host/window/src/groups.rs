@@ -1,0 +1,1 @@
+//! Aggregates over groups of rows, loaded from state and stored back.

@@ -40,15 +40,21 @@ pub enum AggregateError {
     /// A sum that left its type.
     #[error("the sum of column `{0}` is out of range")]
     Overflow(String),
-    /// Rows whose window would end beyond all time.
-    #[error("the event time {0} is out of range for this window")]
-    Time(i64),
+    /// Rows without an event time, where it is needed.
+    #[error("rows have no event time, and they are windowed by it")]
+    NoTime,
     /// What cannot be kept.
     #[error(transparent)]
     Store(#[from] state::StoreError),
     /// Columns that cannot be made.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+    /// Windows without a grid.
+    #[error("there is no grid of windows: {0}")]
+    Grid(String),
+    /// A row whose windows would not lie within all time.
+    #[error("the event time {0} ms is too far from the epoch for its windows")]
+    TooFar(i64),
 }
 
 /// Running aggregates by key, in one subtask.

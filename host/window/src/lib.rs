@@ -3,10 +3,14 @@
 
 mod accumulator;
 mod change_aggregate;
+mod changes;
+mod grid;
 pub mod groups;
 mod join;
 pub mod keyed_aggregate;
 pub mod operator;
+#[cfg(test)]
+mod test_support;
 mod top;
 mod windows;
 

@@ -55,6 +55,12 @@ pub enum AggregateError {
     /// Columns that cannot be made.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+    /// Windows without a grid.
+    #[error("there is no grid of windows: {0}")]
+    Grid(String),
+    /// A row whose windows would not lie within all time.
+    #[error("the event time {0} ms is too far from the epoch for its windows")]
+    TooFar(i64),
 }
 
 /// Running aggregates by key, in one subtask.

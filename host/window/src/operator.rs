@@ -128,10 +128,7 @@ impl Setting<'_> {
 ///
 /// # Errors
 /// If it cannot be made of these inputs.
-pub fn operator_of(
-    kind: &NodeKind,
-    setting: Setting<'_>,
-) -> Result<Box<dyn KeyedOperator>, AggregateError> {
+pub fn operator_of(kind: &NodeKind, setting: Setting<'_>) -> Result<Box<dyn KeyedOperator>, AggregateError> {
     match kind {
         NodeKind::Join(join) => crate::join::operator(join, setting),
         NodeKind::Top(top) => Ok(Box::new(crate::top::TopOperator::new(top, setting)?)),

@@ -22,6 +22,7 @@ use state::key_index::KeyId;
 use state::{Backend, Grouping};
 
 use crate::AggregateError;
+use crate::accumulator::Accumulator;
 use crate::aggregates::{Aggregates, as_structure, value_schema};
 use crate::changes::{Change, changelog, is_taken_back};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
@@ -45,6 +46,19 @@ pub(crate) struct ChangeAggregate {
 
 /// Keys that are looked at in a step for their final rows.
 const FINAL_KEYS: usize = 4 * 1024;
+
+/// Refuses aggregates that a row for each row cannot give.
+///
+/// # Errors
+/// Which one.
+pub(crate) fn check(list: &[Aggregate], input: &Schema, changes: bool) -> Result<(), AggregateError> {
+    for aggregate in list {
+        if Accumulator::new(aggregate, input)?.is_distinct() && !changes {
+            return Err(AggregateError::Distinct(aggregate.function.clone()));
+        }
+    }
+    Ok(())
+}
 
 impl ChangeAggregate {
     pub(crate) fn new(list: &[Aggregate], setting: Setting<'_>) -> Result<Self, AggregateError> {

@@ -46,6 +46,9 @@ pub enum AggregateError {
     /// Rows without an event time, where it is needed.
     #[error("rows have no event time, and they are windowed by it")]
     NoTime,
+    /// One whose output must be a changelog.
+    #[error("`{0}` of distinct values gives a changelog, which its output does not declare")]
+    Distinct(String),
     /// One that windows that merge cannot have.
     #[error("`{0}` of distinct values is not there for session windows")]
     Sessions(String),

@@ -1,9 +1,7 @@
+//! A join of keys of different types.
 use millstream::prelude::*;
 
-#[job]
-fn pairs(job: &Job) -> Result<()> {
-    let words = job.lines(Connector::stdin()).map(|line| (line.to_string(), 1));
+pub fn pairs(words: Stream<'_, (String, i32)>) {
     words.key_by(F0).join(words.key_by(F1)).unbounded().semi().print();
-    //                    ^ mismatched types
-    Ok(())
+    //                    ^^^^^^^^^^^^^^^^ mismatched types
 }

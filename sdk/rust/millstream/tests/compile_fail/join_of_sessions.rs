@@ -1,3 +1,4 @@
+//! A join over windows that two streams do not share.
 use millstream::prelude::*;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ fn pairs(job: &Job) -> Result<()> {
         .key_by(F0)
         .join(words.key_by(F0))
         .window(Session::with_gap(Duration::from_secs(1)))
-        //      ^ `Session` windows have no edges that two streams share
+        //      ^ `millstream::Session` windows have no edges that two streams share
         .inner::<(String, i32, String, i32)>()
         .print();
     Ok(())

@@ -1,15 +1,13 @@
+//! An order by what has none.
 use millstream::prelude::*;
 
 #[derive(Record)]
-struct Page {
-    user: i64,
-    words: Vec<String>,
+pub struct Page {
+    pub user: i64,
+    pub words: Vec<String>,
 }
 
-#[job]
-fn longest(job: &Job) -> Result<()> {
-    let pages = job.json::<Page>(Connector::stdin()).stream();
+pub fn longest(pages: Stream<'_, Page>) {
     pages.key_by(Page::USER).top(1, desc(Page::WORDS)).print();
-    //                       ^ `Vec<String>` has no min and max
-    Ok(())
+    //                              ^^^^^^^^^^^^^^^^^ `Vec<std::string::String>` has no min and max
 }

@@ -1,3 +1,4 @@
+//! A way of naming that there is not.
 use millstream::prelude::*;
 
 #[derive(Record)]

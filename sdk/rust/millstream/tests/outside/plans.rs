@@ -114,7 +114,11 @@ fn windows_of_every_kind() {
         let days: Stream<'_, (Timestamp, Timestamp, i64)> =
             bids.key_by(()).window(Tumbling::of(seconds(86_400)).zone("Europe/Berlin")).count();
         days.print();
-        bids.key_by(Bid::AUCTION).window(Session::with_gap(seconds(5))).processing_time().max(Bid::PRICE).print();
+        bids.key_by(Bid::AUCTION)
+            .window(Session::with_gap(seconds(5)))
+            .processing_time()
+            .max(Bid::PRICE)
+            .print();
         bids.key_by(Bid::ID).window(Cumulating::of(seconds(60), seconds(5))).count().print();
         Ok(())
     });
@@ -124,7 +128,9 @@ fn windows_of_every_kind() {
     let NodeKind::Window(session) = &node(&graph, "Session Window: max").kind else { panic!("a window") };
     assert!(matches!(session.assigner, Assigner::Session(5_000)));
     assert_eq!(session.time, TimeDomain::ProcessingTime);
-    let NodeKind::Window(growing) = &node(&graph, "Cumulating Window: count").kind else { panic!("a window") };
+    let NodeKind::Window(growing) = &node(&graph, "Cumulating Window: count").kind else {
+        panic!("a window")
+    };
     let Assigner::Cumulating(grid) = &growing.assigner else { panic!("cumulating") };
     assert_eq!((grid.size, grid.step), (60_000, 5_000));
     let all = graph.edges.iter().filter(|edge| matches!(edge.partition, Partition::Global));
@@ -267,8 +273,12 @@ fn the_native_harness_knows_first_last_and_distinct() {
     let rows = [(1, None), (1, Some(7)), (2, Some(7)), (3, Some(8)), (3, None)];
     let run = Harness::of(job).rows::<(i64, Option<i64>)>("", rows).run();
     let rows: Vec<(Option<i64>, Option<i64>, i64, i64, i64)> = run.rows("Sink: print");
-    let expected =
-        [(None, None, 0, 1, 0), (Some(7), Some(7), 1, 1, 1), (Some(7), Some(7), 1, 3, 2), (Some(7), Some(8), 2, 6, 3)];
+    let expected = [
+        (None, None, 0, 1, 0),
+        (Some(7), Some(7), 1, 1, 1),
+        (Some(7), Some(7), 1, 3, 2),
+        (Some(7), Some(8), 2, 6, 3),
+    ];
     assert_eq!(rows[..4], expected);
     assert_eq!(rows[4], expected[3]);
 }

@@ -63,6 +63,7 @@ mod plan;
 mod process;
 mod record;
 mod run;
+mod select;
 mod side;
 mod state;
 mod stream;
@@ -112,6 +113,7 @@ pub use process::{Context, KeyOf, NoSide, ProcessFunction, Side, TimeDomain, Tim
 pub use record::{
     Date, Decimal, Failed, FailedRef, Items, List, Record, Row, Timestamp, TimestampMicros, TimestampNanos,
 };
+pub use select::Fields;
 pub use side::{OneSide, TwoSides};
 pub use state::{
     AggregatingState, BroadcastState, DeclaredMap, DeclaredState, ListState, MapKey, MapState, ReducingState,

@@ -496,3 +496,31 @@ fn a_row_that_fails_takes_its_kind_along() {
     let (even, odd, failed) = call_of_changes(&[(3, 5), (1, 13), (2, 7)]);
     assert_eq!((even, odd, failed), (vec![(3, 10), (2, 14)], vec![(3, 5), (2, 7)], 1));
 }
+
+/// 1: leaves some columns; 2: fails what is negative.
+#[job]
+fn selection(job: &Job) -> Result<()> {
+    let rows = job.source::<(i64, (String, bool), Option<i64>)>(Connector::stdin(), Some("json"));
+    rows.select((F2, F1, F0, F0))
+        .try_filter(|row| {
+            ensure!(row.2 >= 0, "{} is negative", row.2);
+            Ok(true)
+        })
+        .print();
+    Ok(())
+}
+
+#[test]
+fn selected_columns_are_those_of_their_rows() {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&selection, job);
+    let outcome = opened(build, &[1, 2], &[(2, 0)], || {
+        let rows = [(1, ("a", true), None), (-2, ("b", true), Some(5)), (3, ("c", false), Some(6))];
+        let times = Some(vec![10, 20, 30]);
+        process(NOW, 0, Batch { event_times: times, ..batch_of::<(i64, (String, bool), Option<i64>)>(rows) })
+    });
+    assert_eq!(failures(&outcome), [(2, 1, "-2 is negative")]);
+    let rows = &outcome.outputs[0].rows;
+    assert_eq!(rows.event_times, Some(vec![10, 30]));
+    let rows: Vec<(Option<i64>, (String, bool), i64, i64)> = rows_of(rows);
+    assert_eq!(rows, [(None, ("a".to_string(), true), 1, 1), (Some(6), ("c".to_string(), false), 3, 3)]);
+}

@@ -12,8 +12,11 @@ use arrow_schema::{ArrowError, DataType};
 
 use crate::whole_rows::WholeRows;
 
-/// The rows of `column` at `places`, in this order.
-pub(crate) fn gather(column: &ArrayRef, places: &[u32]) -> Result<ArrayRef, ArrowError> {
+/// The rows of `column` at `places`, in this order, copied.
+///
+/// # Errors
+/// If a place is out of bounds.
+pub fn gather(column: &ArrayRef, places: &[u32]) -> Result<ArrayRef, ArrowError> {
     let gathered = match column.data_type() {
         _ if column.nulls().is_some() => None,
         DataType::Utf8 => gather_bytes::<Utf8Type>(column, places),

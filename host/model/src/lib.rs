@@ -15,6 +15,7 @@ pub mod key;
 pub mod schema;
 mod whole_rows;
 
+pub use gather::gather;
 pub use batch::Batch;
 pub use batch_range::BatchRange;
 pub use diagnostic::{Blame, Diagnostic, Retry};

@@ -5,6 +5,7 @@
 pub mod backend;
 mod chunks;
 pub mod entry_table;
+pub mod grouping;
 pub mod key_index;
 pub mod memory;
 pub mod timers;
@@ -12,6 +13,7 @@ pub mod value_table;
 
 pub use backend::{Backend, StateChunk, Sweep, TimerChange};
 pub use entry_table::{EntryChange, EntryPage, EntryTable, Riders};
+pub use grouping::Grouping;
 pub use key_index::KeyIndex;
 pub use memory::MemoryBackend;
 pub use timers::Timers;

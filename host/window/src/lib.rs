@@ -2,13 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod accumulator;
+mod aggregates;
 mod change_aggregate;
-pub mod groups;
+mod changes;
+mod grid;
 mod join;
 pub mod keyed_aggregate;
 pub mod operator;
+#[cfg(test)]
+mod test_support;
 mod top;
 mod windows;
 
+pub use windows::{check_aggregates, window_schema};
 pub use keyed_aggregate::{AggregateError, KeyedAggregate, output_schema};
 pub use operator::{Fired, KeyedOperator, Now};

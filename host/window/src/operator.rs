@@ -38,11 +38,12 @@ pub enum Fired {
 /// then a watermark, by [`fire`](Self::fire) until it is done; then more rows. No call takes longer than
 /// a millisecond or two.
 pub trait KeyedOperator: Send {
-    /// Begins to bring near what these rows of an input need.
+    /// Begins to bring near what these rows of an input need. They are the next that it
+    /// [processes](Self::process), and the watermark is the same then.
     ///
     /// # Errors
     /// If their keys cannot be made.
-    fn prefetch(&mut self, input: u32, rows: &Batch) -> Result<Ticket, AggregateError>;
+    fn prefetch(&mut self, input: u32, rows: &Batch, now: Now) -> Result<Ticket, AggregateError>;
 
     /// Whether it is near. If not, the backend wakes the subtask when it is.
     fn is_ready(&mut self, ticket: Ticket) -> bool;
@@ -127,10 +128,7 @@ impl Setting<'_> {
 ///
 /// # Errors
 /// If it cannot be made of these inputs.
-pub fn operator_of(
-    kind: &NodeKind,
-    setting: Setting<'_>,
-) -> Result<Box<dyn KeyedOperator>, AggregateError> {
+pub fn operator_of(kind: &NodeKind, setting: Setting<'_>) -> Result<Box<dyn KeyedOperator>, AggregateError> {
     match kind {
         NodeKind::Join(join) => crate::join::operator(join, setting),
         NodeKind::Top(top) => Ok(Box::new(crate::top::TopOperator::new(top, setting)?)),

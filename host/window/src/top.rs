@@ -17,7 +17,7 @@ impl TopOperator {
 }
 
 impl KeyedOperator for TopOperator {
-    fn prefetch(&mut self, _input: u32, _rows: &Batch) -> Result<Ticket, AggregateError> {
+    fn prefetch(&mut self, _input: u32, _rows: &Batch, _now: Now) -> Result<Ticket, AggregateError> {
         Ok(Ticket(0))
     }
 

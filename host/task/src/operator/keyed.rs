@@ -98,7 +98,7 @@ impl KeyedStage {
         }
         match input.elements.pop_front() {
             Some(Element::Rows(from, rows)) => {
-                let ticket = self.operator.prefetch(from, &rows)?;
+                let ticket = self.operator.prefetch(from, &rows, now)?;
                 self.waiting = Some((ticket, from, rows));
             }
             Some(Element::Mark(mark)) => {

@@ -15,10 +15,9 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::memory::BROADCAST;
 use state::timers::Due;
-use state::{Backend, EntryChange, StateChunk, StoreError, Sweep, TimerChange};
+use state::{Backend, EntryChange, StateChunk, StoreError, Sweep, TimerChange, Grouping};
 
 use super::function::Items;
-use super::groups::Grouping;
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {

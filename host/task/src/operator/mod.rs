@@ -3,7 +3,6 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
-mod groups;
 pub(crate) mod keyed;
 pub(crate) mod keyed_state;
 pub(crate) mod native;

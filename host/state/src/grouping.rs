@@ -1,12 +1,12 @@
 //! Numbers the distinct keys of a call's rows, in the order in which they first come.
 
-use state::key_index::KeyId;
+use crate::key_index::KeyId;
 
-/// A table of a call's size, so that it stays in the caches however many keys there are. Open
+/// Numbers keys within a call. A table of the call's size, so that it stays in the caches however many keys there are. Open
 /// addressing, at most half full; keys are numbers that the host gives out, so nobody can make them
 /// collide.
 #[derive(Default)]
-pub(super) struct Grouping {
+pub struct Grouping {
     /// A key and its group.
     slots: Vec<(KeyId, u32)>,
 }
@@ -16,7 +16,7 @@ const FREE: u32 = u32::MAX;
 
 impl Grouping {
     /// The group of each row. `groups`, which is cleared first, gets each group's key.
-    pub(super) fn number(&mut self, ids: &[KeyId], groups: &mut Vec<KeyId>) -> Vec<u32> {
+    pub fn number(&mut self, ids: &[KeyId], groups: &mut Vec<KeyId>) -> Vec<u32> {
         groups.clear();
         let size = (2 * ids.len()).next_power_of_two().max(2);
         self.slots.clear();

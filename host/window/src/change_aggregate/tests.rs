@@ -1,0 +1,1 @@
+//! A changelog's aggregates against plain arithmetic.

@@ -1,0 +1,140 @@
+//! Runs an operator over keys step by step, for tests.
+
+use std::collections::BTreeMap;
+
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::SchemaRef;
+use model::Batch;
+use model::job_graph::NodeKind;
+use state::{Backend, MemoryBackend};
+
+use crate::operator::{Fired, KeyedOperator, Now, Setting, operator_of};
+
+/// What an operator is given.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Rows(u32, Batch),
+    Watermark(i64),
+    /// The clock, in milliseconds since the epoch.
+    Clock(i64),
+}
+
+/// An operator, and what it has given.
+pub(crate) struct Run {
+    operator: Box<dyn KeyedOperator>,
+    now: Now,
+    /// Rows by port: their kinds, and their columns as text.
+    pub(crate) given: Vec<(u32, u8, Vec<String>)>,
+    pub(crate) times: Vec<Option<i64>>,
+    pub(crate) late: usize,
+}
+
+/// How an operator is set up.
+pub(crate) struct SetUp<'a> {
+    pub(crate) inputs: &'a [SchemaRef],
+    pub(crate) keys: &'a [Vec<usize>],
+    pub(crate) outputs: &'a [SchemaRef],
+    pub(crate) changes: bool,
+    pub(crate) from_changes: &'a [bool],
+    pub(crate) batch: bool,
+}
+
+impl Run {
+    pub(crate) fn new(kind: &NodeKind, set_up: &SetUp<'_>) -> Self {
+        let setting = Setting {
+            inputs: set_up.inputs,
+            keys: set_up.keys,
+            outputs: set_up.outputs,
+            changes: set_up.changes,
+            from_changes: set_up.from_changes,
+            batch: set_up.batch,
+            backend: &mut |types, states| {
+                Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>)
+            },
+        };
+        let operator = operator_of(kind, setting).unwrap();
+        let now = Now { watermark: i64::MIN, processing_time: 0 };
+        Self { operator, now, given: Vec::new(), times: Vec::new(), late: 0 }
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Rows(input, rows) => {
+                let ticket = self.operator.prefetch(*input, rows, self.now).unwrap();
+                assert!(self.operator.is_ready(ticket));
+                let mut fired = self.with(|operator, now, emit| operator.process(*input, rows, now, emit));
+                while fired != Fired::Done {
+                    fired = self.with(|operator, now, emit| operator.resume(now, emit));
+                }
+            }
+            Step::Watermark(time) => {
+                self.now.watermark = *time;
+                self.fire();
+            }
+            Step::Clock(time) => {
+                self.now.processing_time = *time;
+                self.fire();
+            }
+        }
+        self.late += self.operator.take_late();
+    }
+
+    /// The end of the input.
+    pub(crate) fn end(&mut self) {
+        self.step(&Step::Watermark(i64::MAX));
+        while self.with(|operator, _, emit| operator.finish(emit)) != Fired::Done {}
+    }
+
+    fn fire(&mut self) {
+        while self.with(|operator, now, emit| operator.fire(now, emit)) != Fired::Done {}
+    }
+
+    fn with<R>(
+        &mut self,
+        call: impl FnOnce(
+            &mut dyn KeyedOperator,
+            Now,
+            &mut crate::operator::Emit<'_>,
+        ) -> Result<R, crate::AggregateError>,
+    ) -> R {
+        let (given, times) = (&mut self.given, &mut self.times);
+        call(&mut *self.operator, self.now, &mut |port, rows| {
+            let kinds = rows.kinds().map_or_else(|| vec![0; rows.num_rows()], |kinds| kinds.to_vec());
+            times.extend((0..rows.num_rows()).map(|row| rows.event_times().map(|times| times[row])));
+            given.extend(texts(&rows).into_iter().zip(kinds).map(|(row, kind)| (port, kind, row)));
+        })
+        .unwrap()
+    }
+
+    /// The table that the main port's rows make, with how often each row is there.
+    ///
+    /// # Panics
+    /// If a row is taken back that is not there.
+    pub(crate) fn table(&self) -> BTreeMap<Vec<String>, usize> {
+        let mut table = BTreeMap::new();
+        for (_, kind, row) in self.given.iter().filter(|(port, ..)| *port == 0) {
+            if matches!(kind, 1 | 3) {
+                let count = table.get_mut(row).unwrap_or_else(|| panic!("{row:?} is not there"));
+                *count -= 1;
+                if *count == 0 {
+                    table.remove(row);
+                }
+            } else {
+                *table.entry(row.clone()).or_insert(0) += 1;
+            }
+        }
+        table
+    }
+}
+
+/// Rows as text.
+pub(crate) fn texts(rows: &Batch) -> Vec<Vec<String>> {
+    let options = FormatOptions::default().with_null("null");
+    let columns: Vec<ArrayFormatter<'_>> = rows
+        .rows()
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+        .collect();
+    (0..rows.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect()).collect()
+}

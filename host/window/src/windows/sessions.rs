@@ -262,16 +262,20 @@ impl Sessions {
         after: &[Vec<Session>],
     ) -> Result<(), AggregateError> {
         let mut timers = Vec::new();
-        let has = |sessions: &[Session], end: i64| sessions.iter().any(|session| session.end == end);
-        for ((id, before), after) in ids.iter().zip(before).zip(after) {
-            let mut change = |end: i64, set: bool| {
-                timers.push(self.timer(*id, end - 1, set));
-                if self.frame.lateness > 0 {
-                    timers.push(self.timer(*id, self.cleared_at(end), set));
-                }
-            };
-            before.iter().filter(|session| !has(after, session.end)).for_each(|session| change(session.end, false));
-            after.iter().filter(|session| !has(before, session.end)).for_each(|session| change(session.end, true));
+        // One session's end may be the other's last instant.
+        let times = |sessions: &[Session]| -> Vec<i64> {
+            let both = |session: &Session| [session.end - 1, self.cleared_at(session.end)];
+            let mut times: Vec<i64> = sessions.iter().flat_map(both).collect();
+            times.sort_unstable();
+            times.dedup();
+            times
+        };
+        for ((id, before), after) in ids.iter().zip(before).zip(after).filter(|((_, before), after)| before != after) {
+            let (before, after) = (times(before), times(after));
+            let less = before.iter().filter(|time| !after.contains(time));
+            timers.extend(less.map(|time| self.timer(*id, *time, false)));
+            let more = after.iter().filter(|time| !before.contains(time));
+            timers.extend(more.map(|time| self.timer(*id, *time, true)));
         }
         timers.retain(|timer| !timer.set || timer.time > self.passed);
         Ok(self.backend.change_timers(&timers)?)

@@ -66,8 +66,11 @@ struct Chain {
     fired: Option<i64>,
     /// The end of the last slice that has rows in the total.
     last: i64,
-    /// The end of the first slice that has rows, while there is no total.
+    /// The end of the first slice that has rows, while there is no total; the least instant where that is
+    /// not known.
     first: i64,
+    /// The end of the last slice that has ever had rows.
+    ahead: i64,
 }
 
 /// Windows that fire in one call.
@@ -79,7 +82,7 @@ impl Sliced {
         let slices = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
         let totals = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
         let mut fields: Vec<Field> =
-            ["fired", "last", "first"].map(|name| Field::new(name, DataType::Int64, true)).into();
+            ["fired", "last", "first", "ahead"].map(|name| Field::new(name, DataType::Int64, true)).into();
         fields.extend(totals.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);
         let of_slices = (setting.backend)(
@@ -106,8 +109,8 @@ impl Sliced {
         })
     }
 
-    /// Adds rows to their slices; the slices that are new, as places of `rows`.
-    fn absorb(&mut self, prepared: &Prepared, now: i64) -> Result<Vec<u32>, AggregateError> {
+    /// Adds rows to their slices. The slices that are new, as places of `rows`; and each row's slice.
+    fn absorb(&mut self, prepared: &Prepared, now: i64) -> Result<(Vec<u32>, Vec<KeyId>), AggregateError> {
         let (mut ids, mut of_groups) = (Vec::new(), Vec::new());
         let mut keys = prepared.keys.clone();
         keys.push(instants(prepared.ends.clone()));
@@ -120,11 +123,12 @@ impl Sliced {
         let written: Vec<(usize, KeyId)> = of_groups.iter().copied().enumerate().collect();
         self.of_slices.store(0, &written, &state, now)?;
         if loaded.null_count() == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), ids));
         }
         let mut is_told: Vec<bool> = (0..of_groups.len()).map(|group| loaded.is_valid(group)).collect();
         let mut is_new = |group: u32| !std::mem::replace(&mut is_told[group as usize], true);
-        Ok((0u32..).zip(&groups).filter(|(_, group)| is_new(**group)).map(|(row, _)| row).collect())
+        let new = (0u32..).zip(&groups).filter(|(_, group)| is_new(**group)).map(|(row, _)| row).collect();
+        Ok((new, ids))
     }
 
     /// Begins the chains of keys that have new slices, and adds rows to the totals that have passed them.
@@ -132,6 +136,7 @@ impl Sliced {
         &mut self,
         prepared: &Prepared,
         new: &[u32],
+        slices: &[KeyId],
         now: i64,
     ) -> Result<(), AggregateError> {
         let passed = prepared.passed;
@@ -155,11 +160,11 @@ impl Sliced {
         for (at, place) in new.iter().enumerate() {
             let end = prepared.ends[*place as usize];
             let chain = &mut chains[groups[at] as usize];
-            chain.first = chain.first.min(end);
+            (chain.first, chain.ahead) = (chain.first.min(end), chain.ahead.max(end));
             let window = self.edges.first_window(end, passed);
             timers.push(self.timer(ids[at], window));
         }
-        self.load_totals(&loaded)?;
+        self.load_totals(&loaded, &chains)?;
         if !behind.is_empty() {
             let of_total: Vec<usize> = (new.len()..places.len())
                 .filter(|at| {
@@ -174,6 +179,13 @@ impl Sliced {
                 let chain = &mut chains[*group as usize];
                 chain.last = chain.last.max(prepared.ends[*row as usize]);
             }
+            // What is in a cumulating total is never taken away: the slice is not needed.
+            if self.edges.is_cumulating {
+                let mut gone: Vec<KeyId> = rows.iter().map(|row| slices[*row as usize]).collect();
+                gone.sort_unstable();
+                gone.dedup();
+                self.forget_slices(&gone, now)?;
+            }
         }
         self.store_chains(&of_groups, &chains, now)?;
         Ok(self.of_keys.change_timers(&timers)?)
@@ -183,12 +195,13 @@ impl Sliced {
         TimerChange { key, domain: self.frame.domain, time: window - 1, set: true }
     }
 
-    fn load_totals(&mut self, loaded: &ArrayRef) -> Result<(), AggregateError> {
-        let state = as_structure(loaded);
+    /// The totals of these chains; what a chain without one has does not count.
+    fn load_totals(&mut self, loaded: &ArrayRef, chains: &[Chain]) -> Result<(), AggregateError> {
+        let has_total: Vec<bool> = chains.iter().map(|chain| chain.fired.is_some()).collect();
         let members = StructArray::try_new(
             self.totals.state_fields().clone(),
-            state.columns()[3..].to_vec(),
-            state.nulls().cloned(),
+            as_structure(loaded).columns()[4..].to_vec(),
+            Some(has_total.into()),
         )?;
         self.totals.load(&members)
     }
@@ -201,6 +214,7 @@ impl Sliced {
             column(&|chain| chain.fired),
             column(&|chain| Some(chain.last)),
             column(&|chain| Some(chain.first)),
+            column(&|chain| Some(chain.ahead)),
         ];
         columns.extend(self.totals.state_columns()?);
         let present: Vec<bool> = chains.iter().map(|chain| *chain != Chain::NONE).collect();
@@ -228,8 +242,8 @@ impl Sliced {
                     }
                     if self.is_invertible || edges.is_cumulating { fired } else { start }
                 }
-                None if chain.first < i64::MAX => edges.before(chain.first).max(start),
-                None => start,
+                None if chain.first == i64::MIN => start,
+                None => edges.before(chain.first).max(start),
             };
             added.slices(at, edges, from, *end);
         }
@@ -245,7 +259,7 @@ impl Sliced {
     fn fire_windows(&mut self, firing: Firing, now: i64, emit: &mut Emit<'_>) -> Result<(), AggregateError> {
         let Firing { ids, ends, keys, loaded, mut chains, added, removed, .. } = firing;
         if self.is_invertible || self.edges.is_cumulating {
-            self.load_totals(&loaded)?;
+            self.load_totals(&loaded, &chains)?;
         } else {
             self.totals.clear(ids.len());
         }
@@ -281,7 +295,11 @@ impl Sliced {
                 (chain.fired, chain.first) = (Some(*end), i64::MAX);
                 timers.push(self.timer(ids[at as usize], next));
             } else {
-                *chain = Chain::NONE;
+                let is_ahead = chain.ahead > *end;
+                *chain = match is_ahead {
+                    true => Chain { first: i64::MIN, ahead: chain.ahead, ..Chain::NONE },
+                    false => Chain::NONE,
+                };
                 if !self.edges.is_cumulating {
                     rest.slices(at, &self.edges, start, next_start);
                 }
@@ -407,8 +425,8 @@ impl KeyedOperator for Sliced {
             self.frame.on_late(rows, places, emit)?;
         }
         if prepared.rows.num_rows() > 0 {
-            let new = self.absorb(&prepared, now.processing_time)?;
-            self.follow(&prepared, &new, now.processing_time)?;
+            let (new, slices) = self.absorb(&prepared, now.processing_time)?;
+            self.follow(&prepared, &new, &slices, now.processing_time)?;
         }
         Ok(Fired::Done)
     }
@@ -489,18 +507,19 @@ impl Lookup {
 }
 
 impl Chain {
-    const NONE: Self = Self { fired: None, last: i64::MIN, first: i64::MAX };
+    const NONE: Self = Self { fired: None, last: i64::MIN, first: i64::MAX, ahead: i64::MIN };
 }
 
 fn chains_of(loaded: &ArrayRef) -> Vec<Chain> {
     let state = as_structure(loaded);
     let column = |at: usize| state.column(at).as_primitive::<Int64Type>();
-    let (fired, last, first) = (column(0), column(1), column(2));
+    let (fired, last, first, ahead) = (column(0), column(1), column(2), column(3));
     let chain = |row: usize| match state.is_valid(row) {
         true => Chain {
             fired: fired.is_valid(row).then(|| fired.value(row)),
             last: last.value(row),
             first: first.value(row),
+            ahead: ahead.value(row),
         },
         false => Chain::NONE,
     };

@@ -350,3 +350,136 @@ fn has_merges(assigner: &Assigner, events: &[Event]) -> bool {
     }
     false
 }
+
+/// A window of ten milliseconds that counts.
+fn counting(assigner: Assigner) -> Window {
+    Window {
+        assigner,
+        time: TimeDomain::EventTime,
+        lateness: Duration::ZERO,
+        late_port: None,
+        early: None,
+        aggregates: vec![aggregate("rows", false)],
+    }
+}
+
+fn row(key: i64, time: i64) -> Row {
+    Row { key, time, n: Some(1) }
+}
+
+#[test]
+fn late_rows_leave_as_they_came() {
+    let window = Window { late_port: Some(1), ..counting(Assigner::Tumbling(grid(10, 10, 0))) };
+    let outputs = [window_schema(&input(), &[0], &window.aggregates).unwrap(), input()];
+    let set_up = SetUp {
+        inputs: &[input()],
+        keys: &[vec![0]],
+        outputs: &outputs,
+        changes: false,
+        from_changes: &[false],
+        batch: false,
+    };
+    let kinds = [
+        window.assigner.clone(),
+        Assigner::Sliding(grid(10, 5, 0)),
+        Assigner::Session(Duration::from_millis(5)),
+    ];
+    for assigner in kinds {
+        let mut run = Run::new(&NodeKind::Window(Window { assigner, ..window.clone() }), &set_up);
+        run.step(&Step::Rows(0, batch(&[row(1, 3)])));
+        run.step(&Step::Watermark(30));
+        run.step(&Step::Rows(0, batch(&[row(2, 4), row(1, 35)])));
+        let late: Vec<_> = run.given.iter().filter(|(port, ..)| *port == 1).map(|(.., row)| row.clone()).collect();
+        assert_eq!(late, [["2", "1"]]);
+        assert_eq!(run.late, 0);
+    }
+}
+
+#[test]
+fn early_results_come_where_there_is_something_new() {
+    let window = Window {
+        early: Some(Duration::from_millis(2)),
+        ..counting(Assigner::Tumbling(grid(10, 10, 0)))
+    };
+    let counts_after = |changes: bool| -> Vec<Vec<(u8, String)>> {
+        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let set_up = SetUp {
+            inputs: &[input()],
+            keys: &[vec![0]],
+            outputs: &[output],
+            changes,
+            from_changes: &[false],
+            batch: false,
+        };
+        let mut run = Run::new(&NodeKind::Window(window.clone()), &set_up);
+        let mut all = Vec::new();
+        let steps = [
+            Step::Rows(0, batch(&[row(1, 0)])),
+            Step::Watermark(1),
+            Step::Watermark(5),
+            Step::Rows(0, batch(&[row(1, 6), row(1, 7)])),
+            Step::Watermark(8),
+            Step::Rows(0, batch(&[row(1, 9)])),
+            Step::Watermark(9),
+        ];
+        for step in steps {
+            let before = run.given.len();
+            run.step(&step);
+            all.push(run.given[before..].iter().map(|(_, kind, row)| (*kind, row[3].clone())).collect());
+        }
+        all
+    };
+    let some = |kind: u8, count: &str| (kind, count.to_string());
+    let none = Vec::new;
+    assert_eq!(
+        counts_after(false),
+        [none(), vec![some(0, "1")], none(), none(), vec![some(0, "3")], none(), vec![some(0, "4")]]
+    );
+    let update = |from: &str, to: &str| vec![some(1, from), some(2, to)];
+    assert_eq!(
+        counts_after(true),
+        [none(), vec![some(0, "1")], none(), none(), update("1", "3"), none(), update("3", "4")]
+    );
+}
+
+#[test]
+fn windows_of_processing_time_end_by_the_clock() {
+    let kinds = [
+        (Assigner::Tumbling(grid(10, 10, 0)), vec!["2", "1"]),
+        (Assigner::Sliding(grid(10, 5, 0)), vec!["2", "2", "1", "1"]),
+        (Assigner::Cumulating(grid(10, 5, 0)), vec!["2", "2", "1", "1"]),
+        (Assigner::Session(Duration::from_millis(8)), vec!["3"]),
+    ];
+    for (assigner, counts) in kinds {
+        let window = Window { time: TimeDomain::ProcessingTime, ..counting(assigner) };
+        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let set_up = SetUp {
+            inputs: &[input()],
+            keys: &[vec![0]],
+            outputs: &[output],
+            changes: false,
+            from_changes: &[false],
+            batch: false,
+        };
+        let mut run = Run::new(&NodeKind::Window(window), &set_up);
+        run.step(&Step::Clock(4));
+        // Event times do not matter.
+        run.step(&Step::Rows(0, batch(&[row(1, 500), row(1, -500)])));
+        run.step(&Step::Watermark(1_000));
+        run.step(&Step::Clock(11));
+        run.step(&Step::Rows(0, batch(&[row(1, 0)])));
+        run.end();
+        let given: Vec<&str> = run.given.iter().map(|(.., row)| row[3].as_str()).collect();
+        assert_eq!(given, counts);
+    }
+}
+
+#[test]
+fn a_window_that_ends_early_is_noticed() {
+    let events = [Event::Rows(vec![row(1, 3)]), Event::Watermark(8)];
+    let faulty = Assigner::Tumbling(grid(5, 5, 0));
+    let list = [aggregate("rows", false)];
+    let expected = expected(&Assigner::Tumbling(grid(10, 10, 0)), &list, 0, &events);
+    let run = run(counting(faulty), false, &events);
+    assert_ne!(last_results(&run), as_texts(&expected));
+}

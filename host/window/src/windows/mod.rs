@@ -57,7 +57,7 @@ pub fn window_schema(
     let (of_keys, results) = all.fields().split_at(keys.len());
     let mut fields: Vec<Field> = of_keys.iter().map(|field| field.as_ref().clone()).collect();
     for name in ["window_start", "window_end"] {
-        fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), false));
+        fields.push(Field::new(name, instant_type(), false));
     }
     fields.extend(results.iter().map(|field| field.as_ref().clone()));
     Ok(Arc::new(Schema::new(fields)))
@@ -108,8 +108,7 @@ impl Frame {
 
     /// The types of a key and an instant.
     fn timed_key_types(&self) -> Vec<DataType> {
-        let instant = DataType::Timestamp(TimeUnit::Millisecond, None);
-        self.key_types.iter().cloned().chain([instant]).collect()
+        self.key_types.iter().cloned().chain([instant_type()]).collect()
     }
 
     fn key_columns(&self, rows: &Batch) -> Vec<ArrayRef> {
@@ -170,8 +169,13 @@ fn value_state(name: &str, data_type: DataType) -> State {
     }
 }
 
+/// The type of a timestamp in milliseconds, as every schema of a job has it.
+fn instant_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
 fn instants(times: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampMillisecondArray::new(times.into(), None))
+    Arc::new(TimestampMillisecondArray::new(times.into(), None).with_timezone("UTC"))
 }
 
 fn millis(duration: std::time::Duration) -> i64 {

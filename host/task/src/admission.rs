@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use connectors::{Need, SinkFactory, SourceFactory};
+use connectors::{Arriving, Need, SinkFactory, SourceFactory, SourcePort};
 use graph::PhysicalGraph;
 use graph::physical::Parallelism;
 use guest::Program;
 use model::Diagnostic;
-use model::job_graph::{Edge, JobGraph, Node, NodeId, NodeKind, Partition, Port};
+use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
@@ -101,13 +101,15 @@ pub fn plan(
         let named = |error: Diagnostic| at_node(error, node);
         match &node.kind {
             NodeKind::Source(connection) => {
-                let factory = connectors::source(connection, &node.outputs[0].schema).map_err(named)?;
+                let factory = connectors::source(connection, &source_ports(&graph, id)).map_err(named)?;
                 sources.insert(id, factory);
             }
             NodeKind::Sink(connection) => {
                 let schema = input_schema(&graph, id)
                     .ok_or_else(|| Diagnostic::internal("a sink without an input was planned"))?;
-                sinks.insert(id, connectors::sink(connection, &schema).map_err(named)?);
+                let changes = options.execution == Execution::Streaming && takes_changelog(&graph, id);
+                let factory = connectors::sink(connection, &Arriving { schema, changes }).map_err(named)?;
+                sinks.insert(id, factory);
             }
             NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
                 check_native(&graph, id, node)?;
@@ -181,6 +183,21 @@ impl NativeShape {
         shape.outputs = node.outputs.iter().map(|port| Arc::clone(&port.schema)).collect();
         shape
     }
+}
+
+/// The outputs by which a source's rows leave; that of bad records is the host's own.
+fn source_ports(graph: &JobGraph, id: NodeId) -> Vec<SourcePort> {
+    let node = &graph.nodes[id as usize];
+    let diverted = usize::from(node.on_failure == FailurePolicy::Divert);
+    let ports = &node.outputs[..node.outputs.len().saturating_sub(diverted)];
+    let used = |port: u32| graph.edges.iter().any(|edge| edge.producer == id && edge.port == port);
+    let ports = (0..).zip(ports);
+    ports.map(|(at, port)| SourcePort { schema: Arc::clone(&port.schema), used: used(at) }).collect()
+}
+
+/// Whether updates and deletes may reach a node.
+fn takes_changelog(graph: &JobGraph, id: NodeId) -> bool {
+    graph.edges_into(id).any(|edge| port_of(graph, edge).changes)
 }
 
 /// The schema of the rows that reach a node.

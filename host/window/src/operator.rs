@@ -88,6 +88,12 @@ pub trait KeyedOperator: Send {
         Ok(Fired::Done)
     }
 
+    /// How far behind the watermark the event times of its rows may lie, in milliseconds: the watermark
+    /// goes on by so much less.
+    fn held_back(&self) -> i64 {
+        0
+    }
+
     /// How many rows it has dropped as late, since it was asked last.
     fn take_late(&mut self) -> usize {
         0

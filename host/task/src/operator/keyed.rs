@@ -92,7 +92,7 @@ impl KeyedStage {
                 Fired::More => Ran::Progress,
                 Fired::Done => {
                     self.is_fired = true;
-                    self.mark.take().map_or(Ran::Progress, Ran::Forward)
+                    self.mark.take().map_or(Ran::Progress, |mark| Ran::Forward(self.held_back(mark)))
                 }
             });
         }
@@ -128,6 +128,16 @@ impl KeyedStage {
             }
         }
         Ok(Ran::Progress)
+    }
+
+    /// The watermark as it goes on: behind no row that may still leave.
+    fn held_back(&self, mark: Mark) -> Mark {
+        match mark {
+            Mark::Watermark(time) if time < i64::MAX => {
+                Mark::Watermark(time.saturating_sub(self.operator.held_back()))
+            }
+            mark => mark,
+        }
     }
 
     /// Whether rows or a watermark are still in work.

@@ -1,15 +1,58 @@
 //! Joins: which rows of two inputs are partners.
+//!
+//! All forms keep the rows of each side in one [store](store::RowStore), and pair rows of a side with
+//! those that are kept of the other [page by page](cross::Cross), so that a key of very many rows
+//! takes many short steps. They differ in which rows may meet, and when rows leave without a partner.
 
-use arrow_schema::ArrowError;
-use model::job_graph::Join;
+mod cross;
+mod final_join;
+mod interval;
+mod output;
+mod regular;
+mod retraction;
+mod store;
+mod window;
+
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
+use model::Batch;
+use model::job_graph::{Join, JoinForm};
 
 use crate::AggregateError;
 use crate::operator::{KeyedOperator, Setting};
 
+/// The inputs by number.
+const LEFT: usize = 0;
+const RIGHT: usize = 1;
+
 /// The join that a node is.
-pub(crate) fn operator(
-    _join: &Join,
-    _setting: Setting<'_>,
-) -> Result<Box<dyn KeyedOperator>, AggregateError> {
-    Err(ArrowError::NotYetImplemented("joins".into()).into())
+pub(crate) fn operator(join: &Join, setting: Setting<'_>) -> Result<Box<dyn KeyedOperator>, AggregateError> {
+    Ok(match &join.form {
+        JoinForm::Unbounded(ttl) => Box::new(regular::RegularJoin::new(join.sides, *ttl, setting)?),
+        JoinForm::Interval { lower, upper } => {
+            Box::new(interval::IntervalJoin::new(join.sides, (*lower, *upper), setting)?)
+        }
+        JoinForm::Window(assigner) => {
+            Box::new(window::WindowJoin::new(join.sides, assigner, setting)?)
+        }
+    })
 }
+
+/// The input of this number as a side.
+fn side_of(input: u32) -> usize {
+    usize::from(input != 0)
+}
+
+/// The key's columns.
+fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
+    keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()
+}
+
+/// Which rows have a key without a null; none = all. A null equals nothing.
+fn whole_keys(keys: &[ArrayRef]) -> Option<NullBuffer> {
+    let nulls = keys.iter().fold(None, |nulls, key| NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref()));
+    nulls.filter(|nulls| nulls.null_count() > 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ pub mod splits;
 mod test_support;
 
 pub use sinks::collect::collected;
-pub use sinks::sink;
-pub use sources::source;
+pub use sinks::{Arriving, sink};
+pub use sources::{SourcePort, source};
 pub use splits::Splits;
 
 use std::sync::Arc;
@@ -115,10 +115,20 @@ pub enum SourcePoll {
 
 /// Records, decoded as far as they could be.
 pub struct Decoded {
+    /// The output that the good ones leave by; 0 for a source that has one only.
+    pub port: u32,
     /// The good ones.
     pub batch: Batch,
     /// The bad ones.
     pub failures: Vec<RecordFailure>,
+}
+
+impl Decoded {
+    /// Rows for this port, none of them bad.
+    #[must_use]
+    pub fn rows(port: u32, batch: Batch) -> Self {
+        Self { port, batch, failures: Vec::new() }
+    }
 }
 
 /// A record that could not be decoded.

@@ -257,6 +257,6 @@ impl RecordReader {
             .rows
             .unwrap_or_else(|| arrow_array::RecordBatch::new_empty(Arc::clone(&self.decoding.schema)));
         let failures = failures.into_iter().map(|(_, failure)| failure).collect();
-        Some(Decoded { batch: Batch::new(rows), failures })
+        Some(Decoded { port: 0, batch: Batch::new(rows), failures })
     }
 }

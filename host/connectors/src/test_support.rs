@@ -8,7 +8,9 @@ use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::{Platform, Random, ReadySet};
 
-use crate::{Context, RecordFailure, Sink, SinkFactory, Source, SourceFactory, SourcePoll};
+use crate::{
+    Arriving, Context, RecordFailure, Sink, SinkFactory, Source, SourceFactory, SourcePoll, SourcePort,
+};
 
 /// A connector with these options, without a format.
 pub(crate) fn connection(connector: &str, options: &[(&str, &str)]) -> Connection {
@@ -32,6 +34,16 @@ pub(crate) fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
         Field::new(*name, data_type.clone(), *nullable)
     };
     Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// The one port of a source whose rows have this schema.
+pub(crate) fn one_port(schema: &SchemaRef) -> [SourcePort; 1] {
+    [SourcePort { schema: Arc::clone(schema), used: true }]
+}
+
+/// Inserts of this schema.
+pub(crate) fn inserts(schema: &SchemaRef) -> Arriving {
+    Arriving { schema: Arc::clone(schema), changes: false }
 }
 
 /// One column of text, never null.
@@ -64,6 +76,8 @@ pub(crate) fn error_of<T>(result: Result<T, Diagnostic>) -> Diagnostic {
 #[derive(Default)]
 pub(crate) struct Given {
     pub(crate) batches: Vec<(u32, Batch)>,
+    /// The same batches, each with its port.
+    pub(crate) by_port: Vec<(u32, Batch)>,
     pub(crate) failures: Vec<RecordFailure>,
     /// Over all subtasks.
     pub(crate) bytes_read: u64,
@@ -176,6 +190,7 @@ impl World {
             SourcePoll::End => return Ok(false),
             SourcePoll::Pending => {}
             SourcePoll::Rows(decoded) => {
+                given.by_port.push((decoded.port, decoded.batch.clone()));
                 given.batches.push((subtask as u32, decoded.batch));
                 given.failures.extend(decoded.failures);
                 self.ready.mark(subtask);

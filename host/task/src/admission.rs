@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use connectors::{Need, SinkFactory, SourceFactory};
+use connectors::{Arriving, Need, SinkFactory, SourceFactory, SourcePort};
 use graph::PhysicalGraph;
-use graph::validate::arriving;
 use graph::physical::Parallelism;
 use guest::Program;
 use model::Diagnostic;
-use model::job_graph::{JobGraph, Node, NodeId, NodeKind, Partition};
+use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
 use model::schema::same_types;
-use window::output_schema;
+use window::{AggregateError, native_schema};
 
 use crate::grants::Grants;
 use crate::operator::native::NativeFunction;
@@ -102,37 +101,19 @@ pub fn plan(
         let named = |error: Diagnostic| at_node(error, node);
         match &node.kind {
             NodeKind::Source(connection) => {
-                let factory = connectors::source(connection, &node.outputs[0].schema).map_err(named)?;
+                let factory = connectors::source(connection, &source_ports(&graph, id)).map_err(named)?;
                 sources.insert(id, factory);
             }
             NodeKind::Sink(connection) => {
                 let schema = input_schema(&graph, id)
                     .ok_or_else(|| Diagnostic::internal("a sink without an input was planned"))?;
-                sinks.insert(id, connectors::sink(connection, &schema).map_err(named)?);
+                let changes = options.execution == Execution::Streaming && takes_changelog(&graph, id);
+                let factory = connectors::sink(connection, &Arriving { schema, changes }).map_err(named)?;
+                sinks.insert(id, factory);
             }
-            NodeKind::Aggregate(aggregates) => {
-                let schema = input_schema(&graph, id)
-                    .ok_or_else(|| Diagnostic::internal("an aggregate without an input was planned"))?;
-                let keys = graph.edges_into(id).find_map(|edge| match &edge.partition {
-                    Partition::Hash(keys) => Some(keys.clone()),
-                    _ => None,
-                });
-                let output = output_schema(&schema, &keys.unwrap_or_default(), aggregates)
-                    .map_err(|error| at_node(Diagnostic::user(error.to_string()), node))?;
-                if !same_types(&output, &node.outputs[0].schema) {
-                    let detail = format!(
-                        "it gives ({}), the graph says ({})",
-                        types(&output),
-                        types(&node.outputs[0].schema)
-                    );
-                    return Err(at_node(
-                        Diagnostic::user("an aggregate's output is not what it gives"),
-                        node,
-                    )
-                    .detail(detail));
-                }
+            NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
+                check_native(&graph, id, node)?;
             }
-            NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {}
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
     }
@@ -159,6 +140,19 @@ pub fn plan(
     Ok(plan)
 }
 
+/// Whether a native operator over keys can be made, and gives what its output declares.
+fn check_native(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), Diagnostic> {
+    let shape = NativeShape::of(graph, id);
+    let refused = |error: AggregateError| at_node(Diagnostic::user(error.to_string()), node);
+    let output = native_schema(&node.kind, &shape.inputs, &shape.keys, node.outputs[0].changes).map_err(refused)?;
+    if !same_types(&output, &node.outputs[0].schema) {
+        let detail =
+            format!("it gives ({}), the graph says ({})", types(&output), types(&node.outputs[0].schema));
+        return Err(at_node(Diagnostic::user("an operator's output is not what it gives"), node).detail(detail));
+    }
+    Ok(())
+}
+
 /// What a native operator over keys is made of.
 pub(crate) struct NativeShape {
     /// The schema of each input.
@@ -178,10 +172,9 @@ impl NativeShape {
         let mut shape = Self { inputs: Vec::new(), keys: Vec::new(), from_changes: Vec::new(), outputs: Vec::new() };
         for input in 0..node.kind.inputs() {
             let edges: Vec<_> = graph.edges_into(id).filter(|edge| edge.input as usize == input).collect();
-            let port = |edge: &model::job_graph::Edge| &graph.nodes[edge.producer as usize].outputs[edge.port as usize];
-            shape.from_changes.push(edges.iter().any(|edge| port(edge).changes));
+            shape.from_changes.push(edges.iter().any(|edge| port_of(graph, edge).changes));
             let Some(first) = edges.first() else { continue };
-            shape.inputs.push(Arc::new(arriving(port(first), first)));
+            shape.inputs.push(arriving(graph, first));
             shape.keys.push(match &first.partition {
                 Partition::Hash(keys) => keys.iter().map(|key| *key as usize).collect(),
                 _ => Vec::new(),
@@ -192,15 +185,38 @@ impl NativeShape {
     }
 }
 
+/// The outputs by which a source's rows leave; that of bad records is the host's own.
+fn source_ports(graph: &JobGraph, id: NodeId) -> Vec<SourcePort> {
+    let node = &graph.nodes[id as usize];
+    let diverted = usize::from(node.on_failure == FailurePolicy::Divert);
+    let ports = &node.outputs[..node.outputs.len().saturating_sub(diverted)];
+    let used = |port: u32| graph.edges.iter().any(|edge| edge.producer == id && edge.port == port);
+    let ports = (0..).zip(ports);
+    ports.map(|(at, port)| SourcePort { schema: Arc::clone(&port.schema), used: used(at) }).collect()
+}
+
+/// Whether updates and deletes may reach a node.
+fn takes_changelog(graph: &JobGraph, id: NodeId) -> bool {
+    graph.edges_into(id).any(|edge| port_of(graph, edge).changes)
+}
+
 /// The schema of the rows that reach a node.
 pub(crate) fn input_schema(graph: &JobGraph, id: NodeId) -> Option<SchemaRef> {
-    let edge = graph.edges_into(id).next()?;
-    let schema = &graph.nodes[edge.producer as usize].outputs[edge.port as usize].schema;
+    graph.edges_into(id).next().map(|edge| arriving(graph, edge))
+}
+
+fn port_of<'a>(graph: &'a JobGraph, edge: &Edge) -> &'a Port {
+    &graph.nodes[edge.producer as usize].outputs[edge.port as usize]
+}
+
+/// The schema of the rows that an edge brings.
+fn arriving(graph: &JobGraph, edge: &Edge) -> SchemaRef {
+    let schema = &port_of(graph, edge).schema;
     if !matches!(edge.partition, Partition::Chosen(_)) {
-        return Some(Arc::clone(schema));
+        return Arc::clone(schema);
     }
     let kept = schema.fields().len() - 1;
-    Some(Arc::new(Schema::new(schema.fields().iter().take(kept).cloned().collect::<Vec<_>>())))
+    Arc::new(Schema::new(schema.fields().iter().take(kept).cloned().collect::<Vec<_>>()))
 }
 
 fn types(schema: &Schema) -> String {

@@ -312,10 +312,10 @@ impl Deployment<'_> {
                 plan.sinks.get(&head).ok_or_else(missing)?.open(context())?,
             )))),
             NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(v, head, place, waker)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker)?)))
             }
             NodeKind::Aggregate(_) if node.outputs[0].changes => {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(v, head, place, waker)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker)?)))
             }
             NodeKind::Aggregate(aggregates) => {
                 let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
@@ -431,7 +431,6 @@ impl Deployment<'_> {
     /// A native operator over keys.
     fn keyed(
         &mut self,
-        v: usize,
         id: NodeId,
         place: Place,
         waker: &Waker,

@@ -342,7 +342,7 @@ struct PushedRows(Inbox<Option<Batch>>);
 impl Source for PushedRows {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic> {
         Ok(match self.0.take() {
-            Some(Some(batch)) => SourcePoll::Rows(Decoded { batch, failures: Vec::new() }),
+            Some(Some(batch)) => SourcePoll::Rows(Decoded::rows(0, batch)),
             Some(None) => SourcePoll::End,
             None => SourcePoll::Pending,
         })

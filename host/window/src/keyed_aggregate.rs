@@ -16,7 +16,7 @@ use crate::accumulator::Accumulator;
 #[derive(Debug, Error)]
 pub enum AggregateError {
     /// There is no such function.
-    #[error("there is no aggregate `{0}` (there are count, sum, min, max, avg)")]
+    #[error("there is no aggregate `{0}` (there are count, sum, min, max, avg, first, last)")]
     Unknown(String),
     /// A function over a type that it is not made for.
     #[error("`{function}` of column `{column}` cannot be: it is {data_type}")]
@@ -37,12 +37,21 @@ pub enum AggregateError {
     /// An option that the function does not have.
     #[error("`{0}` has no option `{1}`")]
     Option(String, String),
+    /// One that cannot take a row back.
+    #[error("`{0}` cannot take back a row of a changelog")]
+    Retraction(String),
     /// A sum that left its type.
     #[error("the sum of column `{0}` is out of range")]
     Overflow(String),
     /// Rows without an event time, where it is needed.
     #[error("rows have no event time, and they are windowed by it")]
     NoTime,
+    /// One whose output must be a changelog.
+    #[error("`{0}` of distinct values gives a changelog, which its output does not declare")]
+    Distinct(String),
+    /// One that windows that merge cannot have.
+    #[error("`{0}` of distinct values is not there for session windows")]
+    Sessions(String),
     /// What cannot be kept.
     #[error(transparent)]
     Store(#[from] state::StoreError),
@@ -167,7 +176,8 @@ impl KeyedAggregate {
         self.number(batch)?;
         let groups = self.index.bound();
         for accumulator in &mut self.accumulators {
-            accumulator.absorb(&self.ids, groups, batch.rows())?;
+            let column = accumulator.column().map(|column| batch.column(column));
+            accumulator.absorb(&self.ids, groups, column)?;
         }
         Ok(())
     }

@@ -2,17 +2,20 @@
 #![forbid(unsafe_code)]
 
 mod accumulator;
+mod aggregates;
 mod change_aggregate;
 mod changes;
 mod grid;
-pub mod groups;
 mod join;
 pub mod keyed_aggregate;
 pub mod operator;
+mod schemas;
 #[cfg(test)]
 mod test_support;
 mod top;
 mod windows;
 
+pub use schemas::native_schema;
+pub use windows::{check_aggregates, window_schema};
 pub use keyed_aggregate::{AggregateError, KeyedAggregate, output_schema};
 pub use operator::{Fired, KeyedOperator, Now};

@@ -8,8 +8,11 @@ mod tests;
 mod text;
 mod times;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use model::batch::RowKind;
 use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 
@@ -197,8 +200,12 @@ impl Encoding {
         }
     }
 
-    /// Whether rows of this schema can be written.
-    pub(crate) fn fits(&self, schema: &SchemaRef) -> Result<(), Diagnostic> {
+    /// Whether rows of this schema can be written, with their kinds if there is a changelog.
+    pub(crate) fn fits(&self, schema: &SchemaRef, kinds: bool) -> Result<(), Diagnostic> {
+        if kinds && !matches!(self, Self::Text) && schema.index_of(KIND_COLUMN).is_ok() {
+            return Err(Diagnostic::user(format!("a column is called `{KIND_COLUMN}`, as that of the kinds of changes"))
+                .hint("give it another name, or use the format text"));
+        }
         match self {
             Self::Csv(_) => csv::no_nested(schema),
             _ => Ok(()),
@@ -214,33 +221,70 @@ impl Encoding {
         }
     }
 
-    /// Appends the bytes of rows. `first`: nothing has been written to this file before.
+    /// Appends the bytes of rows, with their kinds if there is a changelog. `first`: nothing has been
+    /// written to this file before.
     pub(crate) fn encode(
         &self,
         rows: &Batch,
+        kinds: bool,
         prefix: &str,
         first: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Diagnostic> {
-        let encoded = self.encode_rows(rows.rows(), prefix, first, out);
+        let kinds = kinds.then(|| kind_names(rows));
+        let encoded = self.encode_rows(rows.rows(), kinds.as_deref(), prefix, first, out);
         encoded.map_err(|error| Diagnostic::user("a row cannot be written").detail(error.to_string()))
     }
 
     fn encode_rows(
         &self,
         rows: &RecordBatch,
+        kinds: Option<&[&str]>,
         prefix: &str,
         first: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), ArrowError> {
         let times = times::format(rows.schema_ref());
         let rows = times::retyped(rows.clone(), &times::schema_with_offset(rows.schema_ref()))?;
+        let rows = match (self, kinds) {
+            (Self::Json | Self::Csv(_), Some(kinds)) => with_kind_column(&rows, kinds)?,
+            _ => rows,
+        };
         match self {
             Self::Json => json::encode(&rows, times, prefix, out),
             Self::Csv(dialect) => csv::encode(&rows, times, prefix, *dialect, first, out),
-            Self::Text => text::encode(&rows, times, prefix, out),
+            Self::Text => text::encode(&rows, kinds, times, prefix, out),
         }
     }
+}
+
+/// What the column of kinds is called.
+const KIND_COLUMN: &str = "op";
+
+/// The kinds of rows in Flink's short form.
+fn kind_names(rows: &Batch) -> Vec<&'static str> {
+    const NAMES: [&str; 4] = ["+I", "-U", "+U", "-D"];
+    match rows.kinds() {
+        None => vec![NAMES[RowKind::Insert as usize]; rows.num_rows()],
+        Some(kinds) => kinds.iter().map(|kind| NAMES[usize::from(*kind) % NAMES.len()]).collect(),
+    }
+}
+
+/// The rows with their kinds as their first column.
+fn with_kind_column(rows: &RecordBatch, kinds: &[&str]) -> Result<RecordBatch, ArrowError> {
+    let mut fields = vec![Arc::new(Field::new(KIND_COLUMN, DataType::Utf8, false))];
+    fields.extend(rows.schema_ref().fields().iter().cloned());
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(kinds.to_vec()))];
+    columns.extend(rows.columns().iter().cloned());
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// Each row as JSON.
+#[cfg(test)]
+pub(crate) fn as_json_lines(rows: &Batch) -> Vec<String> {
+    let mut out = Vec::new();
+    Encoding::Json.encode_rows(rows.rows(), None, "", true, &mut out).unwrap();
+    String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Puts `prefix` before each line from `start` on.

@@ -35,7 +35,7 @@ pub(super) fn decoded(
 /// Each row as JSON.
 pub(super) fn as_json(rows: &RecordBatch) -> Vec<String> {
     let mut out = Vec::new();
-    Encoding::Json.encode_rows(rows, "", true, &mut out).unwrap();
+    Encoding::Json.encode_rows(rows, None, "", true, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -168,9 +168,9 @@ fn batch_of(columns: Vec<(&str, ArrayRef, bool)>) -> RecordBatch {
 fn there_and_back(rows: &RecordBatch, format: &str, options: &[(&str, &str)]) -> RecordBatch {
     let connection = with_format(connection("files", &[]), format, options);
     let encoding = Encoding::of(&connection, "json").unwrap();
-    encoding.fits(&rows.schema()).unwrap();
+    encoding.fits(&rows.schema(), false).unwrap();
     let mut bytes = Vec::new();
-    encoding.encode(&Batch::new(rows.clone()), "", true, &mut bytes).unwrap();
+    encoding.encode(&Batch::new(rows.clone()), false, "", true, &mut bytes).unwrap();
     let decoding = Arc::new(Decoding::of(&connection, &rows.schema()).unwrap());
     let mut reader = RecordReader::new(decoding, "text".into(), 0, u64::MAX);
     bytes.chunks(100).for_each(|chunk| reader.feed(chunk.to_vec()));
@@ -207,7 +207,7 @@ fn text_is_what_flink_prints() {
     let words = Arc::new(StringArray::from(vec!["a,b", ""]));
     let print = |columns: Vec<(&str, ArrayRef, bool)>, prefix: &str| {
         let mut out = Vec::new();
-        Encoding::Text.encode(&Batch::new(batch_of(columns)), prefix, true, &mut out).unwrap();
+        Encoding::Text.encode(&Batch::new(batch_of(columns)), false, prefix, true, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     };
     let both: Vec<(&str, ArrayRef, bool)> = vec![("word", words, false), ("time", time, true)];
@@ -222,7 +222,70 @@ fn a_prefix_stands_before_each_line() {
         [(Encoding::Json, "> {\"n\":1}\n> {\"n\":2}\n"), (Encoding::Text, "> 1\n> 2\n")]
     {
         let mut out = b"before\n".to_vec();
-        encoding.encode(&Batch::new(rows.clone()), "> ", true, &mut out).unwrap();
+        encoding.encode(&Batch::new(rows.clone()), false, "> ", true, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("before\n{expected}"));
     }
+}
+
+/// Rows of each kind, in order.
+fn changes() -> Batch {
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("word", Arc::new(StringArray::from(vec!["a", "a", "a", "b"])), false),
+        ("n", Arc::new(Int64Array::from(vec![1, 1, 2, 3])), false),
+    ];
+    Batch::new(batch_of(columns)).with_kinds(Some(vec![0u8, 1, 2, 3].into()))
+}
+
+fn encoded(encoding: &Encoding, rows: &Batch, kinds: bool, prefix: &str) -> String {
+    let mut out = Vec::new();
+    encoding.encode(rows, kinds, prefix, true, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn kinds_are_written_in_front_of_a_changelogs_rows() {
+    let csv = Encoding::of(&with_format(connection("print", &[]), "csv", &[]), "text").unwrap();
+    let expected = "+I(a,1)\n-U(a,1)\n+U(a,2)\n-D(b,3)\n";
+    assert_eq!(encoded(&Encoding::Text, &changes(), true, ""), expected);
+    assert_eq!(encoded(&Encoding::Text, &changes().slice(3, 1), true, "3> "), "3> -D(b,3)\n");
+    let one = Batch::new(changes().rows().project(&[1]).unwrap());
+    assert_eq!(encoded(&Encoding::Text, &one.slice(0, 1), true, ""), "+I(1)\n");
+    assert_eq!(encoded(&csv, &changes(), true, ""), "op,word,n\n+I,a,1\n-U,a,1\n+U,a,2\n-D,b,3\n");
+    let json = encoded(&Encoding::Json, &changes().slice(1, 2), true, "");
+    assert_eq!(json, "{\"op\":\"-U\",\"word\":\"a\",\"n\":1}\n{\"op\":\"+U\",\"word\":\"a\",\"n\":2}\n");
+    // Where no changelog is declared nothing is said of kinds.
+    assert_eq!(encoded(&Encoding::Text, &changes().slice(0, 1), false, ""), "(a,1)\n");
+}
+
+#[test]
+fn a_column_of_the_name_of_the_kinds_is_refused() {
+    let schema = crate::test_support::schema(&[("op", DataType::Int64, false)]);
+    let error = crate::test_support::error_of(Encoding::Json.fits(&schema, true));
+    assert_eq!(error.message, "a column is called `op`, as that of the kinds of changes");
+    assert!(Encoding::Json.fits(&schema, false).is_ok() && Encoding::Text.fits(&schema, true).is_ok());
+}
+
+#[test]
+fn times_are_read_in_every_form_that_is_written() {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let schema = crate::test_support::schema(&[("t", time, false)]);
+    let forms = [
+        "1436918400123",
+        r#""2015-07-15 00:00:00.123""#,
+        r#""2015-07-15T00:00:00.123""#,
+        r#""2015-07-15 00:00:00.123Z""#,
+        r#""2015-07-15T00:00:00.123Z""#,
+        r#""2015-07-15T02:00:00.123+02:00""#,
+    ];
+    let records = forms.map(|form| format!("{{\"t\":{form}}}"));
+    let (rows, failed) = decoded(&decoding(&schema, "json", &[]), &records);
+    assert_eq!(failed, []);
+    assert_eq!(rows, [r#"{"t":"2015-07-15 00:00:00.123"}"#; 6]);
+    // Also within structures, and where they may be null.
+    let inner = Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
+    let schema = crate::test_support::schema(&[("bid", DataType::Struct(vec![inner].into()), true)]);
+    let records = forms.map(|form| format!("{{\"bid\":{{\"t\":{form}}}}}"));
+    let (rows, failed) = decoded(&decoding(&schema, "json", &[]), &records);
+    assert_eq!(failed, []);
+    assert_eq!(rows, [r#"{"bid":{"t":"2015-07-15 00:00:00.123"}}"#; 6]);
 }

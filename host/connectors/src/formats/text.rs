@@ -1,4 +1,4 @@
-//! Flink's print form: a row as `(word,7)`; a single column as it is.
+//! Flink's print form: a row as `(word,7)`; a single column as it is. With its kind: `+U(word,7)`.
 
 use std::io::Write;
 
@@ -8,6 +8,7 @@ use arrow_schema::ArrowError;
 
 pub(super) fn encode(
     rows: &RecordBatch,
+    kinds: Option<&[&str]>,
     times: &str,
     prefix: &str,
     out: &mut Vec<u8>,
@@ -21,9 +22,12 @@ pub(super) fn encode(
         .iter()
         .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()?;
-    let tuple = columns.len() != 1;
+    let tuple = columns.len() != 1 || kinds.is_some();
     for row in 0..rows.num_rows() {
         out.extend_from_slice(prefix.as_bytes());
+        if let Some(kinds) = kinds {
+            out.extend_from_slice(kinds[row].as_bytes());
+        }
         if tuple {
             out.push(b'(');
         }

@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 
 use crate::options::*;
-use crate::test_support::{connection, error_of, text_schema, with_format};
+use crate::test_support::{connection, error_of, inserts, one_port, text_schema, with_format};
 use crate::{sink, source};
 
 /// What is said of a source, and the hint.
 fn refused(connection: &model::job_graph::Connection) -> (String, Option<String>) {
-    let error = error_of(source(connection, &text_schema()));
+    let error = error_of(source(connection, &one_port(&text_schema())));
     (error.message, error.hint)
 }
 
@@ -18,18 +18,18 @@ fn hint(name: &str) -> Option<String> {
 
 #[test]
 fn an_unknown_connector_gets_the_nearest() {
-    let error = error_of(source(&connection("file", &[]), &text_schema()));
+    let error = error_of(source(&connection("file", &[]), &one_port(&text_schema())));
     assert_eq!(error.message, "there is no source `file`");
     assert_eq!(error.detail.as_deref(), Some("there are: files, generator, socket, stdin, values"));
     assert_eq!(error.hint, hint("files"));
-    let error = error_of(sink(&connection("blackhol", &[]), &text_schema()));
+    let error = error_of(sink(&connection("blackhol", &[]), &inserts(&text_schema())));
     assert_eq!(error.message, "there is no sink `blackhol`");
     assert_eq!(error.hint, hint("blackhole"));
 }
 
 #[test]
 fn a_name_that_is_near_to_none_gets_the_list_alone() {
-    let error = error_of(source(&connection("kafka", &[]), &text_schema()));
+    let error = error_of(source(&connection("kafka", &[]), &one_port(&text_schema())));
     assert_eq!(error.hint, None);
     assert!(error.detail.is_some());
 }
@@ -39,7 +39,7 @@ fn an_unknown_option_gets_the_nearest() {
     let of_socket = connection("socket", &[("host", "here"), ("prot", "1")]);
     assert_eq!(refused(&of_socket), ("there is no option of `socket` `prot`".to_owned(), hint("port")));
     let of_sink = connection("files", &[("path", "out"), ("roll_bytes", "1")]);
-    assert_eq!(error_of(sink(&of_sink, &text_schema())).hint, hint("roll-bytes"));
+    assert_eq!(error_of(sink(&of_sink, &inserts(&text_schema()))).hint, hint("roll-bytes"));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn an_option_of_another_format_is_unknown() {
     let json = with_format(connection("values", &[]), "json", &[("header", "true")]);
     assert_eq!(refused(&json).0, "there is no option of `json` `header`");
     let json = with_format(connection("files", &[("path", "out")]), "json", &[("header", "true")]);
-    assert_eq!(error_of(sink(&json, &text_schema())).message, "`json` has no option `header`");
+    assert_eq!(error_of(sink(&json, &inserts(&text_schema()))).message, "`json` has no option `header`");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn an_unknown_format_gets_the_nearest() {
     let jsonl = with_format(connection("values", &[]), "jsonl", &[]);
     assert_eq!(refused(&jsonl), ("there is no format of sources `jsonl`".to_owned(), hint("json")));
     let lines = with_format(connection("print", &[]), "tex", &[]);
-    let error = error_of(sink(&lines, &text_schema()));
+    let error = error_of(sink(&lines, &inserts(&text_schema())));
     assert_eq!(error.message, "there is no format of sinks `tex`");
     assert_eq!(error.hint, hint("text"));
 }
@@ -77,7 +77,7 @@ fn an_unknown_value_gets_the_nearest() {
 #[test]
 fn a_value_that_does_not_parse_is_told_with_the_reason() {
     for (port, reason) in [("http", "invalid digit"), ("99999", "too large"), ("-1", "invalid digit")] {
-        let error = error_of(source(&connection("socket", &[("host", "h"), ("port", port)]), &text_schema()));
+        let error = error_of(source(&connection("socket", &[("host", "h"), ("port", port)]), &one_port(&text_schema())));
         assert_eq!(error.message, format!("the option `port` of `socket` cannot be `{port}`"));
         assert!(error.detail.unwrap().contains(reason));
     }

@@ -6,6 +6,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::batch::RowKind;
 use model::job_graph::Connection;
 use model::key::{can_be_key, hash_keys};
 use model::{Batch, Diagnostic};
@@ -21,7 +22,8 @@ pub struct BlackholeFactory {
 #[derive(Default)]
 struct Totals {
     rows: AtomicU64,
-    /// The wrapping sum of the rows' hashes: the same for the same rows in any order.
+    /// The wrapping sum of the rows' hashes: the same for the same rows in any order. What a changelog
+    /// takes back is subtracted, so that the sum is that of the table which the changes lead to.
     checksum: AtomicU64,
 }
 
@@ -58,7 +60,12 @@ impl Sink for Blackhole {
         let columns: Vec<_> =
             batch.rows().columns().iter().filter(|column| can_be_key(column.data_type())).collect();
         hash_keys(&columns, batch.num_rows(), &mut self.hashes);
-        let sum = self.hashes.iter().fold(0u64, |sum, hash| sum.wrapping_add(*hash));
+        let mut sum = self.hashes.iter().fold(0u64, |sum, hash| sum.wrapping_add(*hash));
+        for (hash, kind) in self.hashes.iter().zip(batch.kinds().into_iter().flatten()) {
+            if [RowKind::UpdateBefore as u8, RowKind::Delete as u8].contains(kind) {
+                sum = sum.wrapping_sub(hash.wrapping_mul(2));
+            }
+        }
         self.totals.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         self.totals.checksum.fetch_add(sum, Ordering::Relaxed);
         Ok(())

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arrow_schema::SchemaRef;
 use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::Inbox;
 
+use super::changelog::{self, Arriving, Changelog};
 use crate::formats::Encoding;
 use crate::options::Options;
 use crate::{Context, Need, Sink, SinkFactory};
@@ -28,6 +28,7 @@ pub struct FilesFactory {
     /// A file that has become so long is finished, and the next begun.
     roll_bytes: u64,
     encoding: Encoding,
+    changelog: Changelog,
 }
 
 /// As Flink's default rolling policy.
@@ -38,14 +39,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const HELD_BYTES: usize = 256 << 10;
 
 impl FilesFactory {
-    pub(super) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
-        let options = Options::new("files", &connection.options, &["path", "roll-bytes"])?;
+    pub(super) fn of(connection: &Connection, arriving: &Arriving) -> Result<Self, Diagnostic> {
+        let known = [&["path", "roll-bytes"], &changelog::OPTIONS[..]].concat();
+        let options = Options::new("files", &connection.options, &known)?;
+        let changelog = Changelog::of("files", &options, arriving)?;
         let encoding = Encoding::of(connection, "json")?;
-        encoding.fits(schema)?;
+        encoding.fits(&arriving.schema, changelog.has_kinds())?;
         Ok(Self {
             path: options.required("path")?.to_owned(),
             roll_bytes: options.parsed("roll-bytes")?.unwrap_or(ROLL_BYTES).max(1),
             encoding,
+            changelog,
         })
     }
 }
@@ -79,6 +83,7 @@ impl SinkFactory for FilesFactory {
         Ok(Box::new(Files {
             folder: Path::new(&self.path).into(),
             encoding: self.encoding.clone(),
+            changelog: self.changelog.clone(),
             roll_bytes: self.roll_bytes,
             number: 0,
             file: None,
@@ -94,6 +99,7 @@ impl SinkFactory for FilesFactory {
 struct Files {
     folder: Arc<Path>,
     encoding: Encoding,
+    changelog: Changelog,
     roll_bytes: u64,
     /// Of the file under way, or of the next.
     number: u64,
@@ -178,7 +184,8 @@ impl Sink for Files {
     }
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic> {
         let before = self.held.len();
-        self.encoding.encode(batch, "", self.file_bytes == 0, &mut self.held)?;
+        let (rows, kinds) = (self.changelog.rows(batch)?, self.changelog.has_kinds());
+        self.encoding.encode(&rows, kinds, "", self.file_bytes == 0, &mut self.held)?;
         self.file_bytes += (self.held.len() - before) as u64;
         Ok(())
     }

@@ -1,15 +1,15 @@
 //! Standard output, in the form of Flink's `print()`: `3> (word,7)`, the subtask's number in front
-//! where there are several.
+//! where there are several, and of a changelog each row's kind: `3> +U(word,7)`.
 
 use std::io::{self, Write};
 use std::mem;
 use std::task::Poll;
 
-use arrow_schema::SchemaRef;
 use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::Inbox;
 
+use super::changelog::{self, Arriving, Changelog};
 use crate::formats::Encoding;
 use crate::options::Options;
 use crate::{Context, Need, Sink, SinkFactory};
@@ -20,14 +20,16 @@ pub const CLOSED: &str = "standard output is closed";
 /// How rows look.
 pub struct PrintFactory {
     encoding: Encoding,
+    changelog: Changelog,
 }
 
 impl PrintFactory {
-    pub(super) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
-        Options::new("print", &connection.options, &[])?;
+    pub(super) fn of(connection: &Connection, arriving: &Arriving) -> Result<Self, Diagnostic> {
+        let options = Options::new("print", &connection.options, &changelog::OPTIONS)?;
+        let changelog = Changelog::of("print", &options, arriving)?;
         let encoding = Encoding::of(connection, "text")?;
-        encoding.fits(schema)?;
-        Ok(Self { encoding })
+        encoding.fits(&arriving.schema, changelog.has_kinds())?;
+        Ok(Self { encoding, changelog })
     }
 }
 
@@ -42,6 +44,7 @@ impl SinkFactory for PrintFactory {
         };
         Ok(Box::new(Print {
             encoding: self.encoding.clone(),
+            changelog: self.changelog.clone(),
             prefix,
             first: true,
             held: Vec::new(),
@@ -57,6 +60,7 @@ const HELD_BYTES: usize = 64 << 10;
 
 struct Print {
     encoding: Encoding,
+    changelog: Changelog,
     prefix: String,
     first: bool,
     /// Whole lines, not yet on their way.
@@ -105,7 +109,8 @@ impl Sink for Print {
         if self.held.len() >= HELD_BYTES { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic> {
-        self.encoding.encode(batch, &self.prefix, mem::take(&mut self.first), &mut self.held)
+        let (rows, kinds) = (self.changelog.rows(batch)?, self.changelog.has_kinds());
+        self.encoding.encode(&rows, kinds, &self.prefix, mem::take(&mut self.first), &mut self.held)
     }
     fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {

@@ -4,14 +4,14 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, SchemaRef};
 use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
-use platform::{Inbox, Random, spawn_task};
+use platform::Random;
 
+use super::pace::{self, Pace};
 use super::no_format;
 use crate::options::Options;
 use crate::{Context, Decoded, Need, Source, SourceFactory, SourcePoll};
@@ -36,8 +36,6 @@ enum Kind {
 }
 
 const WORDS_A_LINE: usize = 10;
-/// With a rate, rows are due at most so late.
-const TICK: Duration = Duration::from_millis(10);
 
 impl GeneratorFactory {
     pub(super) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
@@ -52,10 +50,7 @@ impl GeneratorFactory {
         if schema.fields().len() != 1 || *schema.field(0).data_type() != wanted {
             return Err(Diagnostic::user(format!("the generator makes rows of one column of type {wanted}")));
         }
-        let rate: Option<f64> = options.parsed("rate")?;
-        if rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-            return Err(Diagnostic::user("the rate of `generator` is above 0, in rows a second"));
-        }
+        let rate = pace::rate("generator", &options)?;
         let vocabulary = options.parsed("vocabulary")?.unwrap_or(10_000);
         if vocabulary == 0 {
             return Err(Diagnostic::user("the vocabulary of `generator` has at least one word"));
@@ -85,14 +80,11 @@ impl SourceFactory for GeneratorFactory {
         Ok(Box::new(Generator {
             kind: self.kind,
             rows: self.rows.unwrap_or(u64::MAX),
-            rate: self.rate,
+            pace: Pace::new("generator", self.rate, &context),
             seed: self.seed,
             vocabulary: self.vocabulary as f64,
             schema: Arc::clone(&self.schema),
             next: u64::from(context.subtask),
-            start: context.platform.clock.now(),
-            ticks: Inbox::new(context.waker.clone()),
-            asleep: false,
             bytes: 0,
             context,
         }))
@@ -102,48 +94,17 @@ impl SourceFactory for GeneratorFactory {
 struct Generator {
     kind: Kind,
     rows: u64,
-    rate: Option<f64>,
+    pace: Pace,
     seed: u64,
     vocabulary: f64,
     schema: SchemaRef,
     /// The number of the next row: those of a subtask are `parallelism` apart.
     next: u64,
-    start: Duration,
-    ticks: Inbox<()>,
-    /// A tick will come.
-    asleep: bool,
     bytes: u64,
     context: Context,
 }
 
 impl Generator {
-    /// Rows below this number may be made now.
-    fn due(&self) -> u64 {
-        let Some(rate) = self.rate else { return self.rows };
-        let since = self.context.platform.clock.now() - self.start;
-        // The first row is due at once.
-        ((since.as_secs_f64() * rate) as u64).saturating_add(1).min(self.rows)
-    }
-
-    fn sleep(&mut self) {
-        while self.ticks.take().is_some() {
-            self.asleep = false;
-        }
-        if std::mem::replace(&mut self.asleep, true) {
-            return;
-        }
-        let clock = self.context.platform.clock.clone();
-        if clock.is_simulated() {
-            self.context.platform.io.submit(&self.ticks, move || clock.sleep(TICK));
-        } else {
-            let ticks = self.ticks.clone();
-            spawn_task("generator", async move {
-                tokio::time::sleep(TICK).await;
-                ticks.put(());
-            });
-        }
-    }
-
     fn make(&self, numbers: &[u64]) -> ArrayRef {
         match self.kind {
             Kind::Sequence => Arc::new(numbers.iter().map(|number| *number as i64).collect::<Int64Array>()),
@@ -188,13 +149,13 @@ impl Source for Generator {
         if self.next >= self.rows {
             return Ok(SourcePoll::End);
         }
-        let due = self.due();
+        let due = self.pace.due(self.rows);
         let step = u64::from(self.context.parallelism);
         let numbers: Vec<u64> = (0..self.context.batch_rows as u64)
             .map_while(|i| self.next.checked_add(i * step).filter(|number| *number < due))
             .collect();
         let Some(last) = numbers.last() else {
-            self.sleep();
+            self.pace.sleep();
             return Ok(SourcePoll::Pending);
         };
         self.next = last.saturating_add(step);
@@ -202,7 +163,7 @@ impl Source for Generator {
         self.bytes += column.get_array_memory_size() as u64;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column])
             .map_err(|error| Diagnostic::internal(error.to_string()))?;
-        Ok(SourcePoll::Rows(Decoded { batch: Batch::new(rows), failures: Vec::new() }))
+        Ok(SourcePoll::Rows(Decoded::rows(0, Batch::new(rows))))
     }
     fn bytes_read(&self) -> u64 {
         self.bytes

@@ -2,6 +2,8 @@
 
 pub mod files;
 pub mod generator;
+pub mod nexmark;
+mod pace;
 pub mod socket;
 pub mod stdin;
 pub mod values;
@@ -16,21 +18,42 @@ use crate::SourceFactory;
 use crate::options::unknown;
 
 /// The connectors that a source can have.
-pub const NAMES: [&str; 5] = ["files", "generator", "socket", "stdin", "values"];
+pub const NAMES: [&str; 6] = ["files", "generator", "nexmark", "socket", "stdin", "values"];
 
-/// Checks a source's connection; its rows have this schema. Looks at nothing outside.
+/// An output of a source, as the job declares it.
+#[derive(Clone, Debug)]
+pub struct SourcePort {
+    /// The schema of its rows.
+    pub schema: SchemaRef,
+    /// Whether an edge leads away from it: rows of another port need not be made.
+    pub used: bool,
+}
+
+/// Checks a source's connection, whose rows leave by these ports (that of bad records is not among
+/// them). Looks at nothing outside.
 ///
 /// # Errors
-/// An unknown connector, format or option, or one that does not fit the schema.
-pub fn source(connection: &Connection, schema: &SchemaRef) -> Result<Arc<dyn SourceFactory>, Diagnostic> {
+/// An unknown connector, format or option, or one that does not fit the ports.
+pub fn source(connection: &Connection, ports: &[SourcePort]) -> Result<Arc<dyn SourceFactory>, Diagnostic> {
+    let one = || one_port(connection, ports);
     Ok(match connection.connector.as_str() {
-        "files" => Arc::new(files::FilesFactory::of(connection, schema)?),
-        "generator" => Arc::new(generator::GeneratorFactory::of(connection, schema)?),
-        "socket" => Arc::new(socket::SocketFactory::of(connection, schema)?),
-        "stdin" => Arc::new(stdin::StdinFactory::of(connection, schema)?),
-        "values" => Arc::new(values::ValuesFactory::of(connection, schema)?),
+        "files" => Arc::new(files::FilesFactory::of(connection, one()?)?),
+        "generator" => Arc::new(generator::GeneratorFactory::of(connection, one()?)?),
+        "nexmark" => Arc::new(nexmark::NexmarkFactory::of(connection, ports)?),
+        "socket" => Arc::new(socket::SocketFactory::of(connection, one()?)?),
+        "stdin" => Arc::new(stdin::StdinFactory::of(connection, one()?)?),
+        "values" => Arc::new(values::ValuesFactory::of(connection, one()?)?),
         other => return Err(unknown("source", other, &NAMES)),
     })
+}
+
+/// The schema of a source that has one port.
+fn one_port<'a>(connection: &Connection, ports: &'a [SourcePort]) -> Result<&'a SchemaRef, Diagnostic> {
+    match ports {
+        [port] => Ok(&port.schema),
+        _ => Err(Diagnostic::user(format!("`{}` has one port for rows", connection.connector))
+            .detail(format!("the job declares {}", ports.len()))),
+    }
 }
 
 /// Refuses a format for a connector that makes rows itself.

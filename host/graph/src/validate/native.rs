@@ -12,9 +12,9 @@ use super::{arriving, check_same_keys, columns_of, is_keyed};
 use crate::GraphError;
 
 /// The longest window, gap, lateness or bound: a thousand years.
-pub const LENGTH_MAX: Duration = Duration::from_millis(1_000 * 366 * 24 * 60 * 60 * 1_000);
+const LENGTH_MAX: Duration = Duration::from_millis(1_000 * 366 * 24 * 60 * 60 * 1_000);
 /// How many steps a window may have.
-pub const STEPS_MAX: u128 = 1_000_000;
+const STEPS_MAX: u128 = 1_000_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge]) -> Result<(), GraphError> {

@@ -4,7 +4,7 @@ use arrow_schema::Schema;
 use connectors::Need;
 use graph::physical::partition_name;
 use guest::{JobInfo, Program};
-use model::job_graph::{Edge, Node, NodeId, NodeKind, Partition};
+use model::job_graph::{Aggregate, Assigner, Edge, JoinForm, Node, NodeId, NodeKind, Partition};
 use platform::Platform;
 use serde_json::{Value, json};
 use task::Plan;

@@ -1,7 +1,7 @@
 //! `streamctl test`: a project's tests, then its golden cases in the real sandbox.
 //!
 //! A golden case is a folder `golden/<case>` with `args` (one argument a line; `INPUT_DIR` stands
-//! for the folder), and `expected`: the rows as JSON lines, sorted, that the job gives with
+//! for the folder), maybe `job` (the job's name, without which it is the component's first), and `expected`: the rows as JSON lines, sorted, that the job gives with
 //! `--execution batch`. Where rows of a streaming run have an order-independent answer too, it is
 //! in `expected-streaming`. Each case runs at several parallelisms, each also with a fresh instance
 //! for every call.
@@ -79,6 +79,8 @@ struct Case {
     name: String,
     folder: PathBuf,
     args: Vec<String>,
+    /// none = the component's first
+    job: Option<String>,
 }
 
 fn read(path: &Path) -> Result<String, Diagnostic> {
@@ -100,6 +102,7 @@ fn cases(golden: &Path) -> Result<Vec<Case>, Stop> {
             Ok(Case {
                 name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 args: args.lines().map(|arg| arg.replace("INPUT_DIR", &here)).collect(),
+                job: fs::read_to_string(folder.join("job")).ok().map(|name| name.trim().to_owned()),
                 folder,
             })
         })
@@ -171,7 +174,8 @@ impl Case {
         let mut args = self.args.clone();
         args.extend(["--output", &output.display().to_string(), "--format", "json"].map(str::to_owned));
         let jobs = program.jobs().map_err(|error| error.diagnostic())?;
-        let job = jobs.first().map_or("", |job| job.name.as_str());
+        let first = jobs.first().map_or("", |job| job.name.as_str());
+        let job = self.job.as_deref().unwrap_or(first);
         let graph = program.plan(job, &args).map_err(|error| error.diagnostic())?.map_err(|refusal| {
             Diagnostic::user("the job refuses the case's arguments").detail(format!("{refusal:?}"))
         })?;

@@ -33,7 +33,7 @@ impl SourceOperator {
         self.count_bytes(counters);
         add(&counters.rows_in, decoded.batch.num_rows() + decoded.failures.len());
         if decoded.batch.num_rows() > 0 {
-            emit(0, decoded.batch)?;
+            emit(decoded.port, decoded.batch)?;
         }
         if !decoded.failures.is_empty() {
             self.on_failures(&decoded.failures, counters, emit)?;

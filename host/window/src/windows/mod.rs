@@ -1,15 +1,183 @@
-//! Aggregates over windows.
+//! Aggregates over windows: what their operators share.
+//!
+//! - `each`: every window of a key has its own state. Tumbling windows; and all that needs it: lateness,
+//!   early results, aggregates that cannot be merged, days of a time zone.
+//! - `sliced`: overlapping windows share slices, so that a row costs the same however many it is in.
+//! - `sessions`: windows that merge.
 
-use arrow_schema::ArrowError;
-use model::job_graph::Window;
+mod each;
+mod sessions;
+mod sliced;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use model::Batch;
+use model::job_graph::{Aggregate, Assigner, State, StateKind, TimeDomain, Window};
 
 use crate::AggregateError;
-use crate::operator::{KeyedOperator, Setting};
+use crate::accumulator::Accumulator;
+use crate::aggregates::{Aggregates, value_schema};
+use crate::operator::{Emit, KeyedOperator, Now, Setting};
 
 /// The operator of windows that a node is.
 pub(crate) fn operator(
-    _window: &Window,
-    _setting: Setting<'_>,
+    window: &Window,
+    setting: Setting<'_>,
 ) -> Result<Box<dyn KeyedOperator>, AggregateError> {
-    Err(ArrowError::NotYetImplemented("windows".into()).into())
+    let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
+    let is_overlapping = match &window.assigner {
+        Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
+        Assigner::Tumbling(_) => false,
+        Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
+    };
+    let is_plain = window.lateness.is_zero() && window.early.is_none();
+    let is_mergeable = aggregates.list.iter().all(|a| !a.is_of_order() && !a.is_distinct());
+    if is_overlapping && is_plain && is_mergeable {
+        return Ok(Box::new(sliced::Sliced::new(window, setting)?));
+    }
+    Ok(Box::new(each::EachWindow::new(window, setting)?))
+}
+
+/// The columns that leave: the key's, the window's start and end, then one for each aggregate, named as
+/// [`output_schema`](crate::output_schema) does.
+///
+/// # Errors
+/// If an aggregate cannot be taken over this input.
+pub fn window_schema(
+    input: &Schema,
+    keys: &[u32],
+    aggregates: &[Aggregate],
+) -> Result<SchemaRef, AggregateError> {
+    let all = crate::output_schema(input, keys, aggregates)?;
+    let (of_keys, results) = all.fields().split_at(keys.len());
+    let mut fields: Vec<Field> = of_keys.iter().map(|field| field.as_ref().clone()).collect();
+    for name in ["window_start", "window_end"] {
+        fields.push(Field::new(name, instant_type(), false));
+    }
+    fields.extend(results.iter().map(|field| field.as_ref().clone()));
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Refuses aggregates that sessions, which merge, cannot have.
+///
+/// # Errors
+/// Which one.
+pub fn check_aggregates(window: &Window, input: &Schema) -> Result<(), AggregateError> {
+    for aggregate in &window.aggregates {
+        let accumulator = Accumulator::new(aggregate, input)?;
+        if matches!(window.assigner, Assigner::Session(_)) && accumulator.is_distinct() {
+            return Err(AggregateError::Sessions(aggregate.function.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What the operators of windows have in common.
+struct Frame {
+    keys: Vec<usize>,
+    key_types: Vec<DataType>,
+    output: SchemaRef,
+    domain: TimeDomain,
+    /// In milliseconds.
+    lateness: i64,
+    late_port: Option<u32>,
+    /// Rows that were dropped as late.
+    late: usize,
+    /// Later results update earlier ones.
+    changes: bool,
+}
+
+impl Frame {
+    fn new(window: &Window, setting: &Setting<'_>) -> Self {
+        Self {
+            keys: setting.keys[0].clone(),
+            key_types: setting.key_types(),
+            output: Arc::clone(&setting.outputs[0]),
+            domain: window.time,
+            lateness: millis(window.lateness),
+            late_port: window.late_port,
+            late: 0,
+            changes: setting.changes,
+        }
+    }
+
+    /// The types of a key and an instant.
+    fn timed_key_types(&self) -> Vec<DataType> {
+        self.key_types.iter().cloned().chain([instant_type()]).collect()
+    }
+
+    fn key_columns(&self, rows: &Batch) -> Vec<ArrayRef> {
+        self.keys.iter().map(|key| Arc::clone(rows.column(*key))).collect()
+    }
+
+    /// The rows' times by the windows' clock.
+    fn times(&self, rows: &Batch, now: Now) -> Result<ScalarBuffer<i64>, AggregateError> {
+        match (self.domain, rows.event_times()) {
+            (TimeDomain::ProcessingTime, _) => Ok(vec![now.processing_time; rows.num_rows()].into()),
+            (TimeDomain::EventTime, Some(times)) => Ok(times.clone()),
+            (TimeDomain::EventTime, None) => Err(AggregateError::NoTime),
+        }
+    }
+
+    /// What the windows' clock says: times up to this one have passed.
+    fn passed(&self, now: Now) -> i64 {
+        match self.domain {
+            TimeDomain::EventTime => now.watermark,
+            TimeDomain::ProcessingTime => now.processing_time,
+        }
+    }
+
+    /// Gives the late rows at these places to their port, or counts them.
+    fn on_late(&mut self, rows: &Batch, places: &[u32], emit: &mut Emit<'_>) -> Result<(), AggregateError> {
+        match self.late_port {
+            _ if places.is_empty() => {}
+            Some(port) => emit(port, rows.take(places)?),
+            None => self.late += places.len(),
+        }
+        Ok(())
+    }
+
+    /// Results of windows `[start, end)` of these keys.
+    fn results(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        starts: Vec<i64>,
+        ends: &[i64],
+        results: Vec<ArrayRef>,
+    ) -> Result<Batch, AggregateError> {
+        columns.push(instants(starts));
+        columns.push(instants(ends.to_vec()));
+        columns.extend(results);
+        let times: ScalarBuffer<i64> = ends.iter().map(|end| end - 1).collect();
+        Ok(Batch::of(Arc::clone(&self.output), ends.len(), columns)?.with_event_times(Some(times)))
+    }
+}
+
+/// A state by value.
+fn value_state(name: &str, data_type: DataType) -> State {
+    State {
+        name: name.into(),
+        kind: StateKind::Value,
+        key: Arc::new(Schema::empty()),
+        value: value_schema(data_type),
+        ttl: None,
+    }
+}
+
+/// The type of a timestamp in milliseconds, as every schema of a job has it.
+fn instant_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn instants(times: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::new(times.into(), None).with_timezone("UTC"))
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -12,7 +12,7 @@ use proc_macro::TokenStream;
 ///
 /// Beside the struct `Event` there are then `EventRef<'_>`, the borrowed row that closures get,
 /// and a constant for each field, such as `Event::USER`, for `key_by` and aggregates.
-#[proc_macro_derive(Record)]
+#[proc_macro_derive(Record, attributes(record))]
 pub fn record(input: TokenStream) -> TokenStream {
     record::derive(syn::parse_macro_input!(input)).unwrap_or_else(|error| error.to_compile_error()).into()
 }

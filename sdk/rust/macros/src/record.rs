@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Fields, Ident, Result, Type, Visibility};
+use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, LitStr, Result, Type, Visibility};
 
 /// A field of the struct.
 struct Member<'a> {
@@ -196,6 +196,7 @@ fn members(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
         }
         _ => return Err(Error::new(input.ident.span(), "a row has one field at least")),
     };
+    let style = style(&input.attrs)?;
     let mut members: Vec<Member<'_>> = Vec::new();
     for field in named {
         let Some(ident) = &field.ident else { continue };
@@ -204,9 +205,76 @@ fn members(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
                 "a row owns its fields: closures get them borrowed all the same (`String` as `&str`)";
             return Err(Error::new(reference.span(), message));
         }
-        let name = ident.unraw().to_string();
-        let constant = Ident::new(&name.to_uppercase(), ident.span());
+        let plain = ident.unraw().to_string();
+        let constant = Ident::new(&plain.to_uppercase(), ident.span());
+        let name = match given_name(&field.attrs)? {
+            Some(name) => name,
+            None => style.name(plain),
+        };
         members.push(Member { ident, name, constant, visibility: &field.vis, ty: &field.ty });
     }
     Ok(members)
+}
+
+/// How columns are named after fields.
+#[derive(Clone, Copy)]
+enum Style {
+    AsFields,
+    CamelCase,
+}
+
+impl Style {
+    fn name(self, field: String) -> String {
+        match self {
+            Style::AsFields => field,
+            Style::CamelCase => {
+                let mut words = field.split('_').filter(|word| !word.is_empty());
+                let mut name = words.next().unwrap_or_default().to_string();
+                for word in words {
+                    let mut letters = word.chars();
+                    name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+                    name.push_str(letters.as_str());
+                }
+                name
+            }
+        }
+    }
+}
+
+/// `#[record(rename_all = "camelCase")]` of the struct.
+fn style(attributes: &[Attribute]) -> Result<Style> {
+    let mut style = Style::AsFields;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("record")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("rename_all") {
+                return Err(meta.error("a struct has `rename_all = \"camelCase\"`"));
+            }
+            let text: LitStr = meta.value()?.parse()?;
+            if text.value() != "camelCase" {
+                return Err(Error::new(text.span(), "columns are named as the fields, or in `camelCase`"));
+            }
+            style = Style::CamelCase;
+            Ok(())
+        })?;
+    }
+    Ok(style)
+}
+
+/// `#[record(name = "dateTime")]` of a field.
+fn given_name(attributes: &[Attribute]) -> Result<Option<String>> {
+    let mut name = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("record")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("name") {
+                return Err(meta.error("a field has `name = \"…\"`"));
+            }
+            let text: LitStr = meta.value()?.parse()?;
+            if text.value().is_empty() {
+                return Err(Error::new(text.span(), "a column has a name"));
+            }
+            name = Some(text.value());
+            Ok(())
+        })?;
+    }
+    Ok(name)
 }

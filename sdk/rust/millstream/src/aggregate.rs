@@ -1,8 +1,9 @@
-//! The native aggregates: `sum`, `count`, `min`, `max`, `avg`.
+//! The native aggregates: `sum`, `count`, `min`, `max`, `avg`, `first`, `last`.
 
-use millstream_sys::bindings::millstream::job::graph;
+use millstream_sys::bindings::millstream::job::graph::{self, Setting};
+use millstream_sys::bindings::millstream::job::rows::Field;
 
-use crate::field::{FieldOf, Number, Ordered};
+use crate::field::{FieldOf, Key, Number, Ordered};
 use crate::record::Record;
 
 /// An aggregate over rows of `T`.
@@ -15,18 +16,26 @@ pub trait Aggregate<T> {
     /// The column that it is of.
     #[doc(hidden)]
     fn column(&self) -> Option<u32>;
+    /// Whether each value of a key counts once.
+    #[doc(hidden)]
+    fn is_distinct(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! aggregates {
     ($($(#[doc = $doc:literal])+ $make:ident $name:ident($function:literal) $bound:path => $output:ty;)*) => {$(
         $(#[doc = $doc])+
         pub fn $make<F>(field: F) -> $name<F> {
-            $name(field)
+            $name { field, is_distinct: false }
         }
 
         #[doc = concat!("The aggregate `", $function, "`.")]
         #[derive(Clone, Copy, Debug)]
-        pub struct $name<F>(F);
+        pub struct $name<F> {
+            field: F,
+            is_distinct: bool,
+        }
 
         impl<T, F: FieldOf<T>> Aggregate<T> for $name<F>
         where
@@ -39,7 +48,11 @@ macro_rules! aggregates {
             }
 
             fn column(&self) -> Option<u32> {
-                Some(self.0.column())
+                Some(self.field.column())
+            }
+
+            fn is_distinct(&self) -> bool {
+                self.is_distinct
             }
         }
     )*};
@@ -56,6 +69,29 @@ aggregates! {
     avg Average("avg") Number => <F::Value as Number>::Average;
     /// The number of rows whose field is not null.
     count_of CountOf("count") Record => i64;
+    /// The value of a field in the first row where it is not null.
+    first First("first") Key => F::Value;
+    /// The value of a field in the last row where it is not null.
+    last Last("last") Key => F::Value;
+}
+
+macro_rules! distinct {
+    ($($name:ident)*) => {$(
+        impl<F> $name<F> {
+            /// Takes each value of a key once: SQL's `DISTINCT`. The host keeps all values of a key.
+            #[must_use]
+            pub fn distinct(self) -> $name<F> {
+                $name { is_distinct: true, ..self }
+            }
+        }
+    )*};
+}
+
+distinct!(Sum Average CountOf);
+
+/// The number of different values of a field, null not counted.
+pub fn count_distinct<F>(field: F) -> CountOf<F> {
+    count_of(field).distinct()
 }
 
 /// The number of rows.
@@ -79,20 +115,24 @@ impl<T> Aggregate<T> for Count {
     }
 }
 
-/// One to four aggregates over rows of `T`.
+/// One to sixteen aggregates over rows of `T`.
 pub trait Aggregates<T> {
     /// Their results.
     type Outputs;
     /// The node of the graph.
     #[doc(hidden)]
     fn contract(&self) -> Vec<graph::Aggregate>;
+    /// The columns of the results, without names.
+    #[doc(hidden)]
+    fn fields(&self) -> Vec<Field>;
 }
 
 fn contract<T>(aggregate: &impl Aggregate<T>) -> graph::Aggregate {
+    let distinct = Setting { name: "distinct".into(), value: "true".into() };
     graph::Aggregate {
         function: aggregate.function().into(),
         columns: aggregate.column().into_iter().collect(),
-        options: Vec::new(),
+        options: if aggregate.is_distinct() { vec![distinct] } else { Vec::new() },
     }
 }
 
@@ -104,6 +144,12 @@ macro_rules! tuples {
             fn contract(&self) -> Vec<graph::Aggregate> {
                 vec![$(contract(&self.$place)),*]
             }
+
+            fn fields(&self) -> Vec<Field> {
+                let mut fields = Vec::new();
+                $($member::Output::describe("", false, &mut fields);)*
+                fields
+            }
         }
     )*};
 }
@@ -113,4 +159,64 @@ tuples! {
     (A 0 B 1);
     (A 0 B 1 C 2);
     (A 0 B 1 C 2 D 3);
+    (A 0 B 1 C 2 D 3 E 4);
+    (A 0 B 1 C 2 D 3 E 4 F 5);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11 M 12);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11 M 12 N 13);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11 M 12 N 13 O 14);
+    (A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11 M 12 N 13 O 14 P 15);
+}
+
+/// Names of the columns of a key and its aggregates: the fields', or made of function and field where that
+/// is taken.
+pub(crate) fn names(
+    input: &[Field],
+    keys: &[u32],
+    between: &[&str],
+    aggregates: &[graph::Aggregate],
+) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for key in keys {
+        names.push(free_name(&names, [input[*key as usize].name.clone()]));
+    }
+    for name in between {
+        names.push(free_name(&names, [name.to_string()]));
+    }
+    for aggregate in aggregates {
+        let function = &aggregate.function;
+        let field = aggregate.columns.first().map(|column| &input[*column as usize].name);
+        let name = match field {
+            Some(field) if function == "count" && !aggregate.options.is_empty() => {
+                free_name(&names, [format!("distinct_{field}")])
+            }
+            Some(field) if function == "count" => {
+                free_name(&names, ["count".to_string(), format!("count_{field}")])
+            }
+            Some(field) => free_name(&names, [field.clone(), format!("{function}_{field}")]),
+            None => free_name(&names, ["count".to_string()]),
+        };
+        names.push(name);
+    }
+    names
+}
+
+/// The first name that is not taken, or the last with underscores.
+pub(crate) fn free_name<const N: usize>(taken: &[String], names: [String; N]) -> String {
+    let mut last = String::new();
+    for name in names {
+        if !taken.contains(&name) {
+            return name;
+        }
+        last = name;
+    }
+    while taken.contains(&last) {
+        last.push('_');
+    }
+    last
 }

@@ -289,6 +289,7 @@ impl<'j, T: Record, U: Record> ConnectedSpread<'j, T, U> {
             inputs: fields.clone(),
             states: states.declared.iter().map(|declared| declared.state.clone()).collect(),
             timers: false,
+            changes: false,
         });
         let new = NewNode {
             name: crate::keyed::short_name::<F>(),

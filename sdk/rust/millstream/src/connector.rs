@@ -93,6 +93,13 @@ impl Sink {
         Sink::of("collect").option("name", name)
     }
 
+    /// Writes a changelog by key: the new form of a row, or that it is gone, without the form before. The
+    /// columns are those by which a row is found again. Without it, all changes are written as they come.
+    #[must_use]
+    pub fn upsert<const N: usize>(self, key: [&str; N]) -> Sink {
+        self.option("changelog", "upsert").option("key", key.join(","))
+    }
+
     /// Sets the format: `json`, `csv` or `text`.
     #[must_use]
     pub fn format(mut self, format: impl ToString) -> Sink {

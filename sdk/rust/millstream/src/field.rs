@@ -38,7 +38,7 @@ impl<R: Record, V: Record> Field<R, V> {
 #[diagnostic::on_unimplemented(
     message = "this is not a field of `{T}`",
     label = "not a field of `{T}`",
-    note = "fields of a struct are constants of it, such as `Event::USER`; fields of a tuple are F0 … F7"
+    note = "fields of a struct are constants of it, such as `Event::USER`; fields of a tuple are F0 … F11"
 )]
 pub trait FieldOf<T>: Copy {
     /// Its type.
@@ -81,6 +81,14 @@ place! {
     F6;
     /// The eighth field of a tuple.
     F7;
+    /// The ninth field of a tuple.
+    F8;
+    /// The tenth field of a tuple.
+    F9;
+    /// The eleventh field of a tuple.
+    F10;
+    /// The twelfth field of a tuple.
+    F11;
 }
 
 macro_rules! fields {
@@ -112,6 +120,10 @@ fields! {
     (A B C D E F) A F0 B F1 C F2 D F3 E F4 F F5;
     (A B C D E F G) A F0 B F1 C F2 D F3 E F4 F F5 G F6;
     (A B C D E F G H) A F0 B F1 C F2 D F3 E F4 F F5 G F6 H F7;
+    (A B C D E F G H I) A F0 B F1 C F2 D F3 E F4 F F5 G F6 H F7 I F8;
+    (A B C D E F G H I J) A F0 B F1 C F2 D F3 E F4 F F5 G F6 H F7 I F8 J F9;
+    (A B C D E F G H I J K) A F0 B F1 C F2 D F3 E F4 F F5 G F6 H F7 I F8 J F9 K F10;
+    (A B C D E F G H I J K L) A F0 B F1 C F2 D F3 E F4 F F5 G F6 H F7 I F8 J F9 K F10 L F11;
 }
 
 /// A type that rows can be keyed by.
@@ -184,7 +196,7 @@ impl<N: Number> Number for Option<N> {
 #[diagnostic::on_unimplemented(
     message = "a stream of `{T}` cannot be keyed by this",
     label = "not a field, nor a tuple of fields, of `{T}` that can be a key",
-    note = "fields of a struct are constants of it, such as `Event::USER`; fields of a tuple are F0 … F7; \
+    note = "fields of a struct are constants of it, such as `Event::USER`; fields of a tuple are F0 … F11; \
             keys are bool, numbers, String, Vec<u8>, Decimal, Date, the timestamps, and Options of them"
 )]
 pub trait KeyFields<T> {
@@ -227,7 +239,7 @@ macro_rules! key_places {
     )*};
 }
 
-key_places!(F0 F1 F2 F3 F4 F5 F6 F7);
+key_places!(F0 F1 F2 F3 F4 F5 F6 F7 F8 F9 F10 F11);
 
 macro_rules! key_tuples {
     ($(($($key:ident $place:tt)*);)*) => {$(
@@ -257,6 +269,12 @@ pub trait Join<A> {
     type Output: Record;
 }
 
+/// Puts the members of two tuples into one, the two ends of a window between them.
+pub trait WindowJoin<A> {
+    /// The tuple of all.
+    type Output: Record;
+}
+
 macro_rules! join {
     ($([$($key:ident)*] [$($value:ident)*];)*) => {$(
         impl<$($key: Record,)* $($value: Record),*> Join<($($value,)*)> for ($($key,)*) {
@@ -265,10 +283,26 @@ macro_rules! join {
     )*};
 }
 
+macro_rules! window_join {
+    ($([$($key:ident)*] [$($value:ident)*];)*) => {$(
+        impl<$($key: Record,)* $($value: Record),*> WindowJoin<($($value,)*)> for ($($key,)*) {
+            type Output = ($($key,)* Timestamp, Timestamp, $($value,)*);
+        }
+    )*};
+}
+
 join! {
-    [] [A]; [] [A B]; [] [A B C]; [] [A B C D];
-    [K] [A]; [K] [A B]; [K] [A B C]; [K] [A B C D];
-    [K L] [A]; [K L] [A B]; [K L] [A B C]; [K L] [A B C D];
-    [K L M] [A]; [K L M] [A B]; [K L M] [A B C]; [K L M] [A B C D];
-    [K L M N] [A]; [K L M N] [A B]; [K L M N] [A B C]; [K L M N] [A B C D];
+    [] [A]; [] [A B]; [] [A B C]; [] [A B C D]; [] [A B C D E]; [] [A B C D E F]; [] [A B C D E F G]; [] [A B C D E F G H];
+    [K] [A]; [K] [A B]; [K] [A B C]; [K] [A B C D]; [K] [A B C D E]; [K] [A B C D E F]; [K] [A B C D E F G]; [K] [A B C D E F G H];
+    [K L] [A]; [K L] [A B]; [K L] [A B C]; [K L] [A B C D]; [K L] [A B C D E]; [K L] [A B C D E F]; [K L] [A B C D E F G]; [K L] [A B C D E F G H];
+    [K L M] [A]; [K L M] [A B]; [K L M] [A B C]; [K L M] [A B C D]; [K L M] [A B C D E]; [K L M] [A B C D E F]; [K L M] [A B C D E F G]; [K L M] [A B C D E F G H];
+    [K L M N] [A]; [K L M N] [A B]; [K L M N] [A B C]; [K L M N] [A B C D]; [K L M N] [A B C D E]; [K L M N] [A B C D E F]; [K L M N] [A B C D E F G]; [K L M N] [A B C D E F G H];
+}
+
+window_join! {
+    [] [A]; [] [A B]; [] [A B C]; [] [A B C D]; [] [A B C D E]; [] [A B C D E F]; [] [A B C D E F G]; [] [A B C D E F G H];
+    [K] [A]; [K] [A B]; [K] [A B C]; [K] [A B C D]; [K] [A B C D E]; [K] [A B C D E F]; [K] [A B C D E F G]; [K] [A B C D E F G H];
+    [K L] [A]; [K L] [A B]; [K L] [A B C]; [K L] [A B C D]; [K L] [A B C D E]; [K L] [A B C D E F]; [K L] [A B C D E F G]; [K L] [A B C D E F G H];
+    [K L M] [A]; [K L M] [A B]; [K L M] [A B C]; [K L M] [A B C D]; [K L M] [A B C D E]; [K L M] [A B C D E F]; [K L M] [A B C D E F G];
+    [K L M N] [A]; [K L M N] [A B]; [K L M N] [A B C]; [K L M N] [A B C D]; [K L M N] [A B C D E]; [K L M N] [A B C D E F];
 }

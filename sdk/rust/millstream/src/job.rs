@@ -5,6 +5,7 @@ use std::panic::Location;
 
 use millstream_sys::bindings::exports::millstream::job::job::{self as contract, JobInfo};
 use millstream_sys::bindings::millstream::job::graph::{Connection, JobGraph, NodeKind, Setting};
+use millstream_sys::bindings::millstream::job::rows::Field;
 
 use crate::args::{Args, JobArgs};
 use crate::connector::Connector;
@@ -87,32 +88,99 @@ impl Job {
         source
     }
 
+    /// Tables of a connector that has several, each a stream, in the connector's order; `names` are theirs.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # #[derive(Record)] struct Person { id: i64 }
+    /// # #[derive(Record)] struct Auction { id: i64 }
+    /// # #[derive(Record)] struct Bid { auction: i64 }
+    /// # fn tables(job: &Job) {
+    /// let generator = Connector::of("nexmark").option("events", 1_000_000);
+    /// let (persons, auctions, bids) =
+    ///     job.tables::<(Person, Auction, Bid)>(generator, ["persons", "auctions", "bids"]);
+    /// # let _: (Stream<'_, Person>, Stream<'_, Auction>, Stream<'_, Bid>) = (persons, auctions, bids);
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn tables<T: Tables>(&self, connector: impl Into<Connector>, names: T::Names) -> T::Streams<'_> {
+        let location = Location::caller();
+        let ports = T::ports(names);
+        let node = self.add_source(connector.into(), None, ports, location);
+        T::streams(self, node)
+    }
+
     /// Rows of any connector that the host knows, in the connector's format or the one given.
     #[track_caller]
     pub fn source<T: Record>(&self, connector: Connector, format: Option<&str>) -> Source<'_, T> {
-        let location = Location::caller();
+        let ports = vec![("main".into(), schema_of::<T>())];
+        let node = self.add_source(connector, format, ports, Location::caller());
+        Source::new(self.port(node, 0))
+    }
+
+    fn add_source(
+        &self,
+        connector: Connector,
+        format: Option<&str>,
+        outputs: Vec<(String, Vec<Field>)>,
+        location: &Location<'_>,
+    ) -> u32 {
         let connection = Connection {
             connector: connector.name,
             options: connector.options,
             format: connector.format.or_else(|| format.map(Into::into)),
             format_options: connector.format_options,
         };
-        let mut plan = self.plan.borrow_mut();
-        let node = plan.add(
-            NewNode {
-                name: format!("Source: {}", connection.connector),
-                uid: Some(format!("source-{}", connection.connector)),
-                kind: NodeKind::Source(connection),
-                outputs: vec![("main".into(), schema_of::<T>())],
-                stage: None,
-            },
-            &[],
-            location,
-        );
-        let stream = plan.stream_of(node, 0);
-        drop(plan);
-        Source::new(Stream::new(self, stream))
+        let new = NewNode {
+            name: format!("Source: {}", connection.connector),
+            uid: Some(format!("source-{}", connection.connector)),
+            kind: NodeKind::Source(connection),
+            outputs,
+            stage: None,
+        };
+        self.plan.borrow_mut().add(new, &[], location)
     }
+
+    fn port<T>(&self, node: u32, port: u32) -> Stream<'_, T> {
+        Stream::new(self, self.plan.borrow_mut().stream_of(node, port))
+    }
+}
+
+/// The tables of a connector that has several: a tuple of two to four records.
+pub trait Tables {
+    /// A stream of each.
+    type Streams<'j>;
+    /// A name for each.
+    type Names;
+    /// The ports of the source.
+    #[doc(hidden)]
+    fn ports(names: Self::Names) -> Vec<(String, Vec<Field>)>;
+    /// The streams of a source's ports.
+    #[doc(hidden)]
+    fn streams(job: &Job, node: u32) -> Self::Streams<'_>;
+}
+
+macro_rules! tables {
+    ($($count:literal: $($table:ident $place:literal)*;)*) => {$(
+        impl<$($table: Record),*> Tables for ($($table,)*) {
+            type Streams<'j> = ($(Stream<'j, $table>,)*);
+            type Names = [&'static str; $count];
+
+            fn ports(names: Self::Names) -> Vec<(String, Vec<Field>)> {
+                vec![$((names[$place].to_string(), schema_of::<$table>())),*]
+            }
+
+            fn streams(job: &Job, node: u32) -> Self::Streams<'_> {
+                ($(job.port::<$table>(node, $place),)*)
+            }
+        }
+    )*};
+}
+
+tables! {
+    2: A 0 B 1;
+    3: A 0 B 1 C 2;
+    4: A 0 B 1 C 2 D 3;
 }
 
 fn generator(kind: &str, rows: Option<u64>, rate: Option<u64>) -> Connector {

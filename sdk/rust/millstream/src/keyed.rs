@@ -3,27 +3,46 @@
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use millstream_sys::bindings::millstream::job::graph::{Function, NodeKind, Partition, State, StateKind};
+use millstream_sys::bindings::millstream::job::graph::{
+    Aggregate, Function, NodeKind, Partition, State, StateKind,
+};
 use millstream_sys::bindings::millstream::job::rows::Field;
 
-use crate::aggregate::{Aggregates, avg, count, max, min, sum};
+use crate::aggregate::{self, Aggregates, avg, count, max, min, sum};
 use crate::aggregate_function::{AggregateFunction, Running};
 use crate::broadcast::ConnectedBroadcast;
 use crate::connected::ConnectedKeyed;
 use crate::error::Result;
 use crate::field::{FieldOf, Join, Number, Ordered};
+use crate::job::Job;
+use crate::joins::KeyedJoin;
 use crate::plan::{NewNode, StreamEntry};
 use crate::process::{KeyOf, NoSide, ProcessFunction, Side, Ttl};
-use crate::record::{Record, schema_of, top_level};
+use crate::record::{Record, Timestamp, schema_of, top_level};
 use crate::run::{Inputs, OneInput, Stage, processed, reduced};
 use crate::state::{Declared, States};
-use crate::stream::{Added, Fallible, Stream};
+use crate::stream::{Added, Fallible, Stream, into_record};
+use crate::windows::{Windowed, Windows};
 
 /// A stream whose rows are grouped by the key `K`, a tuple.
 pub struct KeyedStream<'j, T, K> {
     stream: Stream<'j, T>,
     keys: Vec<u32>,
+    wants_changes: bool,
     types: PhantomData<fn() -> K>,
+}
+
+/// The columns of a record that aggregates are given as.
+pub(crate) struct Aggregation(fn(&Job, Vec<Field>, &str, &Location<'_>) -> Vec<Field>);
+
+impl Aggregation {
+    pub(crate) fn columns_of<O: Record>() -> Aggregation {
+        Aggregation(into_record::<O>)
+    }
+
+    fn named(&self, job: &Job, fields: Vec<Field>, what: &str, location: &Location<'_>) -> Vec<Field> {
+        (self.0)(job, fields, what, location)
+    }
 }
 
 /// The rows of an aggregate `A` by the key `K`: `(key…, aggregate…)`.
@@ -84,51 +103,110 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         self.aggregate((avg(field),))
     }
 
-    /// Up to four aggregates at once: `(sum(F1), avg(F2), count())`.
+    /// Up to eight aggregates at once: `(sum(F1), avg(F2), count())`.
     #[track_caller]
     pub fn aggregate<A: Aggregates<T>>(self, aggregates: A) -> Aggregated<'j, K, A::Outputs>
     where
         K: Join<A::Outputs>,
     {
-        let contract = aggregates.contract();
-        let input = self.stream.fields();
-        let functions: Vec<&str> = contract.iter().map(|aggregate| aggregate.function.as_str()).collect();
-        let name = format!("Keyed Aggregation: {}", functions.join(", "));
-        let mut names: Vec<String> = Vec::new();
-        for key in &self.keys {
-            names.push(free_name(&names, [input[*key as usize].name.clone()]));
-        }
-        for aggregate in &contract {
-            let name = match aggregate.columns.first().map(|column| &input[*column as usize].name) {
-                Some(field) if aggregate.function != "count" => {
-                    free_name(&names, [field.clone(), format!("{}_{field}", aggregate.function)])
-                }
-                Some(field) => free_name(&names, ["count".to_string(), format!("count_{field}")]),
-                None => free_name(&names, ["count".to_string()]),
-            };
-            names.push(name);
-        }
-        let mut schema = schema_of::<<K as Join<A::Outputs>>::Output>();
-        for (place, name) in top_level(&schema).into_iter().zip(names) {
-            schema[place].name = name;
-        }
-        let outputs = vec![("main".into(), schema)];
-        let uid = self.uid("aggregate", &functions);
-        let kind = NodeKind::Aggregate(contract);
-        self.keyed_node(NewNode { name, uid: Some(uid), kind, outputs, stage: None }, None).stream()
+        self.running(&aggregates, None).stream()
     }
 
-    fn uid(&self, kind: &str, functions: &[&str]) -> String {
-        let input = self.stream.fields();
-        let keys: Vec<&str> = self.keys.iter().map(|key| input[*key as usize].name.as_str()).collect();
-        [&[kind], functions, &["by"], &keys].concat().join("-")
+    /// Up to sixteen aggregates, as a record of your own: of the key's columns and the aggregates.
+    #[track_caller]
+    pub fn aggregate_into<O: Record>(self, aggregates: impl Aggregates<T>) -> Stream<'j, O> {
+        self.running(&aggregates, Some(Aggregation::columns_of::<O>())).stream()
     }
 
     #[track_caller]
-    fn keyed_node(self, new: NewNode, second: Option<StreamEntry>) -> Added<'j> {
-        let job = self.stream.job;
+    fn running(self, aggregates: &impl Aggregates<T>, into: Option<Aggregation>) -> Added<'j> {
+        let names = ("aggregate", "Keyed Aggregation");
+        self.aggregated(aggregates, into, names, &[], &[], NodeKind::Aggregate)
+    }
+
+    /// Adds the node of aggregates, whose kind is made of them; `between` are columns of timestamps
+    /// between the key and the aggregates, `sides` ports that take rows of the input.
+    #[track_caller]
+    pub(crate) fn aggregated(
+        self,
+        aggregates: &impl Aggregates<T>,
+        into: Option<Aggregation>,
+        (kind, name): (&str, &str),
+        between: &[&str],
+        sides: &[String],
+        kind_of: impl FnOnce(Vec<Aggregate>) -> NodeKind,
+    ) -> Added<'j> {
+        let contract = aggregates.contract();
+        let input = self.stream.fields();
+        let mut fields: Vec<Field> = self.keys.iter().map(|key| input[*key as usize].clone()).collect();
+        between.iter().for_each(|name| Timestamp::describe(name, false, &mut fields));
+        fields.extend(aggregates.fields());
+        let names = aggregate::names(&input, &self.keys, between, &contract);
+        for (place, name) in top_level(&fields).into_iter().zip(names) {
+            fields[place].name = name;
+        }
+        if let Some(into) = into {
+            fields = into.named(self.stream.job, fields, "these aggregates", Location::caller());
+        }
+        let functions: Vec<&str> = contract.iter().map(|aggregate| aggregate.function.as_str()).collect();
+        let name = format!("{name}: {}", functions.join(", "));
+        let uid = self.uid(kind, &functions);
+        let mut outputs = vec![("main".into(), fields)];
+        outputs.extend(sides.iter().map(|side| (side.clone(), input.clone())));
+        let kind = kind_of(contract);
+        self.keyed_node(NewNode { name, uid: Some(uid), kind, outputs, stage: None }, None)
+    }
+
+    /// Makes a changelog of the aggregate that follows: a row is inserted with the first row of its key,
+    /// and updated then, instead of a row for each that came. So is an aggregate of a changelog anyway.
+    ///
+    /// A process function that follows takes a changelog then; what it emits for a row has the row's
+    /// kind, see [`Context::row_kind`](crate::Context::row_kind).
+    #[must_use]
+    pub fn changes(mut self) -> Self {
+        self.wants_changes = true;
+        self
+    }
+
+    /// Puts the rows of each key into windows.
+    pub fn window(self, windows: impl Windows) -> Windowed<'j, T, K> {
+        Windowed::new(self, windows)
+    }
+
+    /// This stream and another by the same key, to be joined.
+    pub fn join<R: Record>(self, right: KeyedStream<'j, R, K>) -> KeyedJoin<'j, T, R, K> {
+        KeyedJoin::new(self, right)
+    }
+
+    pub(crate) fn uid(&self, kind: &str, functions: &[&str]) -> String {
+        let keys = self.key_names();
+        let mut words = vec![kind];
+        words.extend(functions);
+        words.push("by");
+        if !keys.is_empty() {
+            words.push(&keys);
+        }
+        words.join("-")
+    }
+
+    /// The names of the key's columns.
+    pub(crate) fn key_names(&self) -> String {
+        let input = self.stream.fields();
+        let keys: Vec<&str> = self.keys.iter().map(|key| input[*key as usize].name.as_str()).collect();
+        keys.join("-")
+    }
+
+    pub(crate) fn job(&self) -> &'j Job {
+        self.stream.job
+    }
+
+    #[track_caller]
+    pub(crate) fn keyed_node(self, new: NewNode, second: Option<StreamEntry>) -> Added<'j> {
+        let (job, wants_changes) = (self.stream.job, self.wants_changes);
         let inputs: Vec<StreamEntry> = std::iter::once(self.keyed_entry()).chain(second).collect();
-        let node = job.plan.borrow_mut().add(new, &inputs, Location::caller());
+        let mut plan = job.plan.borrow_mut();
+        let node = plan.add(new, &inputs, Location::caller());
+        plan.nodes[node as usize].wants_changes = wants_changes;
         Added { job, node }
     }
 }
@@ -136,7 +214,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
 /// # Functions by key
 impl<'j, T: Record, K> KeyedStream<'j, T, K> {
     pub(crate) fn new(stream: Stream<'j, T>, keys: Vec<u32>) -> KeyedStream<'j, T, K> {
-        KeyedStream { stream, keys, types: PhantomData }
+        KeyedStream { stream, keys, wants_changes: false, types: PhantomData }
     }
 
     /// Folds the rows of a key into one, by a closure that gets the row so far and the next one.
@@ -239,7 +317,7 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         states.extend(declared.iter().map(|declared| declared.state.clone()));
         let mut inputs = vec![self.stream.fields()];
         inputs.extend(second.iter().map(|second| second.fields.clone()));
-        let kind = NodeKind::Function(Function { inputs, states, timers: true });
+        let kind = NodeKind::Function(Function { inputs, states, timers: true, changes: false });
         let uid = self.uid("process", &[&name]);
         let mut outputs = vec![("main".to_string(), schema_of::<F::Out>())];
         outputs.extend(sides);
@@ -275,10 +353,15 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         let fields = self.stream.fields();
         let states =
             vec![State { name: "reduced".into(), kind: StateKind::Value, key: Vec::new(), value, ttl: None }];
-        let kind = NodeKind::Function(Function { inputs: vec![fields.clone()], states, timers: false });
+        let function = Function { inputs: vec![fields.clone()], states, timers: false, changes: false };
+        let kind = NodeKind::Function(function);
         let uid = self.uid("reduce", &[]);
         if self.keys.is_empty() {
             let error = "`reduce` wants a key: `key_by(())` is for aggregates".to_string();
+            self.stream.job.plan.borrow_mut().errors.push(error);
+        }
+        if self.wants_changes {
+            let error = "`reduce` cannot take a row back, so it takes no changelog".to_string();
             self.stream.job.plan.borrow_mut().errors.push(error);
         }
         let outputs = vec![("main".into(), fields)];
@@ -325,19 +408,4 @@ pub(crate) fn short_name<F>() -> String {
     let name = std::any::type_name::<F>();
     let name = name.split('<').next().unwrap_or(name);
     name.rsplit("::").next().unwrap_or(name).into()
-}
-
-/// The first name that is not taken, or the last with underscores.
-fn free_name<const N: usize>(taken: &[String], names: [String; N]) -> String {
-    let mut last = String::new();
-    for name in names {
-        if !taken.contains(&name) {
-            return name;
-        }
-        last = name;
-    }
-    while taken.contains(&last) {
-        last.push('_');
-    }
-    last
 }

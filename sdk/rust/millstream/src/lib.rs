@@ -48,12 +48,14 @@ mod aggregate;
 mod aggregate_function;
 mod args;
 mod broadcast;
+mod changes;
 mod connected;
 mod connector;
 mod emit;
 mod error;
 mod field;
 mod job;
+mod joins;
 mod keyed;
 mod logging;
 mod metrics;
@@ -61,13 +63,16 @@ mod plan;
 mod process;
 mod record;
 mod run;
+mod select;
 mod side;
 mod state;
 mod stream;
 mod task;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod top;
 mod watermarks;
+mod windows;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../../docs/sdk-rust.md")]
@@ -78,7 +83,7 @@ mod guide {}
 mod from_flink {}
 
 pub use access::{AggregatingAccess, EntryAccess, ListAccess, MapAccess, ReducingAccess, ValueAccess};
-pub use aggregate::{avg, count, count_of, max, min, sum};
+pub use aggregate::{Aggregates, avg, count, count_distinct, count_of, first, last, max, min, sum};
 pub use aggregate_function::AggregateFunction;
 pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
@@ -87,6 +92,7 @@ pub use broadcast::{
     BroadcastAccess, BroadcastContext, BroadcastProcessFunction, BroadcastStates, Broadcasting,
     ConnectedBroadcast, ConnectedSpread, KeyedBroadcastProcessFunction, ReadOnlyContext, Unkeyed,
 };
+pub use changes::RowKind;
 #[cfg(feature = "clap")]
 pub use clap;
 #[cfg(feature = "clap")]
@@ -95,8 +101,9 @@ pub use connected::{Co, CoContext, CoProcessFunction, Connected, ConnectedKeyed}
 pub use connector::{Connector, Sink};
 pub use emit::Emit;
 pub use error::{Error, Result};
-pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, Field, FieldOf, KeyFields};
-pub use job::{Definition, Job, JobFunction, Refusal};
+pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, Field, FieldOf, KeyFields};
+pub use job::{Definition, Job, JobFunction, Refusal, Tables};
+pub use joins::{Joined, KeyedJoin};
 pub use keyed::{KeyedSide, KeyedStream};
 pub use log;
 pub use metrics::{Counter, Gauge, Histogram};
@@ -106,6 +113,7 @@ pub use process::{Context, KeyOf, NoSide, ProcessFunction, Side, TimeDomain, Tim
 pub use record::{
     Date, Decimal, Failed, FailedRef, Items, List, Record, Row, Timestamp, TimestampMicros, TimestampNanos,
 };
+pub use select::Fields;
 pub use side::{OneSide, TwoSides};
 pub use state::{
     AggregatingState, BroadcastState, DeclaredMap, DeclaredState, ListState, MapKey, MapState, ReducingState,
@@ -113,18 +121,24 @@ pub use state::{
 };
 pub use stream::{Either, Fallible, SinkHandle, Source, Stream};
 pub use task::TaskInfo;
+pub use top::{Order, Orders, asc, desc};
 pub use watermarks::{PointInTime, Watermarks};
+pub use windows::{
+    Cumulating, GridWindows, LateWindowed, Offset, Session, Sliding, Tumbling, Windowed, Windows, after,
+    before,
+};
 
 /// What a job needs, in one line: `use millstream::prelude::*;`
 pub mod prelude {
     pub use crate::{
         AggregateFunction, AggregatingState, Args, BroadcastContext, BroadcastProcessFunction,
         BroadcastState, BroadcastStates, Broadcasting, CoContext, CoProcessFunction, Connector, Context,
-        Counter, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, Failed, Gauge, Histogram, Items,
-        Job, JobArgs, KeyedBroadcastProcessFunction, KeyedStream, List, ListState, MapState, OnFailure,
-        ProcessFunction, ReadOnlyContext, Record, ReducingState, Result, Row, Sink, States, Stream, TaskInfo,
-        TimeDomain, Timer, Timestamp, Ttl, Unkeyed, ValueState, Watermarks, avg, bail, count, count_of,
-        ensure, job, max, min, sum,
+        Counter, Cumulating, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11,
+        Failed, Gauge, Histogram, Items, Job, JobArgs, KeyedBroadcastProcessFunction, KeyedStream, List,
+        ListState, MapState, OnFailure, ProcessFunction, ReadOnlyContext, Record, ReducingState, Result, Row,
+        RowKind, Session, Sink, Sliding, States, Stream, TaskInfo, TimeDomain, Timer, Timestamp, Ttl,
+        Tumbling, Unkeyed, ValueState, Watermarks, after, asc, avg, bail, before, count, count_distinct,
+        count_of, desc, ensure, first, job, last, max, min, sum,
     };
     #[cfg(feature = "clap")]
     pub use crate::{InputArgs, OutputArgs, Parser, clap};

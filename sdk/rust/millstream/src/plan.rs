@@ -9,6 +9,7 @@ use millstream_sys::bindings::millstream::job::graph::{
 };
 use millstream_sys::bindings::millstream::job::rows::Field;
 
+use crate::changes;
 use crate::record::top_level;
 use crate::run::Stage;
 
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
 pub(crate) struct Planned {
     pub(crate) node: Node,
     pub(crate) stage: Option<Stage>,
+    /// the user wants changes of it: `changes()`
+    pub(crate) wants_changes: bool,
 }
 
 /// What a `Stream` stands for: outputs of nodes, on their way to the next.
@@ -83,6 +86,7 @@ impl Plan {
                 chaining: Chaining::Allowed,
             },
             stage: new.stage,
+            wants_changes: false,
         });
         id
     }
@@ -131,6 +135,7 @@ impl Plan {
                 "job {name} has no operators\nhint: begin with a source, such as `job.lines(…)`"
             ));
         }
+        changes::declare(&mut self.nodes, &self.edges);
         let mut uids: BTreeMap<&str, &Node> = BTreeMap::new();
         for Planned { node, .. } in &self.nodes {
             let Some(uid) = &node.uid else { continue };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use millstream_sys::bindings::millstream::job::calls::{Moment, TimerChanges};
 use millstream_sys::bindings::millstream::job::graph;
 
+use crate::changes::RowKind;
 use crate::emit::Emit;
 use crate::error::Result;
 use crate::record::{Record, Row};
@@ -243,6 +244,7 @@ pub struct Context<'c, F: ProcessFunction<S>, S: Side = NoSide> {
     /// the row's place in the call
     pub(crate) row: usize,
     pub(crate) timestamp: Option<i64>,
+    pub(crate) kind: RowKind,
 }
 
 /// The numbers of the contract's timer changes: those of processing time are two more.
@@ -261,6 +263,12 @@ impl<'c, F: ProcessFunction<S>, S: Side> Context<'c, F, S> {
     #[inline]
     pub fn timestamp(&self) -> Option<i64> {
         self.timestamp
+    }
+
+    /// What the row does to the table that its stream describes; an insert, but in a changelog.
+    #[inline]
+    pub fn row_kind(&self) -> RowKind {
+        self.kind
     }
 
     /// The watermark: all rows up to this time have come, as far as is known. None before the first;

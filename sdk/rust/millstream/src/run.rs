@@ -9,8 +9,8 @@ pub(crate) use cells::{BroadcastCell, Cell, Cells, ListCell, MapCell, ValueCell}
 pub use chain::{on_timers, open, process, process_keyed};
 pub(crate) use process::{BroadcastInput, Inputs, OneInput, TwoInputs, processed};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use stage::{Frame, KeyedCode, KeyedFrame, Outcome};
-pub(crate) use stage::{Stage, each_row, filtered, of_two, partitioned, reduced};
+pub(crate) use stage::{Frame, KeyedCode, KeyedFrame};
+pub(crate) use stage::{Outcome, Stage, each_row, filtered, of_two, partitioned, reduced};
 
 #[cfg(test)]
 mod tests;

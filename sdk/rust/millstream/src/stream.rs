@@ -19,7 +19,7 @@ use crate::field::KeyFields;
 use crate::job::Job;
 use crate::keyed::KeyedStream;
 use crate::plan::{NewNode, OnFailure, Planned, StreamEntry};
-use crate::record::{Failed, Record, Row, end_of, schema_of};
+use crate::record::{Failed, Record, Row, end_of, schema_of, top_level};
 use crate::run::{Stage, each_row, filtered, partitioned};
 use crate::side::OneSide;
 use crate::watermarks::Watermarks;
@@ -364,11 +364,8 @@ impl<'j, T: Record> Stream<'j, T> {
     pub fn cast<R: Record>(self) -> Stream<'j, R> {
         let location = Location::caller();
         let (from, to) = (self.fields(), schema_of::<R>());
-        let shape = |fields: &[Field]| -> Vec<(String, bool)> {
-            fields.iter().map(|field| (format!("{:?}", field.data_type), field.nullable)).collect()
-        };
         if shape(&from) == shape(&to) {
-            let places = crate::record::top_level(&to);
+            let places = top_level(&to);
             self.rename(&places.iter().map(|place| to[*place].name.clone()).collect::<Vec<_>>());
         } else {
             self.job.plan.borrow_mut().errors.push(format!(
@@ -381,6 +378,37 @@ impl<'j, T: Record> Stream<'j, T> {
         }
         Stream::new(self.job, self.id)
     }
+}
+
+/// The columns of what an operator gives as a record of the user's: under its names, or those that they have
+/// where it is a tuple.
+pub(crate) fn into_record<R: Record>(
+    job: &Job,
+    mut fields: Vec<Field>,
+    what: &str,
+    location: &Location<'_>,
+) -> Vec<Field> {
+    let to = schema_of::<R>();
+    if shape(&fields) == shape(&to) {
+        let is_tuple = top_level(&to).iter().enumerate().all(|(n, place)| to[*place].name == format!("f{n}"));
+        if !is_tuple {
+            fields = to;
+        }
+    } else {
+        job.plan.borrow_mut().errors.push(format!(
+            "{what} has the columns {}, which are not those of {} at {}:{}",
+            describe(&fields),
+            describe(&to),
+            location.file(),
+            location.line()
+        ));
+    }
+    fields
+}
+
+/// What has to be equal for columns to be read as others.
+fn shape(fields: &[Field]) -> Vec<(String, bool)> {
+    fields.iter().map(|field| (format!("{:?}", field.data_type), field.nullable)).collect()
 }
 
 /// Fields as a message to the user.
@@ -422,6 +450,7 @@ impl<'j, T> Stream<'j, T> {
                 inputs: vec![self.fields()],
                 states: Vec::new(),
                 timers: false,
+                changes: false,
             }),
             outputs: names.zip(outputs).collect(),
             stage: Some(stage),

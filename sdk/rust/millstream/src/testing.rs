@@ -16,6 +16,8 @@
 //!
 //! The user's functions are the real ones; aggregates, state, timers and watermarks are small
 //! stand-ins for the host's, in streaming mode. Rows reach every operator in the order of their source.
+//! Windows, joins, top-n and aggregates that give changelogs have none: a job with one of them is tested in
+//! the engine, by [`Harness::component`].
 //!
 //! Time is the test's own. [`Harness::driver`] runs a job step by step: it pushes rows one by one,
 //! moves the watermark and the clock, and takes what has come out.
@@ -42,6 +44,7 @@ use millstream_sys::bindings::millstream::job::graph::JobGraph;
 use millstream_sys::bindings::millstream::job::rows::Batch;
 use millstream_sys::host::stub::{self, Told};
 
+use crate::changes::RowKind;
 use crate::job::{Definition, Job, JobFunction, Refusal};
 use crate::logging;
 use crate::record::{Record, Row, finish_rows, reader_of};
@@ -207,6 +210,19 @@ impl Run {
             None => vec![None; batch.length as usize],
         };
         self.output(sink).batches.iter().flat_map(times).collect()
+    }
+
+    /// The rows at a sink with what each does to the table that its stream describes.
+    ///
+    /// # Panics
+    /// As [`rows`](Self::rows).
+    pub fn changes<T: Record>(&self, sink: &str) -> Vec<(RowKind, T)> {
+        let batches = &self.output(sink).batches;
+        let kinds = batches.iter().flat_map(|batch| match &batch.kinds {
+            Some(kinds) => kinds.iter().copied().map(RowKind::of).collect(),
+            None => vec![RowKind::Insert; batch.length as usize],
+        });
+        kinds.zip(rows_of(batches)).collect()
     }
 
     /// The columns' names at a sink.

@@ -150,7 +150,7 @@ fn columns_that_csv_cannot_hold_are_refused() {
     for nested in [list, members] {
         let schema = schema(&[("a", nested, true)]);
         let reading = error_of(Decoding::of(&csv, &schema));
-        let writing = error_of(Encoding::of(&csv, "csv").and_then(|encoding| encoding.fits(&schema)));
+        let writing = error_of(Encoding::of(&csv, "csv").and_then(|encoding| encoding.fits(&schema, false)));
         assert_eq!(reading.message, "csv cannot hold nested columns");
         assert_eq!(writing.message, "csv cannot hold nested columns");
     }
@@ -168,7 +168,7 @@ fn a_header_is_written_once() {
     let encoding = Encoding::of(&connection("files", &[]), "csv").unwrap();
     let rows = orders(&[]).decode(&[(0, b"1,\"a,b\",2.5")]).rows.unwrap();
     let (batch, mut out) = (model::Batch::new(rows), Vec::new());
-    encoding.encode(&batch, "", true, &mut out).unwrap();
-    encoding.encode(&batch, "", false, &mut out).unwrap();
+    encoding.encode(&batch, false, "", true, &mut out).unwrap();
+    encoding.encode(&batch, false, "", false, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "id,name,price\n1,\"a,b\",2.5\n1,\"a,b\",2.5\n");
 }

@@ -1,12 +1,12 @@
 //! Part files: their names, their order, and what is there before and after.
 
 use arrow_array::{Int64Array, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, SchemaRef};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::test_support::{World, connection, error_of, schema, with_format};
+use crate::test_support::{World, connection, error_of, inserts, schema, with_format};
 
 fn number_schema() -> SchemaRef {
     schema(&[("n", DataType::Int64, false)])
@@ -21,7 +21,7 @@ fn numbers(range: std::ops::Range<i64>) -> Batch {
 fn sink_into(folder: &Path, options: &[(&str, &str)], format: &str) -> FilesFactory {
     let path = folder.display().to_string();
     let connection = connection("files", &[&[("path", path.as_str())], options].concat());
-    FilesFactory::of(&with_format(connection, format, &[]), &number_schema()).unwrap()
+    FilesFactory::of(&with_format(connection, format, &[]), &inserts(&number_schema())).unwrap()
 }
 
 /// The names in a folder with what is in them, in the order of subtasks and numbers.
@@ -75,7 +75,7 @@ fn a_part_is_named_by_subtask_number_and_format() {
 fn json_is_written_unless_told_otherwise() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().display().to_string();
-    let factory = FilesFactory::of(&connection("files", &[("path", &path)]), &number_schema()).unwrap();
+    let factory = FilesFactory::of(&connection("files", &[("path", &path)]), &inserts(&number_schema())).unwrap();
     World::system().write(&factory, &[numbers(0..1)]).unwrap();
     assert_eq!(names(folder.path()), ["part-0-0.json"]);
     assert_eq!(factory.needs(), [Need::Write(path)]);
@@ -276,7 +276,20 @@ fn nested_rows_fit_json_and_not_csv() {
     let nested = DataType::List(arrow_schema::Field::new("item", DataType::Int64, true).into());
     let schema = schema(&[("list", nested, true)]);
     let connection = connection("files", &[("path", "out")]);
-    assert!(FilesFactory::of(&connection, &schema).is_ok());
-    let error = error_of(FilesFactory::of(&with_format(connection, "csv", &[]), &schema));
+    assert!(FilesFactory::of(&connection, &inserts(&schema)).is_ok());
+    let error = error_of(FilesFactory::of(&with_format(connection, "csv", &[]), &inserts(&schema)));
     assert_eq!(error.message, "csv cannot hold nested columns");
+}
+
+#[test]
+fn a_changelogs_kinds_are_the_first_column() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().display().to_string();
+    let changes = Arriving { schema: number_schema(), changes: true };
+    let factory = FilesFactory::of(&connection("files", &[("path", &path)]), &changes).unwrap();
+    let batch = numbers(0..3).with_kinds(Some(vec![0u8, 1, 2].into()));
+    World::system().write(&factory, &[batch, numbers(7..8)]).unwrap();
+    let expected = ["+I", "-U", "+U", "+I"].iter().zip([0, 1, 2, 7]);
+    let expected: Vec<String> = expected.map(|(op, n)| format!("{{\"op\":\"{op}\",\"n\":{n}}}")).collect();
+    assert_eq!(lines(folder.path()), expected);
 }

@@ -1,8 +1,10 @@
 //! The same rows for the same seed, when they are due.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
+use crate::sources::pace::TICK;
 use crate::test_support::{
     Given, World, connection, error_of, numbers, schema, text_schema, texts, with_format,
 };

@@ -1,5 +1,7 @@
 //! Dates and points in time.
 
+use std::time::Duration;
+
 use millstream_sys::bindings::millstream::job::rows::{DataType, Field, TimeUnit, Values};
 
 use super::{Cursor, Record, Row, Sequence, scalar::other_type};
@@ -70,4 +72,22 @@ time! {
     TimestampMicros(i64), Int64, DataType::Timestamp(TimeUnit::Microseconds);
     #[doc = "A point in time, UTC: nanoseconds since 1970-01-01T00:00:00Z."]
     TimestampNanos(i64), Int64, DataType::Timestamp(TimeUnit::Nanoseconds);
+}
+
+/// A day in milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1_000;
+
+impl Timestamp {
+    /// The day, UTC.
+    #[must_use]
+    pub const fn date(self) -> Date {
+        // As many days as 64 bits of milliseconds are may be more than 32 bits hold: that is no date.
+        Date(self.0.div_euclid(DAY) as i32)
+    }
+
+    /// The time since midnight, UTC.
+    #[must_use]
+    pub const fn time_of_day(self) -> Duration {
+        Duration::from_millis(self.0.rem_euclid(DAY) as u64)
+    }
 }

@@ -77,3 +77,7 @@ tuple!(5: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4);
 tuple!(6: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5);
 tuple!(7: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6);
 tuple!(8: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6 H R7 7);
+tuple!(9: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6 H R7 7 I R8 8);
+tuple!(10: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6 H R7 7 I R8 8 J R9 9);
+tuple!(11: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6 H R7 7 I R8 8 J R9 9 K R10 10);
+tuple!(12: A R0 0 B R1 1 C R2 2 D R3 3 E R4 4 F R5 5 G R6 6 H R7 7 I R8 8 J R9 9 K R10 10 L R11 11);

@@ -7,6 +7,7 @@ use millstream_sys::bindings::millstream::job::graph;
 use millstream_sys::bindings::millstream::job::rows::{Column, Values};
 
 use crate::broadcast::{BroadcastContext, Broadcasting, KeyedBroadcastProcessFunction};
+use crate::changes::RowKind;
 use crate::connected::{Co, CoProcessFunction};
 use crate::emit::{Carried, Emit, Emits};
 use crate::error::Error;
@@ -192,6 +193,7 @@ pub(crate) struct Step<'s, 'c, F: ProcessFunction<S>, S: Side> {
     context: Context<'c, F, S>,
     states: <Option<F::State> as Record>::Reader<'c>,
     event_times: Option<&'c [i64]>,
+    kinds: Option<&'c [u8]>,
     skip: Option<&'c [bool]>,
     is_marked: bool,
     passes: &'s mut Passes,
@@ -229,11 +231,13 @@ impl<F: ProcessFunction<S>, S: Side, I: Inputs<F, S>> Processed<F, S, I> {
             group: 0,
             row: 0,
             timestamp: None,
+            kind: RowKind::Insert,
         };
         let mut step = Step {
             context,
             states,
             event_times: carried.event_times,
+            kinds: carried.kinds,
             skip: frame.skip,
             is_marked: carried.is_needed(),
             is_again: !passes.ran.is_empty(),
@@ -268,6 +272,7 @@ impl<'c, F: ProcessFunction<S>, S: Side> Step<'_, 'c, F, S> {
         if !is_left {
             let context = &mut self.context;
             (context.group, context.row) = (group, row);
+            context.kind = self.kinds.map_or(RowKind::Insert, |kinds| RowKind::of(kinds[row]));
             context.timestamp = self.event_times.map(|times| times[row]).filter(|time| *time != i64::MIN);
             let slot = &mut context.slots[group];
             if !slot.is_loaded && self.has_groups {

@@ -443,3 +443,84 @@ fn a_custom_partition_is_the_last_column() {
     };
     assert_eq!((&values[..], &chosen[..]), (&[3, -1][..], &[3, i32::MAX][..]));
 }
+
+/// 1: doubles twice; 2: leaves what is above 4; 3: takes numbers apart.
+#[job]
+fn of_changes(job: &Job) -> Result<()> {
+    let numbers = job.source::<i64>(Connector::stdin(), Some("json"));
+    let twice = numbers.try_flat_map(|number, out| {
+        ensure!(number != 13, "unlucky");
+        out.emit(number);
+        out.emit(number * 2);
+        Ok(())
+    });
+    let (even, odd) = twice
+        .filter(|number| number > 4)
+        .side_output("odd")
+        .flat_map(|number, even, odd| if number % 2 == 0 { even.emit(number) } else { odd.emit(number) });
+    even.print();
+    odd.print();
+    Ok(())
+}
+
+/// What comes out of the chain for numbers with their kinds.
+fn call_of_changes(rows: &'static [(u8, i64)]) -> (Vec<(u8, i64)>, Vec<(u8, i64)>, usize) {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&of_changes, job);
+    let outcome = opened(build, &[1, 2, 3], &[(3, 0), (3, 1)], || {
+        let kinds = Some(rows.iter().map(|(kind, _)| *kind).collect());
+        process(NOW, 0, Batch { kinds, ..batch_of::<i64>(rows.iter().map(|(_, number)| *number)) })
+    });
+    let of = |port: u32| {
+        let output = outcome.outputs.iter().find(|output| output.port == port);
+        output.map_or_else(Vec::new, |output| {
+            let kinds = output.rows.kinds.clone().unwrap();
+            assert_eq!(kinds.len(), output.rows.length as usize);
+            kinds.into_iter().zip(rows_of::<i64>(&output.rows)).collect()
+        })
+    };
+    (of(0), of(1), outcome.failures.len())
+}
+
+#[test]
+fn rows_have_the_kinds_of_the_rows_that_they_are_made_of() {
+    let (even, odd, _) = call_of_changes(&[(0, 3), (1, 3), (2, 5), (3, 1)]);
+    assert_eq!(even, [(0, 6), (1, 6), (2, 10)]);
+    assert_eq!(odd, [(2, 5)]);
+    // All rows pass the filter, so that its batch goes on as it is.
+    let (even, odd, _) = call_of_changes(&[(3, 7), (0, 6)]);
+    assert_eq!((even, odd), (vec![(3, 14), (0, 6), (0, 12)], vec![(3, 7)]));
+}
+
+#[test]
+fn a_row_that_fails_takes_its_kind_along() {
+    let (even, odd, failed) = call_of_changes(&[(3, 5), (1, 13), (2, 7)]);
+    assert_eq!((even, odd, failed), (vec![(3, 10), (2, 14)], vec![(3, 5), (2, 7)], 1));
+}
+
+/// 1: leaves some columns; 2: fails what is negative.
+#[job]
+fn selection(job: &Job) -> Result<()> {
+    let rows = job.source::<(i64, (String, bool), Option<i64>)>(Connector::stdin(), Some("json"));
+    rows.select((F2, F1, F0, F0))
+        .try_filter(|row| {
+            ensure!(row.2 >= 0, "{} is negative", row.2);
+            Ok(true)
+        })
+        .print();
+    Ok(())
+}
+
+#[test]
+fn selected_columns_are_those_of_their_rows() {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&selection, job);
+    let outcome = opened(build, &[1, 2], &[(2, 0)], || {
+        let rows = [(1, ("a", true), None), (-2, ("b", true), Some(5)), (3, ("c", false), Some(6))];
+        let times = Some(vec![10, 20, 30]);
+        process(NOW, 0, Batch { event_times: times, ..batch_of::<(i64, (String, bool), Option<i64>)>(rows) })
+    });
+    assert_eq!(failures(&outcome), [(2, 1, "-2 is negative")]);
+    let rows = &outcome.outputs[0].rows;
+    assert_eq!(rows.event_times, Some(vec![10, 30]));
+    let rows: Vec<(Option<i64>, (String, bool), i64, i64)> = rows_of(rows);
+    assert_eq!(rows, [(None, ("a".to_string(), true), 1, 1), (Some(6), ("c".to_string(), false), 3, 3)]);
+}

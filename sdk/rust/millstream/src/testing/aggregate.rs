@@ -1,6 +1,6 @@
 //! A stand-in for the host's native aggregates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_sys::bindings::millstream::job::graph::Aggregate;
 use millstream_sys::bindings::millstream::job::rows::{Batch, DataType, Field};
@@ -21,6 +21,10 @@ struct Running {
     count: i64,
     sum: Option<Value>,
     extreme: Option<Value>,
+    first: Option<Value>,
+    last: Option<Value>,
+    /// the values so far, where each counts once
+    seen: BTreeSet<Vec<u8>>,
 }
 
 impl Aggregates {
@@ -47,7 +51,8 @@ impl Aggregates {
                 let value = aggregate.columns.first().map(|column| *column as usize);
                 let scale = value.map_or(0, |column| scale(&self.input[column]));
                 let value = value.map(|column| value_at(&rows.columns[column], row));
-                values.push(running.add(&aggregate.function, value, scale));
+                let is_distinct = !aggregate.options.is_empty();
+                values.push(running.add(&aggregate.function, value, scale, is_distinct));
             }
             for (result, value) in results.iter_mut().zip(values) {
                 result.push(value);
@@ -65,8 +70,9 @@ fn scale(field: &Field) -> u8 {
 
 impl Running {
     /// Adds a value (none: a row), and gives the aggregate.
-    fn add(&mut self, function: &str, value: Option<Value>, scale: u8) -> Value {
-        if value != Some(Value::Null) {
+    fn add(&mut self, function: &str, value: Option<Value>, scale: u8, is_distinct: bool) -> Value {
+        let is_new = |value: &Value| !is_distinct || self.seen.insert(value.key());
+        if value != Some(Value::Null) && value.as_ref().is_none_or(is_new) {
             self.count += 1;
             if let Some(value) = value {
                 self.sum = Some(match (self.sum.take(), &value) {
@@ -79,8 +85,10 @@ impl Running {
                     _ => is_less(extreme, &value),
                 });
                 if is_extreme {
-                    self.extreme = Some(value);
+                    self.extreme = Some(value.clone());
                 }
+                self.first.get_or_insert_with(|| value.clone());
+                self.last = Some(value);
             }
         }
         let average = |sum: &Value| match sum {
@@ -92,6 +100,8 @@ impl Running {
             "count" => Value::Integer(self.count.into()),
             "sum" => self.sum.clone().unwrap_or(Value::Null),
             "min" | "max" => self.extreme.clone().unwrap_or(Value::Null),
+            "first" => self.first.clone().unwrap_or(Value::Null),
+            "last" => self.last.clone().unwrap_or(Value::Null),
             "avg" => self.sum.as_ref().map_or(Value::Null, |sum| Value::Float(average(sum))),
             other => panic!("no aggregate is called {other}"),
         }

@@ -125,6 +125,7 @@ impl Runner {
     fn feed(&mut self, source: u32, batch: Batch) {
         let graph = Rc::clone(&self.graph);
         let node = &graph.nodes[source as usize];
+        assert!(!is_of_tables(node), "{} is of several tables: test its job in the engine", node.name);
         let fields = &node.outputs[0].schema;
         assert_eq!(batch.columns.len(), fields.len(), "rows for {} are of another type", node.name);
         self.send(source, 0, batch);
@@ -242,6 +243,23 @@ fn input_of(node: &Node, connection: &Connection, inputs: &mut BTreeMap<String, 
     }
 }
 
+/// Whether a source has a port for each of several tables.
+fn is_of_tables(node: &Node) -> bool {
+    node.outputs.len() > 1 && node.on_failure != FailurePolicy::Divert
+}
+
+/// Says where a job of operators that are the engine's alone is tested.
+fn not_here(node: &Node) -> ! {
+    panic!(
+        "{} is the engine's alone: windows, joins, top-n and changelogs have no native stand-in\n\
+         detail: the operator is made at {}\n\
+         hint: test the job as a component in the engine: `streamctl build -o FILE`, then \
+         `Harness::of(…).component(FILE)`",
+        node.name,
+        node.origin.as_deref().unwrap_or("?")
+    )
+}
+
 impl Runner {
     fn work_of(&mut self, id: u32, node: &Node, stage: Option<Stage>) -> Work {
         let first =
@@ -271,6 +289,7 @@ impl Runner {
                 let keys = inputs.map(keys_of).collect();
                 Work::Function(stage, KeyedState::new(keys, &fields, function))
             }
+            (NodeKind::Aggregate(_), _) if node.outputs[0].changes => not_here(node),
             (NodeKind::Aggregate(aggregates), _) => {
                 let output = node.outputs[0].schema.clone();
                 Work::Aggregate(Aggregates::new(keys, aggregates.clone(), fields, output))
@@ -289,6 +308,7 @@ impl Runner {
                 Work::Sink(self.outputs.len() - 1)
             }
             (NodeKind::Function(_), None) => panic!("{} has no code", node.name),
+            (NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_), _) => not_here(node),
         }
     }
 

@@ -4,4 +4,5 @@ mod arguments;
 mod compile_fail;
 mod functions;
 mod messages;
+mod plans;
 mod process;

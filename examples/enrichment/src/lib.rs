@@ -1,0 +1,104 @@
+//! Orders with what is known of their customers, as it changes.
+//!
+//! Customers come as a stream of versions: of each customer the one with the latest time counts, and is a
+//! row of a table. An order is joined with that table. When a customer moves, the orders that have been
+//! given already are updated: what leaves is a changelog, and an order without a customer is one until
+//! the customer comes.
+//!
+//! ```text
+//! streamctl run enrichment.wasm
+//! streamctl run enrichment.wasm --input orders.jsonl --customers customers.jsonl --execution batch
+//! ```
+
+use std::time::Duration;
+
+use millstream::prelude::*;
+
+/// Read when no input is given.
+const ORDERS: &str = include_str!("../orders.jsonl");
+/// Read when no customers are given.
+const CUSTOMERS: &str = include_str!("../customers.jsonl");
+
+/// A line of the input.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Order {
+    order: i64,
+    customer: String,
+    cents: i64,
+    at: Timestamp,
+}
+
+/// A version of a customer.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Customer {
+    name: String,
+    city: String,
+    tier: Option<String>,
+    since: Timestamp,
+}
+
+/// An order, and its customer if there is one.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Joined {
+    order: i64,
+    customer: String,
+    cents: i64,
+    at: Timestamp,
+    name: Option<String>,
+    city: Option<String>,
+    tier: Option<String>,
+    since: Option<Timestamp>,
+}
+
+#[derive(Parser)]
+struct EnrichmentArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// File, folder or glob of customers
+    #[arg(long, help_heading = "Input", value_name = "PATH")]
+    customers: Option<String>,
+    /// How long an order is kept, to be updated when its customer changes [default: for ever]
+    #[arg(long, value_name = "HOURS")]
+    keep: Option<u32>,
+}
+
+/// Joins orders with what is known of their customers, as it changes.
+#[job]
+fn enrichment(job: &Job, args: EnrichmentArgs) -> Result<()> {
+    let orders = job.json::<Order>(args.input.or_sample(ORDERS)).uid("orders");
+    let customers = args.customers.map_or_else(|| Connector::text(CUSTOMERS), Connector::files);
+    let customers = job.json::<Customer>(customers).uid("customers");
+
+    // The stream of versions as a table: of each name the version with the latest time.
+    let table = customers.key_by(Customer::NAME).deduplicate_last(Customer::SINCE);
+
+    let join = orders.key_by(Order::CUSTOMER).join(table.key_by(Customer::NAME)).unbounded();
+    let join = match args.keep {
+        Some(hours) => join.ttl(Ttl::after_use(Duration::from_secs(3_600 * u64::from(hours)))),
+        None => join,
+    };
+    join.left::<Joined>()
+        .select((Joined::ORDER, Joined::CUSTOMER, Joined::CENTS, Joined::CITY, Joined::TIER))
+        .sink(&args.output);
+    Ok(())
+}
+
+millstream::jobs!(enrichment);
+
+#[cfg(test)]
+mod tests {
+    use millstream::testing::Harness;
+
+    use super::*;
+
+    #[test]
+    fn what_leaves_is_a_changelog_of_orders() {
+        let graph = Harness::of(enrichment).args(["--keep", "24"]).plan().unwrap();
+        let select = graph.nodes.iter().find(|node| node.name == "Select").unwrap();
+        let names: Vec<&str> = select.outputs[0].schema.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["order", "customer", "cents", "city", "tier"]);
+        assert!(select.outputs[0].changes);
+    }
+}

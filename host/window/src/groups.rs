@@ -1,1 +1,0 @@
-//! Aggregates over groups of rows, loaded from state and stored back.

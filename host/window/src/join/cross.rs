@@ -367,7 +367,11 @@ impl Cross {
             return Ok(0);
         }
         let is_changed = |place: &u32| page.flags[*place as usize] != page.flags_before[*place as usize];
-        let changed: Vec<u32> = (0..page.flags.len() as u32).filter(is_changed).collect();
+        let mut changed: Vec<u32> = (0..page.flags.len() as u32).filter(is_changed).collect();
+        // A row that rows of two groups meet is there twice.
+        let id = |place: &u32| page.ids[*place as usize];
+        changed.sort_by_key(id);
+        changed.dedup_by_key(|place| id(place));
         let written: Vec<(usize, KeyId)> =
             changed.iter().map(|place| (*place as usize, page.ids[*place as usize])).collect();
         let flags: ArrayRef = Arc::new(BooleanArray::from(page.flags.clone()));

@@ -17,7 +17,7 @@ use model::Batch;
 use model::job_graph::{JoinSides, TimeDomain};
 use state::backend::Ticket;
 use state::key_index::KeyId;
-use state::{Grouping, TimerChange};
+use state::{Backend, Grouping, TimerChange};
 
 use super::cross::{Cross, Members, Notes, PAGE_ROWS, time_note_fields, time_notes};
 use super::output::{Output, gather_all};
@@ -313,6 +313,10 @@ impl KeyedOperator for IntervalJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(

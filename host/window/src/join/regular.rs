@@ -14,7 +14,7 @@ use arrow_schema::{DataType, SchemaRef};
 use model::Batch;
 use model::batch::RowKind;
 use model::job_graph::{JoinSides, Ttl};
-use state::Grouping;
+use state::{Backend, Grouping};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 
@@ -255,6 +255,10 @@ impl KeyedOperator for RegularJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(

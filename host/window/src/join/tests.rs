@@ -341,7 +341,7 @@ proptest! {
             prop_assert!(run.given.iter().all(|(_, kind, _)| *kind == 0));
             let meet = |left: &Row, right: &Row| bounds.contains(&(right.time - left.time));
             prop_assert_eq!(run.table(), by_definition(sides, &taken[0], &taken[1], meet), "{:?}", sides);
-            prop_assert_eq!(run.keys_held(), 0);
+            prop_assert_eq!(run.rows_kept(), 0);
             prop_assert!(run.is_in_time, "a row behind the watermark that went on");
         }
     }
@@ -394,7 +394,7 @@ proptest! {
             }
             prop_assert_eq!(run.late, late);
             prop_assert_eq!(run.table(), expected, "{:?}", sides);
-            prop_assert_eq!(run.keys_held(), 0);
+            prop_assert_eq!(run.rows_kept(), 0);
             prop_assert!(run.is_in_time, "a row behind the watermark that went on");
         }
     }

@@ -11,7 +11,7 @@ use model::Batch;
 use model::job_graph::{Assigner, JoinSides, TimeDomain};
 use state::backend::Ticket;
 use state::key_index::KeyId;
-use state::{Grouping, TimerChange};
+use state::{Backend, Grouping, TimerChange};
 
 use super::cross::PAGE_ROWS;
 use super::final_join::Final;
@@ -272,6 +272,10 @@ impl KeyedOperator for WindowJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(

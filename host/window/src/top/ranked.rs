@@ -562,6 +562,10 @@ impl KeyedOperator for Ranked {
         self.backend.is_ready(ticket)
     }
 
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.backend)
+    }
+
     fn process(
         &mut self,
         _input: u32,

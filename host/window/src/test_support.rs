@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
-use arrow_array::ArrayRef;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
 use model::Batch;
@@ -48,20 +48,30 @@ pub(crate) struct SetUp<'a> {
     pub(crate) batch: bool,
 }
 
+/// An operator over state in memory.
+pub(crate) fn operator(kind: &NodeKind, set_up: &SetUp<'_>) -> Box<dyn KeyedOperator> {
+    with_setting(set_up, |setting| operator_of(kind, setting).unwrap())
+}
+
+/// Makes something of a setting with state in memory.
+pub(crate) fn with_setting<R>(set_up: &SetUp<'_>, make: impl FnOnce(Setting<'_>) -> R) -> R {
+    make(Setting {
+        inputs: set_up.inputs,
+        keys: set_up.keys,
+        outputs: set_up.outputs,
+        changes: set_up.changes,
+        from_changes: set_up.from_changes,
+        batch: set_up.batch,
+        backend: &mut |types, states| Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>),
+    })
+}
+
 impl Run {
     pub(crate) fn new(kind: &NodeKind, set_up: &SetUp<'_>) -> Self {
-        let setting = Setting {
-            inputs: set_up.inputs,
-            keys: set_up.keys,
-            outputs: set_up.outputs,
-            changes: set_up.changes,
-            from_changes: set_up.from_changes,
-            batch: set_up.batch,
-            backend: &mut |types, states| {
-                Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>)
-            },
-        };
-        let operator = operator_of(kind, setting).unwrap();
+        Self::of(operator(kind, set_up))
+    }
+
+    pub(crate) fn of(operator: Box<dyn KeyedOperator>) -> Self {
         let now = Now { watermark: i64::MIN, processing_time: 0 };
         Self {
             operator,

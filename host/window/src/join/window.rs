@@ -115,7 +115,13 @@ impl WindowJoin {
         ends.find(|end| *end > after && *end - 1 > watermark)
     }
 
-    fn take_rows(&mut self, side: usize, rows: &Batch, slices: &[i64], now: Now) -> Result<(), AggregateError> {
+    fn take_rows(
+        &mut self,
+        side: usize,
+        rows: &Batch,
+        slices: &[i64],
+        now: Now,
+    ) -> Result<(), AggregateError> {
         let clock = now.processing_time;
         let keys = key_columns(rows, &self.keys[side]);
         let (mut ids, mut bases) = (Vec::new(), Vec::new());
@@ -221,7 +227,12 @@ impl WindowJoin {
                 match self.next_end(run.bucket, end, i64::MIN) {
                     None => closing.gone[side].push(*run),
                     Some(next) => {
-                        timers.push(TimerChange { key, domain: TimeDomain::EventTime, time: next - 1, set: true });
+                        timers.push(TimerChange {
+                            key,
+                            domain: TimeDomain::EventTime,
+                            time: next - 1,
+                            set: true,
+                        });
                     }
                 }
             }

@@ -101,7 +101,8 @@ fn order() -> impl Strategy<Value = Vec<Ordering>> {
 
 fn rows() -> impl Strategy<Value = Vec<Vec<Row>>> {
     let key = prop_oneof![1 => Just(None), 8 => (0i64..3).prop_map(Some)];
-    let row = (key, prop::option::weighted(0.9, -3i64..4), prop::option::weighted(0.9, 0i32..3), 0u8..2, 0u8..4);
+    let row =
+        (key, prop::option::weighted(0.9, -3i64..4), prop::option::weighted(0.9, 0i32..3), 0u8..2, 0u8..4);
     let row = row.prop_map(|(key, a, b, text, kind)| {
         (key, a, b.map(|b| f64::from(b) / 2.0), format!("a text of some length {text}"), kind)
     });
@@ -109,7 +110,13 @@ fn rows() -> impl Strategy<Value = Vec<Vec<Row>>> {
 }
 
 /// Whether what leaves is what the definition says, after each batch; those that are not kept are not given.
-fn is_right(top: &Top, is_changelog: bool, batches: &[Vec<Row>], batch_mode: bool, keep: impl Fn(usize) -> bool) -> bool {
+fn is_right(
+    top: &Top,
+    is_changelog: bool,
+    batches: &[Vec<Row>],
+    batch_mode: bool,
+    keep: impl Fn(usize) -> bool,
+) -> bool {
     let mut run = run(top, is_changelog, batch_mode);
     let mut there: Vec<Row> = Vec::new();
     for (at, rows) in batches.iter().enumerate() {

@@ -17,6 +17,9 @@ use super::*;
 use crate::records::RecordReader;
 use crate::test_support::{connection, with_format};
 
+/// JSON as it is where nothing is said of it.
+const JSON: Encoding = Encoding::Json(json::Decimals::Numbers);
+
 /// The decoding of a format with these options.
 pub(super) fn decoding(schema: &SchemaRef, format: &str, options: &[(&str, &str)]) -> Decoding {
     Decoding::of(&with_format(connection("values", &[]), format, options), schema).unwrap()
@@ -35,7 +38,7 @@ pub(super) fn decoded(
 /// Each row as JSON.
 pub(super) fn as_json(rows: &RecordBatch) -> Vec<String> {
     let mut out = Vec::new();
-    Encoding::Json.encode_rows(rows, None, "", true, &mut out).unwrap();
+    JSON.encode_rows(rows, None, "", true, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -218,9 +221,7 @@ fn text_is_what_flink_prints() {
 #[test]
 fn a_prefix_stands_before_each_line() {
     let rows = batch_of(vec![("n", Arc::new(Int64Array::from(vec![1, 2])), false)]);
-    for (encoding, expected) in
-        [(Encoding::Json, "> {\"n\":1}\n> {\"n\":2}\n"), (Encoding::Text, "> 1\n> 2\n")]
-    {
+    for (encoding, expected) in [(JSON, "> {\"n\":1}\n> {\"n\":2}\n"), (Encoding::Text, "> 1\n> 2\n")] {
         let mut out = b"before\n".to_vec();
         encoding.encode(&Batch::new(rows.clone()), false, "> ", true, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("before\n{expected}"));
@@ -251,7 +252,7 @@ fn kinds_are_written_in_front_of_a_changelogs_rows() {
     let one = Batch::new(changes().rows().project(&[1]).unwrap());
     assert_eq!(encoded(&Encoding::Text, &one.slice(0, 1), true, ""), "+I(1)\n");
     assert_eq!(encoded(&csv, &changes(), true, ""), "op,word,n\n+I,a,1\n-U,a,1\n+U,a,2\n-D,b,3\n");
-    let json = encoded(&Encoding::Json, &changes().slice(1, 2), true, "");
+    let json = encoded(&JSON, &changes().slice(1, 2), true, "");
     assert_eq!(json, "{\"op\":\"-U\",\"word\":\"a\",\"n\":1}\n{\"op\":\"+U\",\"word\":\"a\",\"n\":2}\n");
     // Where no changelog is declared nothing is said of kinds.
     assert_eq!(encoded(&Encoding::Text, &changes().slice(0, 1), false, ""), "(a,1)\n");
@@ -260,9 +261,9 @@ fn kinds_are_written_in_front_of_a_changelogs_rows() {
 #[test]
 fn a_column_of_the_name_of_the_kinds_is_refused() {
     let schema = crate::test_support::schema(&[("op", DataType::Int64, false)]);
-    let error = crate::test_support::error_of(Encoding::Json.fits(&schema, true));
+    let error = crate::test_support::error_of(JSON.fits(&schema, true));
     assert_eq!(error.message, "a column is called `op`, as that of the kinds of changes");
-    assert!(Encoding::Json.fits(&schema, false).is_ok() && Encoding::Text.fits(&schema, true).is_ok());
+    assert!(JSON.fits(&schema, false).is_ok() && Encoding::Text.fits(&schema, true).is_ok());
 }
 
 #[test]
@@ -288,4 +289,24 @@ fn times_are_read_in_every_form_that_is_written() {
     let (rows, failed) = decoded(&decoding(&schema, "json", &[]), &records);
     assert_eq!(failed, []);
     assert_eq!(rows, [r#"{"bid":{"t":"2015-07-15 00:00:00.123"}}"#; 6]);
+}
+
+#[test]
+fn decimals_as_texts_in_json() {
+    let decimals = |values: Vec<Option<i128>>| -> ArrayRef {
+        Arc::new(Decimal128Array::from(values).with_precision_and_scale(23, 3).unwrap())
+    };
+    let fields: arrow_schema::Fields = vec![Field::new("d", DataType::Decimal128(23, 3), true)].into();
+    let nested = StructArray::new(fields.clone(), vec![decimals(vec![Some(-5), None])], None);
+    let schema = Schema::new(vec![
+        Field::new("price", DataType::Decimal128(23, 3), true),
+        Field::new("in", DataType::Struct(fields), false),
+    ]);
+    let columns = vec![decimals(vec![Some(1_816_000_000), None]), Arc::new(nested) as ArrayRef];
+    let rows = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
+    let mut out = Vec::new();
+    Encoding::Json(json::Decimals::Texts).encode_rows(&rows, None, "", true, &mut out).unwrap();
+    let expected =
+        "{\"price\":\"1816000.000\",\"in\":{\"d\":\"-0.005\"}}\n{\"price\":null,\"in\":{\"d\":null}}\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
 }

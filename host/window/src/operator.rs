@@ -137,7 +137,7 @@ impl Setting<'_> {
 pub fn operator_of(kind: &NodeKind, setting: Setting<'_>) -> Result<Box<dyn KeyedOperator>, AggregateError> {
     match kind {
         NodeKind::Join(join) => crate::join::operator(join, setting),
-        NodeKind::Top(top) => Ok(Box::new(crate::top::TopOperator::new(top, setting)?)),
+        NodeKind::Top(top) => crate::top::operator(top, setting),
         NodeKind::Window(window) => crate::windows::operator(window, setting),
         NodeKind::Aggregate(aggregates) => {
             Ok(Box::new(crate::change_aggregate::ChangeAggregate::new(aggregates, setting)?))

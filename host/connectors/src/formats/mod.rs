@@ -203,8 +203,10 @@ impl Encoding {
     /// Whether rows of this schema can be written, with their kinds if there is a changelog.
     pub(crate) fn fits(&self, schema: &SchemaRef, kinds: bool) -> Result<(), Diagnostic> {
         if kinds && !matches!(self, Self::Text) && schema.index_of(KIND_COLUMN).is_ok() {
-            return Err(Diagnostic::user(format!("a column is called `{KIND_COLUMN}`, as that of the kinds of changes"))
-                .hint("give it another name, or use the format text"));
+            return Err(Diagnostic::user(format!(
+                "a column is called `{KIND_COLUMN}`, as that of the kinds of changes"
+            ))
+            .hint("give it another name, or use the format text"));
         }
         match self {
             Self::Csv(_) => csv::no_nested(schema),

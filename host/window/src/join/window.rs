@@ -6,9 +6,7 @@
 //!
 //! Source: Flink, `WindowJoinOperator`; slices as in `SliceAssigners`.
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::ArrayRef;
 use model::Batch;
 use model::job_graph::{Assigner, JoinSides, TimeDomain};
 use state::backend::Ticket;

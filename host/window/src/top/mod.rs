@@ -1,0 +1,57 @@
+//! The first rows of each key in an order: top-n, deduplication.
+//!
+//! One row of each key over inserts lies beside its order ([`first`]); several, and all rows of a
+//! changelog, lie in their order ([`ranked`]). What a batch does to a key is one change.
+//!
+//! Source: Flink, `AppendOnlyTopNFunction`, `RetractableTopNFunction`, `RowTimeDeduplicateFunction`.
+
+mod first;
+mod order;
+mod ranked;
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array};
+use arrow_schema::{DataType, Field, Schema};
+use model::Batch;
+use model::job_graph::{State, StateKind, Top};
+
+use crate::AggregateError;
+use crate::operator::{KeyedOperator, Setting};
+
+/// The operator of a top-n.
+pub(crate) fn operator(top: &Top, setting: Setting<'_>) -> Result<Box<dyn KeyedOperator>, AggregateError> {
+    let is_changelog = setting.from_changes.contains(&true);
+    if top.limit == 1 && !is_changelog {
+        return Ok(Box::new(first::First::new(top, setting)?));
+    }
+    Ok(Box::new(ranked::Ranked::new(top, setting, is_changelog)?))
+}
+
+/// A state by value.
+fn value_state(name: &str, data_type: DataType) -> State {
+    state(name, StateKind::Value, Schema::empty(), data_type)
+}
+
+fn state(name: &str, kind: StateKind, key: Schema, data_type: DataType) -> State {
+    State {
+        name: name.into(),
+        kind,
+        key: Arc::new(key),
+        value: Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
+        ttl: None,
+    }
+}
+
+/// So many times this rank.
+fn constant_rank(rank: i64, rows: usize) -> ArrayRef {
+    Arc::new(Int64Array::from(vec![rank; rows]))
+}
+
+/// The key's columns.
+fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
+    keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,12 @@ impl RegularJoin {
         })
     }
 
+    /// All rows come to few slots.
+    #[cfg(test)]
+    pub(super) fn crowd(&mut self) {
+        self.retractions.iter_mut().flatten().for_each(Retraction::crowd);
+    }
+
     /// What is noted of the rows of a side.
     fn notes(&self, side: usize) -> Notes {
         match (&self.retractions[side], self.has_ttl && self.output.is_of_interest(side)) {

@@ -39,6 +39,13 @@ pub(super) struct Retraction {
     slot_mask: u64,
 }
 
+/// The keys of a batch's rows, and the numbers of each key's first place.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    columns: &'a [ArrayRef],
+    bases: &'a [KeyId],
+}
+
 /// What a batch does to one row's contents.
 struct Change {
     /// A row of the batch that has them.
@@ -112,8 +119,9 @@ impl Retraction {
     ) -> Result<(), AggregateError> {
         let encoded = self.converter.convert_columns(rows.rows().columns())?;
         let mut changes = self.net(rows, &encoded, groups);
+        let keys = Keys { columns: keys, bases };
         while !changes.is_empty() {
-            changes = self.round(store, (rows, &encoded), keys, bases, changes, counts, now)?;
+            changes = self.round(store, (rows, &encoded), keys, changes, counts, now)?;
         }
         let written: Vec<(usize, KeyId)> = bases.iter().copied().enumerate().collect();
         store.store_counts(self.side, &written, counts, now)
@@ -157,14 +165,13 @@ impl Retraction {
         &mut self,
         store: &mut RowStore,
         (rows, encoded): (&Batch, &Rows),
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: Vec<Change>,
         counts: &mut [i64],
         now: i64,
     ) -> Result<Vec<Change>, AggregateError> {
         let side = self.side;
-        let searches = self.search(store, encoded, keys, bases, &changes, now)?;
+        let searches = self.search(store, encoded, keys, &changes, now)?;
         let mut touched: HashSet<KeyId, FixedState> = HashSet::with_hasher(FixedState::with_seed(SEED));
         let mut is_left = vec![false; changes.len()];
         // By group: places that are free now.
@@ -200,7 +207,7 @@ impl Retraction {
         }
         let gone: Vec<KeyId> = holes.values().flatten().map(|hole| hole.1).collect();
         store.remove(side, &gone, now)?;
-        let places = self.places_of_added(store, keys, bases, &changes, &added, &mut holes, counts)?;
+        let places = self.places_of_added(store, keys, &changes, &added, &mut holes, counts)?;
         for (search, (place, id)) in added.iter().zip(places) {
             let change = &changes[search.change];
             let Some((slot, slot_id, was_passed)) = search.free else { continue };
@@ -213,12 +220,12 @@ impl Retraction {
         self.note(store, &noted, now)?;
         store_slots(store, side, &slots, now)?;
         let dropped: Vec<KeyId> = slots.iter().filter(|slot| slot.1.is_none()).map(|slot| slot.0).collect();
-        self.close_holes(store, keys, bases, &changes, holes, counts, now)?;
+        self.close_holes(store, keys, &changes, holes, counts, now)?;
         // Slots that were looked at in vain.
         let sought = searches.iter().filter_map(|search| search.end);
         let empty: Vec<KeyId> = dropped.into_iter().chain(gone).chain(sought).collect();
         // A key's first place is in the caller's hands.
-        let bases: HashSet<KeyId, FixedState> = bases.iter().copied().collect();
+        let bases: HashSet<KeyId, FixedState> = keys.bases.iter().copied().collect();
         let empty: Vec<KeyId> = empty.into_iter().filter(|id| !bases.contains(id)).collect();
         store.backend.forget_empty(&empty);
         let left = changes.into_iter().zip(is_left).filter(|(_, is_left)| *is_left);
@@ -230,8 +237,7 @@ impl Retraction {
         &mut self,
         store: &mut RowStore,
         encoded: &Rows,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         now: i64,
     ) -> Result<Vec<Search>, AggregateError> {
@@ -257,7 +263,7 @@ impl Retraction {
             }
             let rows: Vec<u32> = open.iter().map(|at| changes[searches[*at].change].row).collect();
             let places = open.iter().map(|at| searches[*at].slot).collect();
-            let of_rows = gather_all(keys, &rows)?;
+            let of_rows = gather_all(keys.columns, &rows)?;
             store.ids(&of_rows, &[], places, &mut ids)?;
             let slots = store.slots(self.side, &ids, now)?;
             // Rows that slots name.
@@ -284,7 +290,7 @@ impl Retraction {
             if named.is_empty() {
                 continue;
             }
-            let of_rows = gather_all(keys, &named_rows)?;
+            let of_rows = gather_all(keys.columns, &named_rows)?;
             let places = named_places.clone();
             store.ids(&of_rows, &[], named_places, &mut ids)?;
             let kept = store.rows(self.side, &ids, now)?;
@@ -294,7 +300,7 @@ impl Retraction {
             for (entry, (at, slot_id, value)) in named.into_iter().enumerate() {
                 let search = &mut searches[at];
                 let change = &changes[search.change];
-                debug_assert!(places[entry] > 0 || ids[entry] == bases[change.group as usize]);
+                debug_assert!(places[entry] > 0 || ids[entry] == keys.bases[change.group as usize]);
                 if kept.is_null(entry) {
                     // It has grown too old.
                     search.free.get_or_insert((search.slot, slot_id, true));
@@ -318,8 +324,7 @@ impl Retraction {
     fn places_of_added(
         &self,
         store: &mut RowStore,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         added: &[&Search],
         holes: &mut BTreeMap<u32, Vec<(i64, KeyId)>>,
@@ -339,12 +344,12 @@ impl Retraction {
                 rows.push(change.row);
                 behind.push(*count);
             }
-            places.push((*count, bases[change.group as usize]));
+            places.push((*count, keys.bases[change.group as usize]));
             *count += 1;
         }
         if !sought.is_empty() {
             let mut ids = Vec::new();
-            store.ids(&gather_all(keys, &rows)?, &[], behind, &mut ids)?;
+            store.ids(&gather_all(keys.columns, &rows)?, &[], behind, &mut ids)?;
             sought.iter().zip(ids).for_each(|(at, id)| places[*at].1 = id);
         }
         Ok(places)
@@ -367,8 +372,7 @@ impl Retraction {
     fn close_holes(
         &self,
         store: &mut RowStore,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         holes: BTreeMap<u32, Vec<(i64, KeyId)>>,
         counts: &mut [i64],
@@ -386,13 +390,13 @@ impl Retraction {
             for (mover, hole) in movers.into_iter().zip(free.iter().filter(|hole| hole.0 < after)) {
                 rows.push(row_of[&group]);
                 from.push(mover);
-                to.push((*hole, bases[group as usize]));
+                to.push((*hole, keys.bases[group as usize]));
             }
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let of_rows = gather_all(keys, &rows)?;
+        let of_rows = gather_all(keys.columns, &rows)?;
         let (mut ids, mut slot_ids) = (Vec::new(), Vec::new());
         store.ids(&of_rows, &[], from, &mut ids)?;
         let moved = store.rows(self.side, &ids, now)?;
@@ -409,7 +413,7 @@ impl Retraction {
         store.store_notes(self.side, &written, &notes, now)?;
         let rows: Vec<u32> = there.iter().map(|at| rows[*at]).collect();
         let places = there.iter().map(|at| slots.value(*at)).collect();
-        store.ids(&gather_all(keys, &rows)?, &[], places, &mut slot_ids)?;
+        store.ids(&gather_all(keys.columns, &rows)?, &[], places, &mut slot_ids)?;
         let values = store.slots(self.side, &slot_ids, now)?;
         let renamed: Vec<(KeyId, Option<i64>)> = there
             .iter()

@@ -89,7 +89,7 @@ struct Changes {
 const LIST: u32 = 0;
 const ROW: u32 = 1;
 /// Rows that may leave in one step, about.
-const STEP_ROWS: usize = 8 * 1024;
+const STEP_ROWS: usize = 4 * 1024;
 
 impl Few {
     pub(super) fn new(top: &Top, setting: Setting<'_>) -> Result<Self, AggregateError> {

@@ -277,7 +277,7 @@ impl Ranked {
             (true, Some(Some(kept))) => (false, before.places[*kept]),
             _ => (false, before.places[leaving.place as usize]),
         };
-        self.give(work, &keys, &leaving, &before.rows, &after.rows, source, emit)
+        self.give(work, &keys, &leaving, (&before.rows, &after.rows), source, emit)
     }
 
     /// Writes rows of a batch, and removes kept ones.
@@ -396,7 +396,7 @@ impl Ranked {
             true => (true, after.places[leaving.place as usize]),
             false => (false, before.places[leaving.place as usize]),
         };
-        self.give(work, &keys, &leaving, &before.rows, &after.rows, source, emit)
+        self.give(work, &keys, &leaving, (&before.rows, &after.rows), source, emit)
     }
 
     /// The kept rows that are equal to rows, the last that came first: their arrivals.
@@ -512,8 +512,7 @@ impl Ranked {
         work: &Work,
         keys: &[usize],
         leaving: &[Leaving],
-        before: &[ArrayRef],
-        after: &[ArrayRef],
+        (before, after): (&[ArrayRef], &[ArrayRef]),
         source: impl Fn(&Leaving) -> (bool, u32),
         emit: &mut Emit<'_>,
     ) -> Result<(), AggregateError> {

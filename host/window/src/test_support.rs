@@ -153,6 +153,11 @@ impl Run {
         made
     }
 
+    /// All numbers of keys that its state has are below this.
+    pub(crate) fn key_bound(&mut self) -> usize {
+        self.operator.backend().map_or(0, |backend| backend.bound())
+    }
+
     /// How many rows a snapshot of the state has.
     pub(crate) fn rows_kept(&mut self) -> usize {
         let Some(backend) = self.operator.backend() else { return 0 };

@@ -145,6 +145,10 @@ impl RegularJoin {
         now: i64,
         emit: &mut Emit<'_>,
     ) -> Result<(), AggregateError> {
+        if self.has_ttl {
+            // What has grown too old meanwhile.
+            self.store.backend.forget_empty(&[]);
+        }
         let keys = key_columns(rows, &self.keys[side]);
         let (mut ids, mut bases) = (Vec::new(), Vec::new());
         self.store.ids(&keys, &[], vec![0; rows.num_rows()], &mut ids)?;

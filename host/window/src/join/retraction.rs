@@ -35,6 +35,8 @@ const STONE: i64 = -1;
 pub(super) struct Retraction {
     side: usize,
     converter: RowConverter,
+    /// Places that may have nothing left: forgotten when nobody holds their numbers any more.
+    empty: Vec<KeyId>,
     /// Tests: all rows come to few slots.
     slot_mask: u64,
 }
@@ -98,7 +100,12 @@ pub(super) fn repeated(places: &[u32], notes: &ArrayRef) -> Vec<u32> {
 impl Retraction {
     pub(super) fn new(side: usize, schema: &SchemaRef) -> Result<Self, AggregateError> {
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
-        Ok(Self { side, converter: RowConverter::new(fields.collect())?, slot_mask: u64::MAX })
+        Ok(Self {
+            side,
+            converter: RowConverter::new(fields.collect())?,
+            empty: Vec::new(),
+            slot_mask: u64::MAX,
+        })
     }
 
     #[cfg(test)]
@@ -124,7 +131,13 @@ impl Retraction {
             changes = self.round(store, (rows, &encoded), keys, changes, counts, now)?;
         }
         let written: Vec<(usize, KeyId)> = bases.iter().copied().enumerate().collect();
-        store.store_counts(self.side, &written, counts, now)
+        store.store_counts(self.side, &written, counts, now)?;
+        // A key's first place is in the caller's hands.
+        let bases: HashSet<KeyId, FixedState> = bases.iter().copied().collect();
+        self.empty.retain(|id| !bases.contains(id));
+        store.backend.forget_empty(&self.empty);
+        self.empty.clear();
+        Ok(())
     }
 
     /// What a batch does to each row's contents, in the order in which they first come.
@@ -223,11 +236,7 @@ impl Retraction {
         self.close_holes(store, keys, &changes, holes, counts, now)?;
         // Slots that were looked at in vain.
         let sought = searches.iter().filter_map(|search| search.end);
-        let empty: Vec<KeyId> = dropped.into_iter().chain(gone).chain(sought).collect();
-        // A key's first place is in the caller's hands.
-        let bases: HashSet<KeyId, FixedState> = keys.bases.iter().copied().collect();
-        let empty: Vec<KeyId> = empty.into_iter().filter(|id| !bases.contains(id)).collect();
-        store.backend.forget_empty(&empty);
+        self.empty.extend(dropped.into_iter().chain(gone).chain(sought));
         let left = changes.into_iter().zip(is_left).filter(|(_, is_left)| *is_left);
         Ok(left.map(|(change, _)| change).collect())
     }
@@ -370,7 +379,7 @@ impl Retraction {
 
     /// Moves the last rows of keys into places that have become free.
     fn close_holes(
-        &self,
+        &mut self,
         store: &mut RowStore,
         keys: Keys<'_>,
         changes: &[Change],
@@ -390,7 +399,7 @@ impl Retraction {
             for (mover, hole) in movers.into_iter().zip(free.iter().filter(|hole| hole.0 < after)) {
                 rows.push(row_of[&group]);
                 from.push(mover);
-                to.push((*hole, keys.bases[group as usize]));
+                to.push(*hole);
             }
         }
         if rows.is_empty() {
@@ -405,7 +414,7 @@ impl Retraction {
         // What has grown too old is not moved: there is nothing.
         let there: Vec<usize> =
             (0..ids.len()).filter(|at| moved.is_valid(*at) && notes.is_valid(*at)).collect();
-        let written: Vec<(usize, KeyId)> = there.iter().map(|at| (*at, to[*at].0.1)).collect();
+        let written: Vec<(usize, KeyId)> = there.iter().map(|at| (*at, to[*at].1)).collect();
         let length = moved.len();
         let columns = moved.columns().to_vec();
         let batch = Batch::of(Arc::clone(store.kept_schema(self.side)), length, columns)?;
@@ -418,13 +427,11 @@ impl Retraction {
         let renamed: Vec<(KeyId, Option<i64>)> = there
             .iter()
             .zip(slot_ids.iter().zip(values.iter()))
-            .map(|(at, (id, value))| (*id, Some(to[*at].0.0 << 1 | (value.unwrap_or(0) & 1))))
+            .map(|(at, (id, value))| (*id, Some(to[*at].0 << 1 | (value.unwrap_or(0) & 1))))
             .collect();
         store_slots(store, self.side, &renamed, now)?;
         store.remove(self.side, &ids, now)?;
-        let bases: Vec<KeyId> = to.iter().map(|hole| hole.1).collect();
-        let empty: Vec<KeyId> = ids.into_iter().filter(|id| !bases.contains(id)).collect();
-        store.backend.forget_empty(&empty);
+        self.empty.extend(ids);
         Ok(())
     }
 }

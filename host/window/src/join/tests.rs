@@ -354,6 +354,24 @@ fn rows_grow_old() {
     }
 }
 
+/// Keys that never come again are forgotten with their rows.
+#[test]
+fn old_keys_are_forgotten() {
+    let ttl = Some(Ttl { after: Duration::from_millis(10), on_read: false });
+    for from_changes in [[false; 2], [true; 2]] {
+        let form = JoinForm::Unbounded(ttl);
+        let mut run = run(&Case { sides: JoinSides::Inner, form, from_changes, batch: false });
+        for at in 0..200i64 {
+            let rows: Vec<Row> =
+                (0..100).map(|key| Row { key: Some(100 * at + key), value: 1, time: 0, kind: 0 }).collect();
+            run.step(&Step::Clock(at));
+            run.step(&Step::Rows((at % 2) as u32, batch((at % 2) as usize, &rows, false)));
+        }
+        // Of 20,000 keys, some of which have slots, too.
+        assert!(run.key_bound() < 8_000, "{} keys", run.key_bound());
+    }
+}
+
 /// One key of very many rows: every step is short.
 #[test]
 fn a_hot_key_goes_in_steps() {
@@ -436,6 +454,8 @@ fn run_timed(run: &mut Run, deeds: &[Deed], is_late: impl Fn(&Row, i64) -> bool)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn interval_joins_are_right(deeds in timed(), lower in -40i64..40, length in 0i64..50) {
         let bounds = lower..=lower + length;

@@ -144,11 +144,14 @@ pub fn plan(
 fn check_native(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), Diagnostic> {
     let shape = NativeShape::of(graph, id);
     let refused = |error: AggregateError| at_node(Diagnostic::user(error.to_string()), node);
-    let output = native_schema(&node.kind, &shape.inputs, &shape.keys, node.outputs[0].changes).map_err(refused)?;
+    let output =
+        native_schema(&node.kind, &shape.inputs, &shape.keys, node.outputs[0].changes).map_err(refused)?;
     if !same_types(&output, &node.outputs[0].schema) {
         let detail =
             format!("it gives ({}), the graph says ({})", types(&output), types(&node.outputs[0].schema));
-        return Err(at_node(Diagnostic::user("an operator's output is not what it gives"), node).detail(detail));
+        return Err(
+            at_node(Diagnostic::user("an operator's output is not what it gives"), node).detail(detail)
+        );
     }
     Ok(())
 }
@@ -169,7 +172,8 @@ impl NativeShape {
     /// Of a node of a graph that has been validated.
     pub(crate) fn of(graph: &JobGraph, id: NodeId) -> Self {
         let node = &graph.nodes[id as usize];
-        let mut shape = Self { inputs: Vec::new(), keys: Vec::new(), from_changes: Vec::new(), outputs: Vec::new() };
+        let mut shape =
+            Self { inputs: Vec::new(), keys: Vec::new(), from_changes: Vec::new(), outputs: Vec::new() };
         for input in 0..node.kind.inputs() {
             let edges: Vec<_> = graph.edges_into(id).filter(|edge| edge.input as usize == input).collect();
             shape.from_changes.push(edges.iter().any(|edge| port_of(graph, edge).changes));

@@ -4,12 +4,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_json::ReaderBuilder;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
 
 use super::{Record, prefix_lines, times};
 
@@ -88,13 +90,32 @@ fn too_deep(record: &[u8]) -> bool {
     false
 }
 
+/// The schema with texts in the place of decimals.
+fn with_text_decimals(schema: &SchemaRef) -> SchemaRef {
+    fn texts(field: &FieldRef) -> FieldRef {
+        let of_type = match field.data_type() {
+            DataType::Decimal128(..) => DataType::Utf8,
+            DataType::List(item) => DataType::List(texts(item)),
+            DataType::Struct(members) => DataType::Struct(members.iter().map(texts).collect()),
+            _ => return Arc::clone(field),
+        };
+        Arc::new(field.as_ref().clone().with_data_type(of_type))
+    }
+    Arc::new(Schema::new(schema.fields().iter().map(texts).collect::<Vec<_>>()))
+}
+
 pub(super) fn encode(
     rows: &RecordBatch,
     times: &str,
+    text_decimals: bool,
     prefix: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), ArrowError> {
     let start = out.len();
+    let rows = match text_decimals {
+        true => &times::retyped(rows.clone(), &with_text_decimals(rows.schema_ref()))?,
+        false => rows,
+    };
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(true)
         .with_timestamp_format(times.to_owned())

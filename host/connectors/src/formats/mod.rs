@@ -40,7 +40,10 @@ pub(crate) enum DecodingKind {
 /// Encodes the rows of a sink.
 #[derive(Clone, Debug)]
 pub(crate) enum Encoding {
-    Json,
+    Json {
+        /// Decimals are texts: a reader that takes numbers for floats keeps their digits.
+        text_decimals: bool,
+    },
     Csv(csv::Dialect),
     Text,
 }
@@ -193,7 +196,11 @@ impl Encoding {
         let format = connection.format.as_deref().unwrap_or(default);
         let options = |known: &[&str]| Options::new(format, &connection.format_options, known);
         match format {
-            "json" => options(&[]).map(|_| Self::Json),
+            "json" => {
+                let as_number =
+                    options(&["decimals"])?.one_of("decimals", &["text", "number"])? == Some("number");
+                Ok(Self::Json { text_decimals: !as_number })
+            }
             "text" => options(&[]).map(|_| Self::Text),
             "csv" => Ok(Self::Csv(csv::Dialect::of(&options(&["delimiter", "header"])?, true)?)),
             other => Err(unknown("format of sinks", other, &OF_SINKS)),
@@ -203,8 +210,10 @@ impl Encoding {
     /// Whether rows of this schema can be written, with their kinds if there is a changelog.
     pub(crate) fn fits(&self, schema: &SchemaRef, kinds: bool) -> Result<(), Diagnostic> {
         if kinds && !matches!(self, Self::Text) && schema.index_of(KIND_COLUMN).is_ok() {
-            return Err(Diagnostic::user(format!("a column is called `{KIND_COLUMN}`, as that of the kinds of changes"))
-                .hint("give it another name, or use the format text"));
+            return Err(Diagnostic::user(format!(
+                "a column is called `{KIND_COLUMN}`, as that of the kinds of changes"
+            ))
+            .hint("give it another name, or use the format text"));
         }
         match self {
             Self::Csv(_) => csv::no_nested(schema),
@@ -215,7 +224,7 @@ impl Encoding {
     /// What a file of this format is called after the dot.
     pub(crate) fn extension(&self) -> &'static str {
         match self {
-            Self::Json => "json",
+            Self::Json { .. } => "json",
             Self::Csv(_) => "csv",
             Self::Text => "text",
         }
@@ -247,11 +256,11 @@ impl Encoding {
         let times = times::format(rows.schema_ref());
         let rows = times::retyped(rows.clone(), &times::schema_with_offset(rows.schema_ref()))?;
         let rows = match (self, kinds) {
-            (Self::Json | Self::Csv(_), Some(kinds)) => with_kind_column(&rows, kinds)?,
+            (Self::Json { .. } | Self::Csv(_), Some(kinds)) => with_kind_column(&rows, kinds)?,
             _ => rows,
         };
         match self {
-            Self::Json => json::encode(&rows, times, prefix, out),
+            Self::Json { text_decimals } => json::encode(&rows, times, *text_decimals, prefix, out),
             Self::Csv(dialect) => csv::encode(&rows, times, prefix, *dialect, first, out),
             Self::Text => text::encode(&rows, kinds, times, prefix, out),
         }
@@ -283,7 +292,7 @@ fn with_kind_column(rows: &RecordBatch, kinds: &[&str]) -> Result<RecordBatch, A
 #[cfg(test)]
 pub(crate) fn as_json_lines(rows: &Batch) -> Vec<String> {
     let mut out = Vec::new();
-    Encoding::Json.encode_rows(rows.rows(), None, "", true, &mut out).unwrap();
+    Encoding::Json { text_decimals: true }.encode_rows(rows.rows(), None, "", true, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 

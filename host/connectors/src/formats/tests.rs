@@ -35,7 +35,7 @@ pub(super) fn decoded(
 /// Each row as JSON.
 pub(super) fn as_json(rows: &RecordBatch) -> Vec<String> {
     let mut out = Vec::new();
-    Encoding::Json.encode_rows(rows, None, "", true, &mut out).unwrap();
+    JSON.encode_rows(rows, None, "", true, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -78,6 +78,9 @@ impl Kind {
         }
     }
 }
+
+/// The encoding that sinks have unless told otherwise.
+const JSON: Encoding = Encoding::Json { text_decimals: true };
 
 /// Values of one row, of every type but nested ones.
 type Row = (
@@ -218,9 +221,7 @@ fn text_is_what_flink_prints() {
 #[test]
 fn a_prefix_stands_before_each_line() {
     let rows = batch_of(vec![("n", Arc::new(Int64Array::from(vec![1, 2])), false)]);
-    for (encoding, expected) in
-        [(Encoding::Json, "> {\"n\":1}\n> {\"n\":2}\n"), (Encoding::Text, "> 1\n> 2\n")]
-    {
+    for (encoding, expected) in [(JSON, "> {\"n\":1}\n> {\"n\":2}\n"), (Encoding::Text, "> 1\n> 2\n")] {
         let mut out = b"before\n".to_vec();
         encoding.encode(&Batch::new(rows.clone()), false, "> ", true, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("before\n{expected}"));
@@ -251,7 +252,7 @@ fn kinds_are_written_in_front_of_a_changelogs_rows() {
     let one = Batch::new(changes().rows().project(&[1]).unwrap());
     assert_eq!(encoded(&Encoding::Text, &one.slice(0, 1), true, ""), "+I(1)\n");
     assert_eq!(encoded(&csv, &changes(), true, ""), "op,word,n\n+I,a,1\n-U,a,1\n+U,a,2\n-D,b,3\n");
-    let json = encoded(&Encoding::Json, &changes().slice(1, 2), true, "");
+    let json = encoded(&JSON, &changes().slice(1, 2), true, "");
     assert_eq!(json, "{\"op\":\"-U\",\"word\":\"a\",\"n\":1}\n{\"op\":\"+U\",\"word\":\"a\",\"n\":2}\n");
     // Where no changelog is declared nothing is said of kinds.
     assert_eq!(encoded(&Encoding::Text, &changes().slice(0, 1), false, ""), "(a,1)\n");
@@ -260,9 +261,9 @@ fn kinds_are_written_in_front_of_a_changelogs_rows() {
 #[test]
 fn a_column_of_the_name_of_the_kinds_is_refused() {
     let schema = crate::test_support::schema(&[("op", DataType::Int64, false)]);
-    let error = crate::test_support::error_of(Encoding::Json.fits(&schema, true));
+    let error = crate::test_support::error_of(JSON.fits(&schema, true));
     assert_eq!(error.message, "a column is called `op`, as that of the kinds of changes");
-    assert!(Encoding::Json.fits(&schema, false).is_ok() && Encoding::Text.fits(&schema, true).is_ok());
+    assert!(JSON.fits(&schema, false).is_ok() && Encoding::Text.fits(&schema, true).is_ok());
 }
 
 #[test]
@@ -288,4 +289,23 @@ fn times_are_read_in_every_form_that_is_written() {
     let (rows, failed) = decoded(&decoding(&schema, "json", &[]), &records);
     assert_eq!(failed, []);
     assert_eq!(rows, [r#"{"bid":{"t":"2015-07-15 00:00:00.123"}}"#; 6]);
+}
+
+#[test]
+fn decimals_are_texts_unless_numbers_are_asked_for() {
+    let decimals = |values: Vec<i128>| -> ArrayRef {
+        Arc::new(Decimal128Array::from(values).with_precision_and_scale(23, 3).unwrap())
+    };
+    let item = Field::new("d", DataType::Decimal128(23, 3), false);
+    let inner: ArrayRef = Arc::new(StructArray::from(vec![(Arc::new(item), decimals(vec![5, 0]))]));
+    let columns = vec![("price", decimals(vec![908, -1_500]), false), ("inner", inner, false)];
+    let rows = Batch::new(batch_of(columns));
+    let of = |options: &[(&str, &str)]| {
+        Encoding::of(&with_format(connection("print", &[]), "json", options), "text").unwrap()
+    };
+    let texts = "{\"price\":\"0.908\",\"inner\":{\"d\":\"0.005\"}}\n{\"price\":\"-1.500\",\"inner\":{\"d\":\"0.000\"}}\n";
+    assert_eq!(encoded(&of(&[]), &rows, false, ""), texts);
+    assert_eq!(encoded(&of(&[("decimals", "text")]), &rows, false, ""), texts);
+    let numbers = "{\"price\":0.908,\"inner\":{\"d\":0.005}}\n{\"price\":-1.500,\"inner\":{\"d\":0.000}}\n";
+    assert_eq!(encoded(&of(&[("decimals", "number")]), &rows, false, ""), numbers);
 }

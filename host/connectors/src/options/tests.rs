@@ -20,7 +20,7 @@ fn hint(name: &str) -> Option<String> {
 fn an_unknown_connector_gets_the_nearest() {
     let error = error_of(source(&connection("file", &[]), &one_port(&text_schema())));
     assert_eq!(error.message, "there is no source `file`");
-    assert_eq!(error.detail.as_deref(), Some("there are: files, generator, socket, stdin, values"));
+    assert_eq!(error.detail.as_deref(), Some("there are: files, generator, nexmark, socket, stdin, values"));
     assert_eq!(error.hint, hint("files"));
     let error = error_of(sink(&connection("blackhol", &[]), &inserts(&text_schema())));
     assert_eq!(error.message, "there is no sink `blackhol`");
@@ -54,7 +54,10 @@ fn an_option_of_another_format_is_unknown() {
     let json = with_format(connection("values", &[]), "json", &[("header", "true")]);
     assert_eq!(refused(&json).0, "there is no option of `json` `header`");
     let json = with_format(connection("files", &[("path", "out")]), "json", &[("header", "true")]);
-    assert_eq!(error_of(sink(&json, &inserts(&text_schema()))).message, "`json` has no option `header`");
+    assert_eq!(
+        error_of(sink(&json, &inserts(&text_schema()))).message,
+        "there is no option of `json` `header`"
+    );
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn an_unknown_value_gets_the_nearest() {
 #[test]
 fn a_value_that_does_not_parse_is_told_with_the_reason() {
     for (port, reason) in [("http", "invalid digit"), ("99999", "too large"), ("-1", "invalid digit")] {
-        let error = error_of(source(&connection("socket", &[("host", "h"), ("port", port)]), &one_port(&text_schema())));
+        let error = error_of(source(
+            &connection("socket", &[("host", "h"), ("port", port)]),
+            &one_port(&text_schema()),
+        ));
         assert_eq!(error.message, format!("the option `port` of `socket` cannot be `{port}`"));
         assert!(error.detail.unwrap().contains(reason));
     }

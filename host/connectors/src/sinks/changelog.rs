@@ -45,7 +45,9 @@ impl Changelog {
     pub(super) fn of(sink: &str, options: &Options<'_>, arriving: &Arriving) -> Result<Self, Diagnostic> {
         let upsert = options.one_of("changelog", &["retract", "upsert"])? == Some("upsert");
         if !upsert && options.text("key").is_some() {
-            return Err(Diagnostic::user(format!("the option `key` of `{sink}` is for `changelog` = `upsert`")));
+            return Err(Diagnostic::user(format!(
+                "the option `key` of `{sink}` is for `changelog` = `upsert`"
+            )));
         }
         let key = if upsert { columns(options.required("key")?, &arriving.schema)? } else { Vec::new() };
         Ok(match (arriving.changes, upsert) {
@@ -66,9 +68,11 @@ impl Changelog {
     /// of another key, the old form is a row that is gone.
     pub(super) fn rows<'a>(&self, batch: &'a Batch) -> Result<Cow<'a, Batch>, Diagnostic> {
         match self {
-            Self::Upsert { key } if batch.num_rows() > 0 => upserts(batch, key)
-                .map(Cow::Owned)
-                .map_err(|error| Diagnostic::internal("a changelog cannot be written").detail(error.to_string())),
+            Self::Upsert { key } if batch.num_rows() > 0 => {
+                upserts(batch, key).map(Cow::Owned).map_err(|error| {
+                    Diagnostic::internal("a changelog cannot be written").detail(error.to_string())
+                })
+            }
             _ => Ok(Cow::Borrowed(batch)),
         }
     }
@@ -107,8 +111,9 @@ fn columns(names: &str, schema: &SchemaRef) -> Result<Vec<usize>, Diagnostic> {
     let column = |name: &str| {
         schema.index_of(name).map_err(|_| {
             let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            let error = Diagnostic::user(format!("the option `key` names a column `{name}`, which there is not"))
-                .detail(format!("there are: {}", known.join(", ")));
+            let error =
+                Diagnostic::user(format!("the option `key` names a column `{name}`, which there is not"))
+                    .detail(format!("there are: {}", known.join(", ")));
             match nearest(name, known) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error,

@@ -11,8 +11,8 @@ use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::Random;
 
-use super::pace::{self, Pace};
 use super::no_format;
+use super::pace::{self, Pace};
 use crate::options::Options;
 use crate::{Context, Decoded, Need, Source, SourceFactory, SourcePoll};
 

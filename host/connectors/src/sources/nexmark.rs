@@ -128,15 +128,22 @@ impl NexmarkFactory {
 /// Whether the job declares the ports that there are.
 fn check_ports(ports: &[SourcePort]) -> Result<(), Diagnostic> {
     if ports.len() != PORTS.len() {
-        return Err(Diagnostic::user(format!("`nexmark` has three ports, but the job declares {}", ports.len()))
-            .detail(format!("they are, in this order: {}", PORTS.join(", "))));
+        return Err(Diagnostic::user(format!(
+            "`nexmark` has three ports, but the job declares {}",
+            ports.len()
+        ))
+        .detail(format!("they are, in this order: {}", PORTS.join(", "))));
     }
     for ((name, given), port) in PORTS.iter().zip(schemas()).zip(ports) {
         if !same_types(&given, &port.schema) {
             return Err(Diagnostic::user(format!(
                 "the {name} of `nexmark` have other columns than the job declares"
             ))
-            .detail(format!("`nexmark` gives ({}), the job declares ({})", columns(&given), columns(&port.schema)))
+            .detail(format!(
+                "`nexmark` gives ({}), the job declares ({})",
+                columns(&given),
+                columns(&port.schema)
+            ))
             .hint("columns go by their place and type; their names may differ"));
         }
     }
@@ -208,7 +215,8 @@ impl Nexmark {
             let count = (EPOCH - place).min(due - self.next).min(left);
             runs.push(Run { epoch, places: place..place + count });
             left -= count;
-            let others = if place + count == EPOCH { (self.parallelism - 1).saturating_mul(EPOCH) } else { 0 };
+            let others =
+                if place + count == EPOCH { (self.parallelism - 1).saturating_mul(EPOCH) } else { 0 };
             self.next = self.next.saturating_add(count).saturating_add(others);
         }
         runs

@@ -65,6 +65,18 @@ fn the_checksum_is_the_sum_of_the_rows_hashes() {
     assert_eq!(summary(&[], 1), "blackhole: 0 rows, checksum 0000000000000000");
 }
 
+/// However a changelog gets there: the sum is that of the table.
+#[test]
+fn changes_sum_up_to_the_table_that_they_lead_to() {
+    let words =
+        |words: &[(&str, i64)]| rows(&words.iter().map(|(w, n)| ((*w).into(), *n)).collect::<Vec<_>>());
+    let sum = |batch: Batch| summary(&[batch], 1).rsplit(' ').next().unwrap().to_owned();
+    let changes = words(&[("a", 1), ("b", 1), ("a", 1), ("a", 2), ("b", 1)]);
+    let changes = changes.with_kinds(Some(vec![0u8, 0, 1, 2, 3].into()));
+    assert_eq!(sum(changes.clone()), sum(words(&[("a", 2)])));
+    assert_ne!(sum(changes.slice(0, 4)), sum(words(&[("a", 2)])));
+}
+
 #[test]
 fn a_format_is_taken_and_options_are_not() {
     let blackhole = connection("blackhole", &[]);

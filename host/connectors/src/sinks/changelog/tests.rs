@@ -88,7 +88,9 @@ fn written(changes: &[Change], cuts: &[usize]) -> Vec<Change> {
     cuts.extend([0, changes.len()]);
     cuts.sort_unstable();
     let parts = cuts.windows(2).map(|cut| batch(&changes[cut[0]..cut[1]]));
-    parts.flat_map(|part| if part.num_rows() == 0 { vec![] } else { changes_of(&upsert.rows(&part).unwrap()) }).collect()
+    parts
+        .flat_map(|part| if part.num_rows() == 0 { vec![] } else { changes_of(&upsert.rows(&part).unwrap()) })
+        .collect()
 }
 
 fn operations() -> impl Strategy<Value = Vec<(i64, i64, i64)>> {
@@ -116,7 +118,8 @@ fn a_dropped_old_form_is_missed() {
 
 #[test]
 fn an_update_of_a_key_is_one_row() {
-    let changes = [(INSERT, 1, 1), (BEFORE, 1, 1), (AFTER, 1, 2), (BEFORE, 1, 2), (AFTER, 3, 4), (DELETE, 3, 4)];
+    let changes =
+        [(INSERT, 1, 1), (BEFORE, 1, 1), (AFTER, 1, 2), (BEFORE, 1, 2), (AFTER, 3, 4), (DELETE, 3, 4)];
     let expected = [(AFTER, 1, 1), (AFTER, 1, 2), (DELETE, 1, 2), (AFTER, 3, 4), (DELETE, 3, 4)];
     assert_eq!(written(&changes, &[]), expected);
 }

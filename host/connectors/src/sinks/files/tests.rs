@@ -75,7 +75,8 @@ fn a_part_is_named_by_subtask_number_and_format() {
 fn json_is_written_unless_told_otherwise() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().display().to_string();
-    let factory = FilesFactory::of(&connection("files", &[("path", &path)]), &inserts(&number_schema())).unwrap();
+    let factory =
+        FilesFactory::of(&connection("files", &[("path", &path)]), &inserts(&number_schema())).unwrap();
     World::system().write(&factory, &[numbers(0..1)]).unwrap();
     assert_eq!(names(folder.path()), ["part-0-0.json"]);
     assert_eq!(factory.needs(), [Need::Write(path)]);

@@ -180,12 +180,8 @@ impl Tables {
 
 impl Channel {
     fn of(name: &str, url: &str) -> Self {
-        let mut channel = Self {
-            name: [0; 16],
-            name_length: name.len() as u8,
-            url: [0; 80],
-            url_length: url.len() as u8,
-        };
+        let mut channel =
+            Self { name: [0; 16], name_length: name.len() as u8, url: [0; 80], url_length: url.len() as u8 };
         channel.name[..name.len()].copy_from_slice(name.as_bytes());
         channel.url[..url.len()].copy_from_slice(url.as_bytes());
         channel

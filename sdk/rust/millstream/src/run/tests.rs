@@ -463,8 +463,11 @@ fn of_changes(job: &Job) -> Result<()> {
     Ok(())
 }
 
+/// Numbers with their kinds.
+type Kinds = Vec<(u8, i64)>;
+
 /// What comes out of the chain for numbers with their kinds.
-fn call_of_changes(rows: &'static [(u8, i64)]) -> (Vec<(u8, i64)>, Vec<(u8, i64)>, usize) {
+fn call_of_changes(rows: &'static [(u8, i64)]) -> (Kinds, Kinds, usize) {
     let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&of_changes, job);
     let outcome = opened(build, &[1, 2, 3], &[(3, 0), (3, 1)], || {
         let kinds = Some(rows.iter().map(|(kind, _)| *kind).collect());
@@ -521,6 +524,7 @@ fn selected_columns_are_those_of_their_rows() {
     assert_eq!(failures(&outcome), [(2, 1, "-2 is negative")]);
     let rows = &outcome.outputs[0].rows;
     assert_eq!(rows.event_times, Some(vec![10, 30]));
-    let rows: Vec<(Option<i64>, (String, bool), i64, i64)> = rows_of(rows);
+    type Selected = (Option<i64>, (String, bool), i64, i64);
+    let rows: Vec<Selected> = rows_of(rows);
     assert_eq!(rows, [(None, ("a".to_string(), true), 1, 1), (Some(6), ("c".to_string(), false), 3, 3)]);
 }

@@ -78,10 +78,12 @@ fn sources_of_several_tables_have_a_port_for_each() {
     assert_eq!((graph.edges[0].producer, graph.edges[0].port), (0, 1));
 }
 
+type Sums = (i64, Timestamp, Timestamp, Decimal<38, 3>, i64);
+
 #[test]
 fn windows_are_planned_with_all_that_is_said_of_them() {
     let graph = planned(|job| {
-        let (sums, late): (Stream<'_, (i64, Timestamp, Timestamp, Decimal<38, 3>, i64)>, _) = bids(job)
+        let (sums, late) = bids(job)
             .key_by(Bid::AUCTION)
             .window(Sliding::of(seconds(10), seconds(2)).offset(before(seconds(1))))
             .allowed_lateness(seconds(60))
@@ -89,7 +91,7 @@ fn windows_are_planned_with_all_that_is_said_of_them() {
             .changes()
             .side_output_late("late")
             .aggregate((sum(Bid::PRICE), count_distinct(Bid::ID)));
-        sums.print();
+        sums.map(|(auction, start, end, price, ids): Sums| (auction, start, end, price, ids)).print();
         late.filter(|bid| bid.id > 0).print();
         Ok(())
     });
@@ -272,7 +274,8 @@ fn the_native_harness_knows_first_last_and_distinct() {
     }
     let rows = [(1, None), (1, Some(7)), (2, Some(7)), (3, Some(8)), (3, None)];
     let run = Harness::of(job).rows::<(i64, Option<i64>)>("", rows).run();
-    let rows: Vec<(Option<i64>, Option<i64>, i64, i64, i64)> = run.rows("Sink: print");
+    type Row = (Option<i64>, Option<i64>, i64, i64, i64);
+    let rows: Vec<Row> = run.rows("Sink: print");
     let expected = [
         (None, None, 0, 1, 0),
         (Some(7), Some(7), 1, 1, 1),

@@ -34,18 +34,6 @@ pub(crate) struct Tables<'j> {
 }
 
 impl NexmarkArgs {
-    /// Where rows with decimals go: in JSON these are texts.
-    pub(crate) fn sink(&self) -> Sink {
-        let (output, format) = (self.output.output.as_str(), self.output.format.as_deref());
-        let is_file = !matches!(output, "print" | "blackhole");
-        let sink = Sink::from(&self.output);
-        match format {
-            Some("json") => sink.format_option("decimals", "text"),
-            None if is_file => sink.format_option("decimals", "text"),
-            _ => sink,
-        }
-    }
-
     /// The streams that the arguments name. What a query leaves unused is not made.
     #[track_caller]
     pub(crate) fn tables<'j>(&self, job: &'j Job) -> Result<Tables<'j>> {

@@ -1,7 +1,7 @@
 //! The events of the source `nexmark`, without a job: written as JSON lines, or made as fast as they go.
 //!
 //! ```text
-//! cargo run --release -p connectors --example nexmark -- write FILE EVENTS [SEED]
+//! cargo run --release -p connectors --example nexmark -- write FILE EVENTS [SEED [EVENT_RATE]]
 //! cargo run --release -p connectors --example nexmark -- speed EVENTS
 //! ```
 #![expect(clippy::print_stdout, reason = "a program with an answer")]
@@ -23,26 +23,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["write", file, events] => write(file, events, "0"),
-        ["write", file, events, seed] => write(file, events, seed),
+        ["write", file, events] => write(file, &[("events", events)]),
+        ["write", file, events, seed] => write(file, &[("events", events), ("seed", seed)]),
+        ["write", file, events, seed, rate] => {
+            write(file, &[("events", events), ("seed", seed), ("event-rate", rate)])
+        }
         ["speed", events] => {
             speed(events, "bids", [false, false, true])?;
             speed(events, "persons and auctions", [true, true, false])?;
             speed(events, "all", [true; 3])
         }
-        _ => Err("write FILE EVENTS [SEED] | speed EVENTS".into()),
+        _ => Err("write FILE EVENTS [SEED [EVENT_RATE]] | speed EVENTS".into()),
     }
 }
 
-/// Gives all batches of so many events to `take`, each with its port.
+/// Gives all batches of the source with these options to `take`, each with its port.
 fn each_batch(
-    events: &str,
-    seed: &str,
+    options: &[(&str, &str)],
     used: [bool; 3],
     mut take: impl FnMut(u32, &Batch) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     let plain = |error: Diagnostic| error.message;
-    let options = [("events", events), ("seed", seed)];
     let connection = Connection {
         connector: "nexmark".into(),
         options: options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
@@ -68,7 +69,7 @@ fn each_batch(
 }
 
 /// One event a line, in the order of the events.
-fn write(file: &str, events: &str, seed: &str) -> Result<(), Box<dyn Error>> {
+fn write(file: &str, options: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
     const NAMES: [&str; 3] = ["person", "auction", "bid"];
     let mut file = BufWriter::new(File::create(file)?);
     let mut waiting = [(); 3].map(|()| VecDeque::new());
@@ -85,7 +86,7 @@ fn write(file: &str, events: &str, seed: &str) -> Result<(), Box<dyn Error>> {
             number += 1;
         }
     };
-    each_batch(events, seed, [true; 3], |port, batch| {
+    each_batch(options, [true; 3], |port, batch| {
         let mut json = Vec::new();
         let mut writer = WriterBuilder::new()
             .with_timestamp_tz_format("%Y-%m-%d %H:%M:%S%.3f".into())
@@ -122,7 +123,7 @@ fn speed(events: &str, name: &str, used: [bool; 3]) -> Result<(), Box<dyn Error>
     for _ in 0..5 {
         rows = 0;
         let start = clock.now();
-        each_batch(events, "0", used, |_, batch| {
+        each_batch(&[("events", events)], used, |_, batch| {
             rows += batch.num_rows();
             Ok(())
         })?;

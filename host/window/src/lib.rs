@@ -3,6 +3,8 @@
 
 mod accumulator;
 mod aggregates;
+#[cfg(test)]
+mod benches;
 mod change_aggregate;
 mod changes;
 mod grid;
@@ -15,7 +17,7 @@ mod test_support;
 mod top;
 mod windows;
 
-pub use schemas::native_schema;
-pub use windows::{check_aggregates, window_schema};
 pub use keyed_aggregate::{AggregateError, KeyedAggregate, output_schema};
 pub use operator::{Fired, KeyedOperator, Now};
+pub use schemas::native_schema;
+pub use windows::{check_aggregates, window_schema};

@@ -88,6 +88,11 @@ pub trait KeyedOperator: Send {
         Ok(Fired::Done)
     }
 
+    /// What keeps its state.
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        None
+    }
+
     /// How far behind the watermark the event times of its rows may lie, in milliseconds: the watermark
     /// goes on by so much less.
     fn held_back(&self) -> i64 {

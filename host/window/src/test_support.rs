@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
-use arrow_array::ArrayRef;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
 use model::Batch;
 use model::job_graph::NodeKind;
-use state::{Backend, MemoryBackend};
+use state::{Backend, MemoryBackend, Sweep};
 
 use crate::operator::{Fired, KeyedOperator, Now, Setting, operator_of};
 
@@ -31,6 +31,11 @@ pub(crate) struct Run {
     pub(crate) given: Vec<(u32, u8, Vec<String>)>,
     pub(crate) times: Vec<Option<i64>>,
     pub(crate) late: usize,
+    /// The most rows that a call has given.
+    pub(crate) most: usize,
+    /// Whether no row's event time lay behind the watermark that had gone on.
+    pub(crate) is_in_time: bool,
+    gone_on: i64,
 }
 
 /// How an operator is set up.
@@ -43,22 +48,41 @@ pub(crate) struct SetUp<'a> {
     pub(crate) batch: bool,
 }
 
+/// An operator over state in memory.
+pub(crate) fn operator(kind: &NodeKind, set_up: &SetUp<'_>) -> Box<dyn KeyedOperator> {
+    with_setting(set_up, |setting| operator_of(kind, setting).unwrap())
+}
+
+/// Makes something of a setting with state in memory.
+pub(crate) fn with_setting<R>(set_up: &SetUp<'_>, make: impl FnOnce(Setting<'_>) -> R) -> R {
+    make(Setting {
+        inputs: set_up.inputs,
+        keys: set_up.keys,
+        outputs: set_up.outputs,
+        changes: set_up.changes,
+        from_changes: set_up.from_changes,
+        batch: set_up.batch,
+        backend: &mut |types, states| Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>),
+    })
+}
+
 impl Run {
     pub(crate) fn new(kind: &NodeKind, set_up: &SetUp<'_>) -> Self {
-        let setting = Setting {
-            inputs: set_up.inputs,
-            keys: set_up.keys,
-            outputs: set_up.outputs,
-            changes: set_up.changes,
-            from_changes: set_up.from_changes,
-            batch: set_up.batch,
-            backend: &mut |types, states| {
-                Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>)
-            },
-        };
-        let operator = operator_of(kind, setting).unwrap();
+        Self::of(operator(kind, set_up))
+    }
+
+    pub(crate) fn of(operator: Box<dyn KeyedOperator>) -> Self {
         let now = Now { watermark: i64::MIN, processing_time: 0 };
-        Self { operator, now, given: Vec::new(), times: Vec::new(), late: 0 }
+        Self {
+            operator,
+            now,
+            given: Vec::new(),
+            times: Vec::new(),
+            late: 0,
+            most: 0,
+            is_in_time: true,
+            gone_on: i64::MIN,
+        }
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
@@ -74,6 +98,10 @@ impl Run {
             Step::Watermark(time) => {
                 self.now.watermark = *time;
                 self.fire();
+                self.gone_on = match *time {
+                    i64::MAX => i64::MAX,
+                    time => time.saturating_sub(self.operator.held_back()),
+                };
             }
             Step::Clock(time) => {
                 self.now.processing_time = *time;
@@ -101,13 +129,31 @@ impl Run {
             &mut crate::operator::Emit<'_>,
         ) -> Result<R, crate::AggregateError>,
     ) -> R {
-        let (given, times) = (&mut self.given, &mut self.times);
-        call(&mut *self.operator, self.now, &mut |port, rows| {
+        let (given, times, gone_on) = (&mut self.given, &mut self.times, self.gone_on);
+        let (before, first) = (given.len(), times.len());
+        let made = call(&mut *self.operator, self.now, &mut |port, rows| {
             let kinds = rows.kinds().map_or_else(|| vec![0; rows.num_rows()], |kinds| kinds.to_vec());
             times.extend((0..rows.num_rows()).map(|row| rows.event_times().map(|times| times[row])));
             given.extend(texts(&rows).into_iter().zip(kinds).map(|(row, kind)| (port, kind, row)));
         })
-        .unwrap()
+        .unwrap();
+        self.most = self.most.max(self.given.len() - before);
+        self.is_in_time &= self.times[first..].iter().flatten().all(|time| *time > gone_on);
+        made
+    }
+
+    /// How many rows a snapshot of the state has.
+    pub(crate) fn rows_kept(&mut self) -> usize {
+        let Some(backend) = self.operator.backend() else { return 0 };
+        backend.seal(1).unwrap();
+        let mut rows = 0;
+        loop {
+            match backend.sweep().unwrap() {
+                Sweep::Rows(chunk) => rows += chunk.rows(),
+                Sweep::Nothing => {}
+                Sweep::Done(_) | Sweep::Idle => return rows,
+            }
+        }
     }
 
     /// The table that the main port's rows make, with how often each row is there.

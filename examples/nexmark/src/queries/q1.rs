@@ -27,6 +27,6 @@ pub(crate) fn q1(job: &Job, args: NexmarkArgs) -> Result<()> {
         .flat_map(|bid, out| {
             out.emit(ConvertedRef::new(bid.auction, bid.bidder, euros(bid.price), bid.date_time, bid.extra));
         })
-        .sink(args.sink());
+        .sink(&args.output);
     Ok(())
 }

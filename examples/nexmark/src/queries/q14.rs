@@ -49,7 +49,7 @@ pub(crate) fn q14(job: &Job, args: NexmarkArgs) -> Result<()> {
                 out.emit(CalculatedRef::new(bid.auction, bid.bidder, price, time, at, extra, count));
             }
         })
-        .sink(args.sink());
+        .sink(&args.output);
     Ok(())
 }
 

@@ -12,10 +12,8 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_json::ReaderBuilder;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
-use model::Diagnostic;
 
 use super::{Record, prefix_lines, times};
-use crate::options::Options;
 
 /// Deeper nesting is no row.
 const DEPTH_MAX: usize = 128;
@@ -92,56 +90,32 @@ fn too_deep(record: &[u8]) -> bool {
     false
 }
 
-/// How decimals are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decimals {
-    /// As numbers, of which many readers make floats.
-    Numbers,
-    /// As texts, with all digits of their scale.
-    Texts,
-}
-
-impl Decimals {
-    pub(super) fn of(options: &Options<'_>) -> Result<Decimals, Diagnostic> {
-        Ok(match options.one_of("decimals", &["number", "text"])? {
-            Some("text") => Decimals::Texts,
-            _ => Decimals::Numbers,
-        })
+/// The schema with texts in the place of decimals.
+fn with_text_decimals(schema: &SchemaRef) -> SchemaRef {
+    fn texts(field: &FieldRef) -> FieldRef {
+        let of_type = match field.data_type() {
+            DataType::Decimal128(..) => DataType::Utf8,
+            DataType::List(item) => DataType::List(texts(item)),
+            DataType::Struct(members) => DataType::Struct(members.iter().map(texts).collect()),
+            _ => return Arc::clone(field),
+        };
+        Arc::new(field.as_ref().clone().with_data_type(of_type))
     }
-}
-
-/// The type with texts in place of decimals.
-fn with_texts(data_type: &DataType) -> DataType {
-    let inner =
-        |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(with_texts(field.data_type())));
-    match data_type {
-        DataType::Decimal128(..) => DataType::Utf8,
-        DataType::List(item) => DataType::List(inner(item)),
-        DataType::Struct(members) => DataType::Struct(members.iter().map(inner).collect()),
-        other => other.clone(),
-    }
+    Arc::new(Schema::new(schema.fields().iter().map(texts).collect::<Vec<_>>()))
 }
 
 pub(super) fn encode(
     rows: &RecordBatch,
-    decimals: Decimals,
     times: &str,
+    text_decimals: bool,
     prefix: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), ArrowError> {
-    let texts;
-    let rows = match decimals {
-        Decimals::Numbers => rows,
-        Decimals::Texts => {
-            let fields = rows.schema_ref().fields().iter();
-            let fields =
-                fields.map(|field| field.as_ref().clone().with_data_type(with_texts(field.data_type())));
-            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-            texts = times::retyped(rows.clone(), &schema)?;
-            &texts
-        }
-    };
     let start = out.len();
+    let rows = match text_decimals {
+        true => &times::retyped(rows.clone(), &with_text_decimals(rows.schema_ref()))?,
+        false => rows,
+    };
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(true)
         .with_timestamp_format(times.to_owned())

@@ -40,7 +40,10 @@ pub(crate) enum DecodingKind {
 /// Encodes the rows of a sink.
 #[derive(Clone, Debug)]
 pub(crate) enum Encoding {
-    Json(json::Decimals),
+    Json {
+        /// Decimals are texts: a reader that takes numbers for floats keeps their digits.
+        text_decimals: bool,
+    },
     Csv(csv::Dialect),
     Text,
 }
@@ -193,7 +196,11 @@ impl Encoding {
         let format = connection.format.as_deref().unwrap_or(default);
         let options = |known: &[&str]| Options::new(format, &connection.format_options, known);
         match format {
-            "json" => json::Decimals::of(&options(&["decimals"])?).map(Self::Json),
+            "json" => {
+                let as_number =
+                    options(&["decimals"])?.one_of("decimals", &["text", "number"])? == Some("number");
+                Ok(Self::Json { text_decimals: !as_number })
+            }
             "text" => options(&[]).map(|_| Self::Text),
             "csv" => Ok(Self::Csv(csv::Dialect::of(&options(&["delimiter", "header"])?, true)?)),
             other => Err(unknown("format of sinks", other, &OF_SINKS)),
@@ -217,7 +224,7 @@ impl Encoding {
     /// What a file of this format is called after the dot.
     pub(crate) fn extension(&self) -> &'static str {
         match self {
-            Self::Json(_) => "json",
+            Self::Json { .. } => "json",
             Self::Csv(_) => "csv",
             Self::Text => "text",
         }
@@ -249,11 +256,11 @@ impl Encoding {
         let times = times::format(rows.schema_ref());
         let rows = times::retyped(rows.clone(), &times::schema_with_offset(rows.schema_ref()))?;
         let rows = match (self, kinds) {
-            (Self::Json(_) | Self::Csv(_), Some(kinds)) => with_kind_column(&rows, kinds)?,
+            (Self::Json { .. } | Self::Csv(_), Some(kinds)) => with_kind_column(&rows, kinds)?,
             _ => rows,
         };
         match self {
-            Self::Json(decimals) => json::encode(&rows, *decimals, times, prefix, out),
+            Self::Json { text_decimals } => json::encode(&rows, times, *text_decimals, prefix, out),
             Self::Csv(dialect) => csv::encode(&rows, times, prefix, *dialect, first, out),
             Self::Text => text::encode(&rows, kinds, times, prefix, out),
         }
@@ -285,7 +292,7 @@ fn with_kind_column(rows: &RecordBatch, kinds: &[&str]) -> Result<RecordBatch, A
 #[cfg(test)]
 pub(crate) fn as_json_lines(rows: &Batch) -> Vec<String> {
     let mut out = Vec::new();
-    Encoding::Json(json::Decimals::Numbers).encode_rows(rows.rows(), None, "", true, &mut out).unwrap();
+    Encoding::Json { text_decimals: true }.encode_rows(rows.rows(), None, "", true, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 

@@ -17,9 +17,6 @@ use super::*;
 use crate::records::RecordReader;
 use crate::test_support::{connection, with_format};
 
-/// JSON as it is where nothing is said of it.
-const JSON: Encoding = Encoding::Json(json::Decimals::Numbers);
-
 /// The decoding of a format with these options.
 pub(super) fn decoding(schema: &SchemaRef, format: &str, options: &[(&str, &str)]) -> Decoding {
     Decoding::of(&with_format(connection("values", &[]), format, options), schema).unwrap()
@@ -81,6 +78,9 @@ impl Kind {
         }
     }
 }
+
+/// The encoding that sinks have unless told otherwise.
+const JSON: Encoding = Encoding::Json { text_decimals: true };
 
 /// Values of one row, of every type but nested ones.
 type Row = (
@@ -292,21 +292,20 @@ fn times_are_read_in_every_form_that_is_written() {
 }
 
 #[test]
-fn decimals_as_texts_in_json() {
-    let decimals = |values: Vec<Option<i128>>| -> ArrayRef {
+fn decimals_are_texts_unless_numbers_are_asked_for() {
+    let decimals = |values: Vec<i128>| -> ArrayRef {
         Arc::new(Decimal128Array::from(values).with_precision_and_scale(23, 3).unwrap())
     };
-    let fields: arrow_schema::Fields = vec![Field::new("d", DataType::Decimal128(23, 3), true)].into();
-    let nested = StructArray::new(fields.clone(), vec![decimals(vec![Some(-5), None])], None);
-    let schema = Schema::new(vec![
-        Field::new("price", DataType::Decimal128(23, 3), true),
-        Field::new("in", DataType::Struct(fields), false),
-    ]);
-    let columns = vec![decimals(vec![Some(1_816_000_000), None]), Arc::new(nested) as ArrayRef];
-    let rows = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
-    let mut out = Vec::new();
-    Encoding::Json(json::Decimals::Texts).encode_rows(&rows, None, "", true, &mut out).unwrap();
-    let expected =
-        "{\"price\":\"1816000.000\",\"in\":{\"d\":\"-0.005\"}}\n{\"price\":null,\"in\":{\"d\":null}}\n";
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let item = Field::new("d", DataType::Decimal128(23, 3), false);
+    let inner: ArrayRef = Arc::new(StructArray::from(vec![(Arc::new(item), decimals(vec![5, 0]))]));
+    let columns = vec![("price", decimals(vec![908, -1_500]), false), ("inner", inner, false)];
+    let rows = Batch::new(batch_of(columns));
+    let of = |options: &[(&str, &str)]| {
+        Encoding::of(&with_format(connection("print", &[]), "json", options), "text").unwrap()
+    };
+    let texts = "{\"price\":\"0.908\",\"inner\":{\"d\":\"0.005\"}}\n{\"price\":\"-1.500\",\"inner\":{\"d\":\"0.000\"}}\n";
+    assert_eq!(encoded(&of(&[]), &rows, false, ""), texts);
+    assert_eq!(encoded(&of(&[("decimals", "text")]), &rows, false, ""), texts);
+    let numbers = "{\"price\":0.908,\"inner\":{\"d\":0.005}}\n{\"price\":-1.500,\"inner\":{\"d\":0.000}}\n";
+    assert_eq!(encoded(&of(&[("decimals", "number")]), &rows, false, ""), numbers);
 }

@@ -54,7 +54,10 @@ fn an_option_of_another_format_is_unknown() {
     let json = with_format(connection("values", &[]), "json", &[("header", "true")]);
     assert_eq!(refused(&json).0, "there is no option of `json` `header`");
     let json = with_format(connection("files", &[("path", "out")]), "json", &[("header", "true")]);
-    assert_eq!(error_of(sink(&json, &inserts(&text_schema()))).message, "`json` has no option `header`");
+    assert_eq!(
+        error_of(sink(&json, &inserts(&text_schema()))).message,
+        "there is no option of `json` `header`"
+    );
 }
 
 #[test]

@@ -272,9 +272,10 @@ impl Cross {
             return Ok(0);
         }
         let kind = if leaves { RowKind::Insert } else { RowKind::Delete };
-        let times = self.group_times.as_ref().map(|times| {
-            turning.iter().map(|place| times[page.groups[*place as usize] as usize]).collect()
-        });
+        let times = self
+            .group_times
+            .as_ref()
+            .map(|times| turning.iter().map(|place| times[page.groups[*place as usize] as usize]).collect());
         let columns = gather_all(page.rows.columns(), &turning)?;
         let kinds = kinds_of(kind, turning.len());
         emit(0, output.alone(other, columns, turning.len(), times, kinds)?);
@@ -339,7 +340,8 @@ impl Cross {
         let own = self.rows.rows().columns();
         let columns = if is_all(&rows, own.first()) { own.to_vec() } else { gather_all(own, &rows)? };
         let kept = page.rows.columns();
-        let of_kept = if is_all(&partners, kept.first()) { kept.to_vec() } else { gather_all(kept, &partners)? };
+        let of_kept =
+            if is_all(&partners, kept.first()) { kept.to_vec() } else { gather_all(kept, &partners)? };
         let times = self.rows.event_times().map(|own| {
             let time = |(row, partner): (&u32, &u32)| {
                 let kept = page.times.as_ref().map_or(i64::MIN, |times| times[*partner as usize]);
@@ -367,7 +369,11 @@ impl Cross {
             return Ok(0);
         }
         let is_changed = |place: &u32| page.flags[*place as usize] != page.flags_before[*place as usize];
-        let changed: Vec<u32> = (0..page.flags.len() as u32).filter(is_changed).collect();
+        let mut changed: Vec<u32> = (0..page.flags.len() as u32).filter(is_changed).collect();
+        // A row that rows of two groups meet is there twice.
+        let id = |place: &u32| page.ids[*place as usize];
+        changed.sort_by_key(id);
+        changed.dedup_by_key(|place| id(place));
         let written: Vec<(usize, KeyId)> =
             changed.iter().map(|place| (*place as usize, page.ids[*place as usize])).collect();
         let flags: ArrayRef = Arc::new(BooleanArray::from(page.flags.clone()));

@@ -17,7 +17,7 @@ use model::Batch;
 use model::job_graph::{JoinSides, TimeDomain};
 use state::backend::Ticket;
 use state::key_index::KeyId;
-use state::{Grouping, TimerChange};
+use state::{Backend, Grouping, TimerChange};
 
 use super::cross::{Cross, Members, Notes, PAGE_ROWS, time_note_fields, time_notes};
 use super::output::{Output, gather_all};
@@ -134,7 +134,9 @@ impl IntervalJoin {
     }
 
     fn take_rows(&mut self, side: usize, rows: Batch, now: Now) -> Result<(), AggregateError> {
-        let Some(times) = rows.event_times().cloned().filter(|times| !times.is_empty()) else { return Ok(()) };
+        let Some(times) = rows.event_times().cloned().filter(|times| !times.is_empty()) else {
+            return Ok(());
+        };
         let clock = now.processing_time;
         let keys = key_columns(&rows, &self.keys[side]);
         let buckets: Vec<i64> = times.iter().map(|time| self.bucket(*time)).collect();
@@ -209,7 +211,8 @@ impl IntervalJoin {
         let mut ids = Vec::new();
         self.store.ids(&gather_all(keys, &rows)?, &buckets, vec![0; rows.len()], &mut ids)?;
         let counts = self.store.counts(1 - side, &ids, now)?;
-        let vain: Vec<KeyId> = ids.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+        let vain: Vec<KeyId> =
+            ids.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
         self.store.backend.forget_empty(&vain);
         let runs = (0..ids.len()).filter(|at| counts[*at] > 0).map(|at| Run {
             id: ids[at],
@@ -290,12 +293,14 @@ impl IntervalJoin {
             let page = self.store.next_page(*side, keys, of_side, given, PAGE_ROWS, now)?;
             let notes = self.store.notes(*side, &page.ids, now)?;
             let notes = notes.as_struct();
-            let (times, matched) = (notes.column(0).as_primitive::<Int64Type>(), notes.column(1).as_boolean());
+            let (times, matched) =
+                (notes.column(0).as_primitive::<Int64Type>(), notes.column(1).as_boolean());
             let alone: Vec<u32> =
                 (0..page.ids.len() as u32).filter(|place| !matched.value(*place as usize)).collect();
             if !alone.is_empty() {
                 let columns = gather_all(page.rows.columns(), &alone)?;
-                let times: ScalarBuffer<i64> = alone.iter().map(|place| times.value(*place as usize)).collect();
+                let times: ScalarBuffer<i64> =
+                    alone.iter().map(|place| times.value(*place as usize)).collect();
                 emit(0, self.output.alone(*side, columns, alone.len(), Some(times), None)?);
             }
         }
@@ -313,6 +318,10 @@ impl KeyedOperator for IntervalJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(
@@ -342,11 +351,12 @@ impl KeyedOperator for IntervalJoin {
 
     fn held_back(&self) -> i64 {
         // A row leaves alone when its bucket goes, or with a partner that comes later than it.
-        let of_side = |side: usize| match (self.output.without_partner(side), self.output.once_with_partner(side)) {
-            (true, _) => self.bounds(side).1.saturating_add(self.width - 1),
-            (_, true) => self.bounds(side).1,
-            _ => 0,
-        };
+        let of_side =
+            |side: usize| match (self.output.without_partner(side), self.output.once_with_partner(side)) {
+                (true, _) => self.bounds(side).1.saturating_add(self.width - 1),
+                (_, true) => self.bounds(side).1,
+                _ => 0,
+            };
         of_side(LEFT).max(of_side(RIGHT)).max(0)
     }
 

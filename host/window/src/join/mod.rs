@@ -32,9 +32,7 @@ pub(crate) fn operator(join: &Join, setting: Setting<'_>) -> Result<Box<dyn Keye
         JoinForm::Interval { lower, upper } => {
             Box::new(interval::IntervalJoin::new(join.sides, (*lower, *upper), setting)?)
         }
-        JoinForm::Window(assigner) => {
-            Box::new(window::WindowJoin::new(join.sides, assigner, setting)?)
-        }
+        JoinForm::Window(assigner) => Box::new(window::WindowJoin::new(join.sides, assigner, setting)?),
     })
 }
 
@@ -50,7 +48,8 @@ fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
 
 /// Which rows have a key without a null; none = all. A null equals nothing.
 fn whole_keys(keys: &[ArrayRef]) -> Option<NullBuffer> {
-    let nulls = keys.iter().fold(None, |nulls, key| NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref()));
+    let nulls =
+        keys.iter().fold(None, |nulls, key| NullBuffer::union(nulls.as_ref(), key.logical_nulls().as_ref()));
     nulls.filter(|nulls| nulls.null_count() > 0)
 }
 

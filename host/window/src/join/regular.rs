@@ -14,9 +14,9 @@ use arrow_schema::{DataType, SchemaRef};
 use model::Batch;
 use model::batch::RowKind;
 use model::job_graph::{JoinSides, Ttl};
-use state::Grouping;
 use state::backend::Ticket;
 use state::key_index::KeyId;
+use state::{Backend, Grouping};
 
 use super::cross::{Cross, Members, Notes, Turn};
 use super::final_join::Final;
@@ -49,7 +49,11 @@ pub(super) struct RegularJoin {
 const FINISH_KEYS: usize = 1024;
 
 impl RegularJoin {
-    pub(super) fn new(sides: JoinSides, ttl: Option<Ttl>, setting: Setting<'_>) -> Result<Self, AggregateError> {
+    pub(super) fn new(
+        sides: JoinSides,
+        ttl: Option<Ttl>,
+        setting: Setting<'_>,
+    ) -> Result<Self, AggregateError> {
         let output = Output::new(sides, &setting);
         let from_changes = [LEFT, RIGHT].map(|side| setting.from_changes.get(side) == Some(&true));
         let is_noted = |side| ttl.is_some() && output.is_of_interest(side);
@@ -107,7 +111,11 @@ impl RegularJoin {
         emit: &mut Emit<'_>,
     ) -> Result<Batch, AggregateError> {
         let of = |wanted: bool| -> Vec<u32> {
-            (0u32..).zip(whole.iter()).filter(|(_, is_whole)| *is_whole == wanted).map(|(row, _)| row).collect()
+            (0u32..)
+                .zip(whole.iter())
+                .filter(|(_, is_whole)| *is_whole == wanted)
+                .map(|(row, _)| row)
+                .collect()
         };
         if self.output.without_partner(side) {
             self.leave_alone(side, &rows.take(&of(false))?, emit)?;
@@ -144,10 +152,10 @@ impl RegularJoin {
                 let ids = self.store.append(side, rows, &keys, &[], (&groups, &bases), &mut counts, now)?;
                 if self.notes(side) == Notes::Shown && !self.batch {
                     let written: Vec<(usize, KeyId)> = ids.into_iter().enumerate().collect();
-                    let is_shown = |group: &u32| {
-                        (partners[*group as usize] == 0) == self.output.without_partner(side)
-                    };
-                    let shown: ArrayRef = Arc::new(BooleanArray::from_iter(groups.iter().map(|g| Some(is_shown(g)))));
+                    let is_shown =
+                        |group: &u32| (partners[*group as usize] == 0) == self.output.without_partner(side);
+                    let shown: ArrayRef =
+                        Arc::new(BooleanArray::from_iter(groups.iter().map(|g| Some(is_shown(g)))));
                     self.store.store_notes(side, &written, &shown, now)?;
                 }
             }
@@ -165,17 +173,23 @@ impl RegularJoin {
             }
         }
         let is_seen = self.output.is_of_interest(1 - side);
-        let turns: Vec<Turn> = before.iter().zip(&counts).map(|(before, after)| match (before, after) {
-            (0, 1..) if is_seen => Turn::Gains,
-            (1.., 0) if is_seen => Turn::Loses,
-            _ => Turn::Stays,
-        }).collect();
+        let turns: Vec<Turn> = before
+            .iter()
+            .zip(&counts)
+            .map(|(before, after)| match (before, after) {
+                (0, 1..) if is_seen => Turn::Gains,
+                (1.., 0) if is_seen => Turn::Loses,
+                _ => Turn::Stays,
+            })
+            .collect();
         let has_pairs = self.output.has_pairs();
         let mut last = vec![0u32; bases.len()];
         (0u32..).zip(&groups).for_each(|(row, group)| last[*group as usize] = row);
         let runs: Vec<Run> = (0u32..)
             .zip(&bases)
-            .filter(|(group, _)| partners[*group as usize] > 0 && (has_pairs || turns[*group as usize] != Turn::Stays))
+            .filter(|(group, _)| {
+                partners[*group as usize] > 0 && (has_pairs || turns[*group as usize] != Turn::Stays)
+            })
             .map(|(group, id)| Run {
                 id: *id,
                 key: last[group as usize],
@@ -255,6 +269,10 @@ impl KeyedOperator for RegularJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(

@@ -75,10 +75,7 @@ struct Search {
 
 /// How often a row is there, and its slot.
 pub(super) fn copy_note_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("copies", DataType::Int64, true),
-        Field::new("slot", DataType::Int64, true),
-    ])
+    Fields::from(vec![Field::new("copies", DataType::Int64, true), Field::new("slot", DataType::Int64, true)])
 }
 
 /// Places, each as often as its row is there.
@@ -353,7 +350,12 @@ impl Retraction {
         Ok(places)
     }
 
-    fn note(&self, store: &mut RowStore, noted: &[(KeyId, i64, i64)], now: i64) -> Result<(), AggregateError> {
+    fn note(
+        &self,
+        store: &mut RowStore,
+        noted: &[(KeyId, i64, i64)],
+        now: i64,
+    ) -> Result<(), AggregateError> {
         let copies: ArrayRef = Arc::new(noted.iter().map(|note| Some(note.1)).collect::<Int64Array>());
         let slots: ArrayRef = Arc::new(noted.iter().map(|note| Some(note.2)).collect::<Int64Array>());
         let notes: ArrayRef = Arc::new(StructArray::try_new(copy_note_fields(), vec![copies, slots], None)?);
@@ -397,7 +399,8 @@ impl Retraction {
         let notes = store.notes(self.side, &ids, now)?;
         let slots = notes.as_struct().column(1).as_primitive::<Int64Type>();
         // What has grown too old is not moved: there is nothing.
-        let there: Vec<usize> = (0..ids.len()).filter(|at| moved.is_valid(*at) && notes.is_valid(*at)).collect();
+        let there: Vec<usize> =
+            (0..ids.len()).filter(|at| moved.is_valid(*at) && notes.is_valid(*at)).collect();
         let written: Vec<(usize, KeyId)> = there.iter().map(|at| (*at, to[*at].0.1)).collect();
         let length = moved.len();
         let columns = moved.columns().to_vec();

@@ -116,7 +116,16 @@ impl RowStore {
         }
         let backend = (setting.backend)(&types, &states)?;
         let kept_schemas = [LEFT, RIGHT].map(|side| Arc::new(Schema::new(fields[side].clone())));
-        Ok(Self { backend, has_buckets, fields, schemas, kept_schemas, notes: has_notes, ids: Vec::new(), slots })
+        Ok(Self {
+            backend,
+            has_buckets,
+            fields,
+            schemas,
+            kept_schemas,
+            notes: has_notes,
+            ids: Vec::new(),
+            slots,
+        })
     }
 
     /// What the rows of a side are.
@@ -130,7 +139,12 @@ impl RowStore {
     }
 
     /// Begins to bring near the first places of these keys.
-    pub(super) fn prefetch(&mut self, keys: &[ArrayRef], buckets: &[i64], rows: usize) -> Result<Ticket, AggregateError> {
+    pub(super) fn prefetch(
+        &mut self,
+        keys: &[ArrayRef],
+        buckets: &[i64],
+        rows: usize,
+    ) -> Result<Ticket, AggregateError> {
         let columns = self.columns(keys, buckets, vec![0; rows]);
         Ok(self.backend.prefetch(&columns, rows)?)
     }
@@ -159,7 +173,12 @@ impl RowStore {
     }
 
     /// How many rows of a side there are, by the keys' first places.
-    pub(super) fn counts(&mut self, side: usize, ids: &[KeyId], now: i64) -> Result<Vec<i64>, AggregateError> {
+    pub(super) fn counts(
+        &mut self,
+        side: usize,
+        ids: &[KeyId],
+        now: i64,
+    ) -> Result<Vec<i64>, AggregateError> {
         let counts = self.backend.load(COUNTS[side], ids, now)?;
         let counts = counts.as_primitive::<Int64Type>();
         Ok(counts.iter().map(Option::unwrap_or_default).collect())
@@ -173,12 +192,18 @@ impl RowStore {
         counts: &[i64],
         now: i64,
     ) -> Result<(), AggregateError> {
-        let counts: ArrayRef = Arc::new(counts.iter().map(|n| (*n != 0).then_some(*n)).collect::<Int64Array>());
+        let counts: ArrayRef =
+            Arc::new(counts.iter().map(|n| (*n != 0).then_some(*n)).collect::<Int64Array>());
         Ok(self.backend.store(COUNTS[side], written, &counts, now)?)
     }
 
     /// The rows of places, null where there is none.
-    pub(super) fn rows(&mut self, side: usize, ids: &[KeyId], now: i64) -> Result<StructArray, AggregateError> {
+    pub(super) fn rows(
+        &mut self,
+        side: usize,
+        ids: &[KeyId],
+        now: i64,
+    ) -> Result<StructArray, AggregateError> {
         Ok(self.backend.load(ROWS[side], ids, now)?.as_struct().clone())
     }
 
@@ -191,7 +216,8 @@ impl RowStore {
         now: i64,
     ) -> Result<(), AggregateError> {
         let columns = rows.rows().columns().to_vec();
-        let rows = StructArray::try_new_with_length(self.fields[side].clone(), columns, None, rows.num_rows())?;
+        let rows =
+            StructArray::try_new_with_length(self.fields[side].clone(), columns, None, rows.num_rows())?;
         let rows: ArrayRef = Arc::new(rows);
         Ok(self.backend.store(ROWS[side], written, &rows, now)?)
     }
@@ -251,7 +277,12 @@ impl RowStore {
     }
 
     /// The numbers that are kept at places.
-    pub(super) fn slots(&mut self, side: usize, ids: &[KeyId], now: i64) -> Result<Int64Array, AggregateError> {
+    pub(super) fn slots(
+        &mut self,
+        side: usize,
+        ids: &[KeyId],
+        now: i64,
+    ) -> Result<Int64Array, AggregateError> {
         let slots = self.backend.load(self.slots.unwrap_or_default() + side as u32, ids, now)?;
         Ok(slots.as_primitive::<Int64Type>().clone())
     }
@@ -364,4 +395,3 @@ impl RowStore {
         Ok(ids)
     }
 }
-

@@ -29,7 +29,8 @@ fn schema(side: usize) -> SchemaRef {
 
 fn batch(side: usize, rows: &[Row], has_times: bool) -> Batch {
     let keys: ArrayRef = Arc::new(rows.iter().map(|row| row.key).collect::<Int64Array>());
-    let values: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| text(side, row.value))));
+    let values: ArrayRef =
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| text(side, row.value))));
     let kinds: Vec<u8> = rows.iter().map(|row| row.kind).collect();
     let kinds = kinds.iter().any(|kind| *kind != 0).then(|| kinds.into());
     let times: Vec<i64> = rows.iter().map(|row| row.time).collect();
@@ -52,7 +53,8 @@ struct Case {
 
 fn run(case: &Case) -> Run {
     let inputs = [schema(0), schema(1)];
-    let fields = |side: usize| inputs[side].fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let fields =
+        |side: usize| inputs[side].fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let output: Vec<Field> = match case.sides {
         JoinSides::Semi | JoinSides::Anti => fields(0).collect(),
         _ => fields(0).chain(fields(1)).collect(),
@@ -71,7 +73,12 @@ fn run(case: &Case) -> Run {
 type Table = BTreeMap<Vec<String>, usize>;
 
 /// The join of two lists of rows, from the definition.
-fn by_definition(sides: JoinSides, lefts: &[Row], rights: &[Row], meet: impl Fn(&Row, &Row) -> bool) -> Table {
+fn by_definition(
+    sides: JoinSides,
+    lefts: &[Row],
+    rights: &[Row],
+    meet: impl Fn(&Row, &Row) -> bool,
+) -> Table {
     let mut table = Table::new();
     let key = |row: &Row| row.key.map_or("null".to_owned(), |key| key.to_string());
     let of = |side: usize, row: Option<&Row>| match row {
@@ -210,7 +217,8 @@ fn what_is_not_given_is_missed() {
 fn inserts_give_inserts() {
     let row = |key, value| Row { key: Some(key), value, time: 0, kind: 0 };
     for sides in [JoinSides::Inner, JoinSides::Semi] {
-        let mut run = run(&Case { sides, form: JoinForm::Unbounded(None), from_changes: [false; 2], batch: false });
+        let mut run =
+            run(&Case { sides, form: JoinForm::Unbounded(None), from_changes: [false; 2], batch: false });
         for value in 0..5 {
             run.step(&Step::Rows(0, batch(0, &[row(1, value), row(2, value)], false)));
             run.step(&Step::Rows(1, batch(1, &[row(1, value)], false)));
@@ -226,8 +234,11 @@ fn inserts_give_inserts() {
 fn rows_grow_old() {
     let row = |value| Row { key: Some(1), value, time: 0, kind: 0 };
     let ttl = Some(Ttl { after: Duration::from_millis(100), on_read: false });
-    for (sides, expected) in [(JoinSides::Inner, 1), (JoinSides::Left, 2), (JoinSides::Full, 3), (JoinSides::Anti, 0)] {
-        let mut run = run(&Case { sides, form: JoinForm::Unbounded(ttl), from_changes: [false; 2], batch: false });
+    for (sides, expected) in
+        [(JoinSides::Inner, 1), (JoinSides::Left, 2), (JoinSides::Full, 3), (JoinSides::Anti, 0)]
+    {
+        let mut run =
+            run(&Case { sides, form: JoinForm::Unbounded(ttl), from_changes: [false; 2], batch: false });
         run.step(&Step::Rows(1, batch(1, &[row(1)], false)));
         run.step(&Step::Clock(60));
         run.step(&Step::Rows(0, batch(0, &[row(1)], false)));
@@ -235,7 +246,10 @@ fn rows_grow_old() {
         // The first right row is gone; this left row is alone, the one before is not.
         run.step(&Step::Rows(0, batch(0, &[row(2)], false)));
         let before = run.table();
-        assert_eq!(before.values().sum::<usize>(), [1, 2, 2, 1][SIDES.iter().position(|s| *s == sides).map_or(0, |at| [0, 1, 0, 2, 0, 3][at])]);
+        assert_eq!(
+            before.values().sum::<usize>(),
+            [1, 2, 2, 1][SIDES.iter().position(|s| *s == sides).map_or(0, |at| [0, 1, 0, 2, 0, 3][at])]
+        );
         run.step(&Step::Clock(200));
         // Both left rows of 60 and before are gone but the one of 120.
         run.step(&Step::Rows(1, batch(1, &[row(3)], false)));
@@ -250,16 +264,19 @@ fn rows_grow_old() {
 /// One key of very many rows: every step is short.
 #[test]
 fn a_hot_key_goes_in_steps() {
-    let rows: Vec<Row> = (0..2_000).map(|value| Row { key: Some(7), value, time: value % 10, kind: 0 }).collect();
+    let rows: Vec<Row> =
+        (0..2_000).map(|value| Row { key: Some(7), value, time: value % 10, kind: 0 }).collect();
     let tumbling = Assigner::Tumbling(grid(100, 100, 0));
-    let forms = [JoinForm::Unbounded(None), JoinForm::Interval { lower: -20, upper: 20 }, JoinForm::Window(tumbling)];
+    let forms =
+        [JoinForm::Unbounded(None), JoinForm::Interval { lower: -20, upper: 20 }, JoinForm::Window(tumbling)];
     for form in forms {
         let mut run = run(&Case { sides: JoinSides::Full, form, from_changes: [false; 2], batch: false });
         run.step(&Step::Rows(0, batch(0, &rows, true)));
         run.step(&Step::Rows(1, batch(1, &rows, true)));
         run.end();
         assert!(run.most < 8 * 1024, "{} rows in a step", run.most);
-        let pairs = run.given.iter().filter(|(_, kind, row)| *kind == 0 && !row.contains(&"null".to_owned())).count();
+        let pairs =
+            run.given.iter().filter(|(_, kind, row)| *kind == 0 && !row.contains(&"null".to_owned())).count();
         assert_eq!(pairs, 4_000_000);
     }
 }
@@ -279,7 +296,8 @@ fn timed() -> impl Strategy<Value = Vec<Deed>> {
     let key = prop_oneof![1 => Just(None), 8 => (0i64..3).prop_map(Some)];
     let row = (key, 0i64..50, -60i64..60).prop_map(|(key, value, time)| Row { key, value, time, kind: 0 });
     let rows = (0usize..2, prop::collection::vec(row, 1..8)).prop_map(|(side, rows)| Deed::Rows(side, rows));
-    let deeds = prop::collection::vec(prop_oneof![4 => rows, 1 => (0i64..30).prop_map(Deed::Watermark)], 1..30);
+    let deeds =
+        prop::collection::vec(prop_oneof![4 => rows, 1 => (0i64..30).prop_map(Deed::Watermark)], 1..30);
     // Times and watermarks move on together.
     (deeds, prop_oneof![Just(0i64), Just(1_000_000_007), Just(-3_000_000_011)]).prop_map(|(deeds, origin)| {
         let mut at = -30;
@@ -300,11 +318,7 @@ fn timed() -> impl Strategy<Value = Vec<Deed>> {
 }
 
 /// Runs a join by time; gives the rows of each side that were not late, and what was.
-fn run_timed(
-    run: &mut Run,
-    deeds: &[Deed],
-    is_late: impl Fn(&Row, i64) -> bool,
-) -> ([Vec<Row>; 2], usize) {
+fn run_timed(run: &mut Run, deeds: &[Deed], is_late: impl Fn(&Row, i64) -> bool) -> ([Vec<Row>; 2], usize) {
     let mut watermark = i64::MIN;
     let (mut taken, mut late) = ([Vec::new(), Vec::new()], 0);
     for deed in deeds {
@@ -341,7 +355,7 @@ proptest! {
             prop_assert!(run.given.iter().all(|(_, kind, _)| *kind == 0));
             let meet = |left: &Row, right: &Row| bounds.contains(&(right.time - left.time));
             prop_assert_eq!(run.table(), by_definition(sides, &taken[0], &taken[1], meet), "{:?}", sides);
-            prop_assert_eq!(run.keys_held(), 0);
+            prop_assert_eq!(run.rows_kept(), 0);
             prop_assert!(run.is_in_time, "a row behind the watermark that went on");
         }
     }
@@ -394,7 +408,7 @@ proptest! {
             }
             prop_assert_eq!(run.late, late);
             prop_assert_eq!(run.table(), expected, "{:?}", sides);
-            prop_assert_eq!(run.keys_held(), 0);
+            prop_assert_eq!(run.rows_kept(), 0);
             prop_assert!(run.is_in_time, "a row behind the watermark that went on");
         }
     }

@@ -11,7 +11,7 @@ use model::Batch;
 use model::job_graph::{Assigner, JoinSides, TimeDomain};
 use state::backend::Ticket;
 use state::key_index::KeyId;
-use state::{Grouping, TimerChange};
+use state::{Backend, Grouping, TimerChange};
 
 use super::cross::PAGE_ROWS;
 use super::final_join::Final;
@@ -115,7 +115,13 @@ impl WindowJoin {
         ends.find(|end| *end > after && *end - 1 > watermark)
     }
 
-    fn take_rows(&mut self, side: usize, rows: &Batch, slices: &[i64], now: Now) -> Result<(), AggregateError> {
+    fn take_rows(
+        &mut self,
+        side: usize,
+        rows: &Batch,
+        slices: &[i64],
+        now: Now,
+    ) -> Result<(), AggregateError> {
         let clock = now.processing_time;
         let keys = key_columns(rows, &self.keys[side]);
         let (mut ids, mut bases) = (Vec::new(), Vec::new());
@@ -221,7 +227,12 @@ impl WindowJoin {
                 match self.next_end(run.bucket, end, i64::MIN) {
                     None => closing.gone[side].push(*run),
                     Some(next) => {
-                        timers.push(TimerChange { key, domain: TimeDomain::EventTime, time: next - 1, set: true });
+                        timers.push(TimerChange {
+                            key,
+                            domain: TimeDomain::EventTime,
+                            time: next - 1,
+                            set: true,
+                        });
                     }
                 }
             }
@@ -272,6 +283,10 @@ impl KeyedOperator for WindowJoin {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.store.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.store.backend)
     }
 
     fn process(

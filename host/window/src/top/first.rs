@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, StructArray};
 use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, BooleanArray, StructArray};
 use arrow_schema::{DataType, Field, Fields, SchemaRef};
 use model::Batch;
 use model::job_graph::Top;
@@ -50,7 +50,9 @@ impl First {
         let ordered = top.order.iter().map(|order| nullable(&fields[order.column as usize]));
         let order_type = match &top.order[..] {
             [] => DataType::Boolean,
-            _ => DataType::Struct(ordered.enumerate().map(|(at, field)| field.with_name(at.to_string())).collect()),
+            _ => DataType::Struct(
+                ordered.enumerate().map(|(at, field)| field.with_name(at.to_string())).collect(),
+            ),
         };
         let states =
             [value_state("order", order_type.clone()), value_state("row", DataType::Struct(fields.clone()))];
@@ -120,7 +122,8 @@ impl First {
         if winners.is_empty() {
             return Ok(());
         }
-        let after = columns.iter().map(|column| model::gather(column, &winners)).collect::<Result<Vec<_>, _>>()?;
+        let after =
+            columns.iter().map(|column| model::gather(column, &winners)).collect::<Result<Vec<_>, _>>()?;
         if !self.batch {
             let times: Option<Vec<i64>> =
                 rows.event_times().map(|times| winners.iter().map(|row| times[*row as usize]).collect());
@@ -167,6 +170,10 @@ impl KeyedOperator for First {
         self.backend.is_ready(ticket)
     }
 
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.backend)
+    }
+
     fn process(
         &mut self,
         _input: u32,
@@ -195,7 +202,8 @@ impl KeyedOperator for First {
         let there: Vec<u32> = (0u32..).take(ids.len()).filter(|at| rows.is_valid(*at as usize)).collect();
         if !there.is_empty() {
             let columns = rows.as_struct().columns().iter();
-            let columns = columns.map(|column| model::gather(column, &there)).collect::<Result<Vec<_>, _>>()?;
+            let columns =
+                columns.map(|column| model::gather(column, &there)).collect::<Result<Vec<_>, _>>()?;
             let columns = self.with_rank(columns, there.len());
             emit(0, Batch::of(Arc::clone(&self.output), there.len(), columns)?);
         }

@@ -67,9 +67,15 @@ impl Order {
         let flip = if descending { u64::MAX } else { 0 };
         let number = |value: i64| u128::from((value.cast_unsigned() ^ (1 << 63)) ^ flip) + 1;
         let mut numbers: Vec<u128> = match column.data_type() {
-            DataType::Int32 => column.as_primitive::<Int32Type>().values().iter().map(|v| number((*v).into())).collect(),
-            DataType::Date32 => column.as_primitive::<Date32Type>().values().iter().map(|v| number((*v).into())).collect(),
-            DataType::Int64 => column.as_primitive::<Int64Type>().values().iter().map(|v| number(*v)).collect(),
+            DataType::Int32 => {
+                column.as_primitive::<Int32Type>().values().iter().map(|v| number((*v).into())).collect()
+            }
+            DataType::Date32 => {
+                column.as_primitive::<Date32Type>().values().iter().map(|v| number((*v).into())).collect()
+            }
+            DataType::Int64 => {
+                column.as_primitive::<Int64Type>().values().iter().map(|v| number(*v)).collect()
+            }
             _ => column.to_data().buffer::<i64>(0)[..column.len()].iter().map(|v| number(*v)).collect(),
         };
         if let Some(nulls) = column.nulls() {

@@ -145,7 +145,8 @@ impl Ranked {
             let ids: Vec<KeyId> = open.iter().map(|at| bases[*at]).collect();
             let least = open.iter().map(|at| found[*at].len()).min().unwrap_or_default();
             let page = self.backend.scan(ENTRIES, &ids, after.as_deref(), self.limit - least, now)?;
-            let (orders, arrivals) = (page.keys[0].as_binary::<i32>(), page.keys[1].as_primitive::<Int64Type>());
+            let (orders, arrivals) =
+                (page.keys[0].as_binary::<i32>(), page.keys[1].as_primitive::<Int64Type>());
             let mut still = Vec::new();
             for (at, key) in open.iter().enumerate() {
                 let list = &mut found[*key];
@@ -234,7 +235,8 @@ impl Ranked {
         let before = self.first_rows(&ids, now)?;
         let next = self.backend.load(NEXT, &ids, now)?;
         let next = next.as_primitive::<Int64Type>();
-        let mut after = Lists { offsets: vec![0], rows: work.rows.rows().columns().to_vec(), ..Lists::default() };
+        let mut after =
+            Lists { offsets: vec![0], rows: work.rows.rows().columns().to_vec(), ..Lists::default() };
         // Rows that come in, and rows that go: of which key, where.
         let mut put: Vec<(KeyId, u32, i64)> = Vec::new();
         let mut gone: Vec<(KeyId, usize)> = Vec::new();
@@ -274,7 +276,8 @@ impl Ranked {
         let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
         let nexts: ArrayRef = Arc::new(Int64Array::from(nexts));
         self.backend.store(NEXT, &written, &nexts, now)?;
-        let last_orders: ArrayRef = Arc::new(last_orders.iter().map(Option::as_deref).collect::<BinaryArray>());
+        let last_orders: ArrayRef =
+            Arc::new(last_orders.iter().map(Option::as_deref).collect::<BinaryArray>());
         self.backend.store(LAST, &written, &last_orders, now)?;
         if self.batch {
             return Ok(());
@@ -302,7 +305,8 @@ impl Ranked {
         if put.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        let removed = gone.iter().map(|(id, place)| (*id, &before.orders[*place][..], before.arrivals[*place]));
+        let removed =
+            gone.iter().map(|(id, place)| (*id, &before.orders[*place][..], before.arrivals[*place]));
         let removed: Vec<(KeyId, &[u8], i64)> = removed.collect();
         self.change_entries(rows, order, put, &removed, now)
     }
@@ -319,7 +323,8 @@ impl Ranked {
         changes.resize(removed.len() + put.len(), EntryChange::Put);
         let ids: Vec<KeyId> =
             removed.iter().map(|entry| entry.0).chain(put.iter().map(|entry| entry.0)).collect();
-        let orders = removed.iter().map(|entry| entry.1).chain(put.iter().map(|entry| order.value(entry.1 as usize)));
+        let orders =
+            removed.iter().map(|entry| entry.1).chain(put.iter().map(|entry| order.value(entry.1 as usize)));
         let orders: ArrayRef = Arc::new(BinaryArray::from_iter_values(orders));
         let arrivals = removed.iter().map(|entry| entry.2).chain(put.iter().map(|entry| entry.2));
         let arrivals: ArrayRef = Arc::new(Int64Array::from_iter_values(arrivals));
@@ -384,7 +389,11 @@ impl Ranked {
         // A key without rows has no state.
         let is_empty = |at: usize| !self.batch && after.offsets[at] == after.offsets[at + 1];
         let nexts: ArrayRef = Arc::new(
-            nexts.iter().enumerate().map(|(at, next)| (!is_empty(at)).then_some(*next)).collect::<Int64Array>(),
+            nexts
+                .iter()
+                .enumerate()
+                .map(|(at, next)| (!is_empty(at)).then_some(*next))
+                .collect::<Int64Array>(),
         );
         let empty: Vec<KeyId> = (0..ids.len()).filter(|at| is_empty(*at)).map(|at| ids[at]).collect();
         let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
@@ -418,7 +427,8 @@ impl Ranked {
             let orders: ArrayRef = Arc::new(BinaryArray::from_iter_values(orders));
             let from: Vec<ArrayRef> = vec![orders, Arc::new(Int64Array::from(after.clone()))];
             let page = self.backend.scan(ENTRIES, &ids, Some(&from), SOUGHT_ROWS, now)?;
-            let (orders, arrivals) = (page.keys[0].as_binary::<i32>(), page.keys[1].as_primitive::<Int64Type>());
+            let (orders, arrivals) =
+                (page.keys[0].as_binary::<i32>(), page.keys[1].as_primitive::<Int64Type>());
             let contents = self.converter.convert_columns(page.values.as_struct().columns())?;
             let (mut still, mut still_after) = (Vec::new(), Vec::new());
             for (at, (id, row, mut wanted)) in sought.into_iter().enumerate() {
@@ -450,7 +460,8 @@ impl Ranked {
     fn differences(&self, before: &Lists, after: &Lists) -> Vec<Leaving> {
         let mut leaving = Vec::new();
         for key in 0..before.offsets.len().saturating_sub(1) {
-            let (old, new) = (before.offsets[key]..before.offsets[key + 1], after.offsets[key]..after.offsets[key + 1]);
+            let (old, new) =
+                (before.offsets[key]..before.offsets[key + 1], after.offsets[key]..after.offsets[key + 1]);
             if self.rank {
                 for rank in 0..old.len().max(new.len()) {
                     let (was, is) = (old.start + rank, new.start + rank);
@@ -464,7 +475,13 @@ impl Ranked {
                     };
                     // Ranks are below 2^32.
                     let rank = rank as i64 + 1;
-                    let row = |is_after, place: usize, kind| Leaving { is_after, place: place as u32, kind, rank, key };
+                    let row = |is_after, place: usize, kind| Leaving {
+                        is_after,
+                        place: place as u32,
+                        kind,
+                        rank,
+                        key,
+                    };
                     leaving.extend(had.then(|| row(false, was, kinds.0)));
                     leaving.extend(has.then(|| row(true, is, kinds.1)));
                 }
@@ -493,7 +510,8 @@ impl Ranked {
                 true => (RowKind::UpdateBefore, RowKind::UpdateAfter),
                 false => (RowKind::Delete, RowKind::Insert),
             };
-            let row = |is_after, place: usize, kind| Leaving { is_after, place: place as u32, kind, rank: 0, key };
+            let row =
+                |is_after, place: usize, kind| Leaving { is_after, place: place as u32, kind, rank: 0, key };
             leaving.extend(gone.into_iter().map(|place| row(false, place, kinds.0)));
             leaving.extend(come.into_iter().map(|place| row(true, place, kinds.1)));
         }
@@ -560,6 +578,10 @@ impl KeyedOperator for Ranked {
 
     fn is_ready(&mut self, ticket: Ticket) -> bool {
         self.backend.is_ready(ticket)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.backend)
     }
 
     fn process(

@@ -1,0 +1,186 @@
+//! How many rows a second of CPU joins and top-n take: `cargo test --release -p window benches -- --ignored --nocapture --test-threads 1`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use model::Batch;
+use model::job_graph::{Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, Top};
+
+use crate::operator::{Fired, KeyedOperator, Now};
+use crate::test_support::{SetUp, operator};
+
+const BATCH_ROWS: i64 = 4_096;
+const KEYS: i64 = 100_000;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, true),
+        Field::new("price", DataType::Int64, true),
+        Field::new("ratio", DataType::Float64, true),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("extra", DataType::Utf8, true),
+    ]))
+}
+
+/// Numbers that look like chance (splitmix64).
+fn scattered(number: i64) -> i64 {
+    let mut z = number.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    ((z ^ (z >> 27)) >> 2).cast_signed()
+}
+
+fn batch(from: i64, key: impl Fn(i64) -> i64) -> Batch {
+    let rows = || from..from + BATCH_ROWS;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(rows().map(&key))),
+        Arc::new(Int64Array::from_iter_values(rows().map(scattered))),
+        Arc::new(Float64Array::from_iter_values(rows().map(|row| row as f64))),
+        Arc::new(StringArray::from_iter_values(rows().map(|row| format!("name {row}")))),
+        Arc::new(StringArray::from_iter_values(rows().map(|row| format!("something more of {row}")))),
+    ];
+    Batch::of(schema(), rows().count(), columns).unwrap().with_event_times(Some(rows().collect()))
+}
+
+struct Measured {
+    operator: Box<dyn KeyedOperator>,
+    now: Now,
+    rows: usize,
+    given: usize,
+    spent: Duration,
+    longest: Duration,
+}
+
+impl Measured {
+    fn new(kind: &NodeKind, inputs: usize) -> Self {
+        let fields = schema();
+        let mut output: Vec<Field> = fields.fields().iter().map(|field| field.as_ref().clone()).collect();
+        if inputs == 2 {
+            output.extend(fields.fields().iter().map(|field| field.as_ref().clone()));
+        }
+        let set_up = SetUp {
+            inputs: &vec![fields; inputs],
+            keys: &vec![vec![0]; inputs],
+            outputs: &[Arc::new(Schema::new(output))],
+            changes: false,
+            from_changes: &vec![false; inputs],
+            batch: false,
+        };
+        let now = Now { watermark: i64::MIN, processing_time: 0 };
+        let (spent, longest) = (Duration::ZERO, Duration::ZERO);
+        Self { operator: operator(kind, &set_up), now, rows: 0, given: 0, spent, longest }
+    }
+
+    fn call(
+        &mut self,
+        call: impl FnOnce(&mut dyn KeyedOperator, Now, &mut crate::operator::Emit<'_>) -> Fired,
+    ) -> Fired {
+        let given = &mut self.given;
+        let start = platform::thread_cpu_time().unwrap_or_default();
+        let fired = call(&mut *self.operator, self.now, &mut |_, rows| *given += rows.num_rows());
+        let spent = platform::thread_cpu_time().unwrap_or_default() - start;
+        self.spent += spent;
+        self.longest = self.longest.max(spent);
+        fired
+    }
+
+    fn rows(&mut self, input: u32, rows: &Batch) {
+        self.rows += rows.num_rows();
+        let mut fired = self.call(|operator, now, emit| {
+            operator.prefetch(input, rows, now).unwrap();
+            operator.process(input, rows, now, emit).unwrap()
+        });
+        while fired != Fired::Done {
+            fired = self.call(|operator, now, emit| operator.resume(now, emit).unwrap());
+        }
+    }
+
+    fn watermark(&mut self, time: i64) {
+        self.now.watermark = time;
+        while self.call(|operator, now, emit| operator.fire(now, emit).unwrap()) != Fired::Done {}
+    }
+
+    fn report(&self, what: &str) {
+        let each = self.spent.as_secs_f64() / self.rows as f64;
+        let (millions, longest) = (1e-6 / each, self.longest.as_secs_f64() * 1e3);
+        println!(
+            "{what}: {millions:.2} M rows/s, {} rows in, {} out, longest step {longest:.1} ms",
+            self.rows, self.given
+        );
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn top() {
+    for (what, limit, column, descending) in [
+        ("top-1 by a number", 1, 1, true),
+        ("first row", 1, 2, false),
+        ("last row", 1, 2, true),
+        ("top-10 by a number", 10, 1, true),
+    ] {
+        let order = vec![Ordering { column, descending, nulls_last: true }];
+        let mut measured = Measured::new(&NodeKind::Top(Top { limit, order, rank: false }), 1);
+        for at in 0..600 {
+            measured.rows(0, &batch(at * BATCH_ROWS, |row| scattered(row) % KEYS));
+        }
+        measured.report(what);
+    }
+}
+
+fn join(form: JoinForm, sides: JoinSides) -> Measured {
+    Measured::new(&NodeKind::Join(Join { sides, form }), 2)
+}
+
+#[test]
+#[ignore = "a bench"]
+fn regular_join() {
+    for (what, each) in [("one partner", 1), ("4 partners", 4), ("15 partners", 15)] {
+        let mut measured = join(JoinForm::Unbounded(None), JoinSides::Inner);
+        // A left row a key, and then so many right rows of it, about.
+        let mut lefts = 0;
+        for at in 0..300 {
+            if at % (each + 1) == 0 {
+                measured.rows(0, &batch(lefts * BATCH_ROWS, |row| row));
+                lefts += 1;
+            } else {
+                measured.rows(1, &batch(at * BATCH_ROWS, |row| scattered(row) % (lefts * BATCH_ROWS)));
+            }
+        }
+        measured.report(&format!("inner join, {what}"));
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn interval_join() {
+    for (what, sides) in [("inner", JoinSides::Inner), ("left", JoinSides::Left)] {
+        let mut measured = join(JoinForm::Interval { lower: -4_000, upper: 4_000 }, sides);
+        for at in 0..150 {
+            // Neighbours of both sides within 8,000 ms of 8,000 keys: about a partner each.
+            let rows = batch(at * BATCH_ROWS, |row| scattered(row) % 8_000);
+            measured.rows(0, &rows);
+            measured.rows(1, &rows);
+            measured.watermark(at * BATCH_ROWS);
+        }
+        measured.watermark(i64::MAX);
+        measured.report(&format!("interval join, {what}"));
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn window_join() {
+    let length = Duration::from_secs(10);
+    let tumbling = Assigner::Tumbling(Grid { size: length, step: length, offset: 0, zone: None });
+    let mut measured = join(JoinForm::Window(tumbling), JoinSides::Inner);
+    for at in 0..150 {
+        let rows = batch(at * BATCH_ROWS, |row| scattered(row) % 8_000);
+        measured.rows(0, &rows);
+        measured.rows(1, &rows);
+        measured.watermark(at * BATCH_ROWS);
+    }
+    measured.watermark(i64::MAX);
+    measured.report("window join, inner");
+}

@@ -152,13 +152,8 @@ impl KeyIndex {
             }
             Coding::Rows(converter, keys) => {
                 let canonical: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
-                let encoded = converter.convert_columns(&canonical)?;
-                for row in &encoded {
-                    let bytes = row.as_ref();
-                    let code = keys.store.code(bytes, 0, bytes.len());
-                    ids.push(keys.id(numbering, code, bytes)?);
-                }
-                Ok(())
+                let encoded = converter.convert_columns(&canonical)?.try_into_binary()?;
+                keys.ids(numbering, &encoded, (encoded.offsets(), encoded.values()), ids)
             }
         }
     }

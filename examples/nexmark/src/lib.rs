@@ -38,7 +38,8 @@ millstream::jobs!(
     q20::q20,
     q21::q21,
     q22::q22,
-    tables::events
+    tables::events,
+    tables::bids
 );
 
 #[cfg(test)]

@@ -84,3 +84,10 @@ pub(crate) fn events(job: &Job, args: NexmarkArgs) -> Result<()> {
         .sink(&args.output);
     Ok(())
 }
+
+/// All bids as they come: what the input alone costs.
+#[job]
+pub(crate) fn bids(job: &Job, args: NexmarkArgs) -> Result<()> {
+    args.tables(job)?.bids.sink(&args.output);
+    Ok(())
+}

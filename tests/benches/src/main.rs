@@ -8,7 +8,9 @@ mod handwritten;
 mod latency;
 mod measure;
 mod native;
+mod nexmark;
 mod report;
+mod sliding;
 mod snapshot;
 mod start;
 mod state;
@@ -30,7 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -65,8 +67,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency", "state", "snapshot"].iter().any(|name| wanted(name)) {
-        bail!("there is no such bench; there are word_count, start, latency, state, snapshot");
+    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding"].iter().any(|name| wanted(name)) {
+        bail!("there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding");
     }
     if wanted("word_count") {
         word_count::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
@@ -82,6 +84,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("snapshot") {
         snapshot::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("nexmark") {
+        nexmark::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("sliding") {
+        sliding::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

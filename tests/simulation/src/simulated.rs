@@ -46,11 +46,25 @@ impl Simulated {
         seed: u64,
         fault: Option<Fault>,
     ) -> (Report, Vec<Batch>) {
+        self.run_with(job, args, options, seed, fault, |_| {})
+    }
+
+    /// The same, of a graph that is changed before.
+    pub(crate) fn run_with(
+        &self,
+        job: &str,
+        args: &[String],
+        options: RunOptions,
+        seed: u64,
+        fault: Option<Fault>,
+        change: impl FnOnce(&mut JobGraph),
+    ) -> (Report, Vec<Batch>) {
         // Tests run side by side: each run collects under a name of its own.
         static RUNS: AtomicU64 = AtomicU64::new(0);
         let collection = format!("simulation-{}", RUNS.fetch_add(1, Ordering::Relaxed));
         let graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
-        let graph = with_collecting_sink(graph, &collection);
+        let mut graph = with_collecting_sink(graph, &collection);
+        change(&mut graph);
         let plan = task::plan(&self.program, job, args, graph, options).unwrap();
         plan.prepare().unwrap();
         let log: task::LogSink = Arc::new(|_| {});

@@ -59,6 +59,9 @@ fn check_window(node: &Node, window: &Window, input: &Schema) -> Result<(), Stri
         if early.is_zero() {
             return Err("the time between its early results is 0".into());
         }
+        if matches!(window.assigner, Assigner::Session(_)) {
+            return Err("session windows have no early results".into());
+        }
     }
     if window.aggregates.is_empty() {
         return Err("a window has at least one aggregate".into());

@@ -15,7 +15,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
-use arrow_select::concat::concat;
 use model::Batch;
 use model::job_graph::{Assigner, Grid, TimeDomain, Window};
 use state::backend::Ticket;
@@ -247,11 +246,14 @@ impl Sliced {
             };
             added.slices(at, edges, from, *end);
         }
-        let mut both = added.columns(&keys)?;
-        for (column, more) in both.iter_mut().zip(removed.columns(&keys)?) {
-            *column = concat(&[column.as_ref(), more.as_ref()])?;
+        // Also those that go where this was a key's last window.
+        let mut all = Lookup { of: [&added.of[..], &removed.of].concat(), ends: [&added.ends[..], &removed.ends].concat() };
+        if !edges.is_cumulating {
+            for (at, end) in (0u32..).zip(&ends) {
+                all.slices(at, edges, edges.window_start(*end), edges.window_start(end + edges.step));
+            }
         }
-        let ticket = self.of_slices.prefetch(&both, added.of.len() + removed.of.len())?;
+        let ticket = self.of_slices.prefetch(&all.columns(&keys)?, all.of.len())?;
         Ok(Firing { ticket, ids, ends, keys, loaded, chains, added, removed })
     }
 

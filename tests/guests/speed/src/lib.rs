@@ -97,4 +97,33 @@ fn timer_each(job: &Job, args: SpeedArgs) -> Result<()> {
     Ok(())
 }
 
-millstream::jobs!(native_counts, process_counts, timer_each);
+#[derive(Parser)]
+struct SlidingArgs {
+    #[command(flatten)]
+    of: SpeedArgs,
+    /// Rows of a slide
+    #[arg(long, default_value_t = 100)]
+    slide: u64,
+    /// Slides of a window
+    #[arg(long, default_value_t = 10)]
+    slides: u64,
+}
+
+/// Sums by key over sliding windows; a row is a millisecond.
+#[job]
+fn sliding_sums(job: &Job, args: SlidingArgs) -> Result<()> {
+    let SlidingArgs { of, slide, slides } = args;
+    let keys = of.keys;
+    let slide = Duration::from_millis(slide);
+    let windows = Sliding::of(slide * u32::try_from(slides)?, slide);
+    job.sequence(Some(of.rows), None)
+        .map(move |row| (key(row, keys), row, Timestamp(row)))
+        .watermarks(Watermarks::bounded(Duration::ZERO).time(F2))
+        .key_by(F0)
+        .window(windows)
+        .aggregate((count(), sum(F1)))
+        .sink(&of.output);
+    Ok(())
+}
+
+millstream::jobs!(native_counts, process_counts, timer_each, sliding_sums);

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Runs the queries of Nexmark in Millstream and compares their rows with the oracle's.
+
+    check.py STREAMCTL COMPONENT [--queries QUERY …] [--events N] [--seed N]
+
+Every query runs in several ways: at several parallelisms, streaming and batch, with a fresh guest for each
+call, from the generator and from a file of the same events in any order. Prints a line a query; ends with
+"N passed, N failed", and with 1 if a run differs.
+"""
+
+import argparse
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+from compare import Wrong, compare, table_of
+
+HERE = pathlib.Path(__file__).resolve().parent
+SIDE_INPUT = HERE.parent.parent / "examples/nexmark/side_input.csv"
+QUERIES = [f"q{n}" for n in (*range(6), *range(7, 21), 22)]
+# Name, options, whether the events come from the file.
+WAYS = [
+    ("-p 1", ["-p", "1"], False),
+    ("-p 2", ["-p", "2"], False),
+    ("-p 7", ["-p", "7"], False),
+    ("-p 3, batch", ["-p", "3", "--execution", "batch"], False),
+    ("-p 2, fresh instances", ["-p", "2", "--chaos-instances"], False),
+    ("-p 1, a shuffled file", ["-p", "1"], True),
+    ("-p 3, a shuffled file, batch", ["-p", "3", "--execution", "batch"], True),
+]
+
+
+def run(command):
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise Wrong(f"{' '.join(map(str, command))}\n{ended.stderr}")
+
+
+def counts_of_bidders(path):
+    """q12's windows are of the machine's time: what does not depend on it is each bidder's sum."""
+    columns, rows = table_of(path)
+    sums = {}
+    for row, times in rows.items():
+        row = dict(zip(columns, row))
+        sums[row["bidder"]] = sums.get(row["bidder"], 0) + times * row["bid_count"]
+    return sums
+
+
+class Check:
+    def __init__(self, args, folder):
+        self.args, self.folder = args, folder
+        self.generator = ["--events", args.events, "--seed", args.seed]
+        self.events = folder / "events"
+        self.job("events", ["-p", "1"], self.generator, self.events)
+        lines = [line for part in sorted(self.events.iterdir()) for line in part.open(encoding="utf-8")]
+        random.Random(args.seed).shuffle(lines)
+        self.shuffled = folder / "shuffled.json"
+        self.shuffled.write_text("".join(lines), encoding="utf-8")
+        run([sys.executable, HERE / "oracle.py", self.events, "all", "--output", folder / "expected",
+             "--side-input", SIDE_INPUT])
+
+    def job(self, job, options, arguments, output):
+        options = ["run", *options, "-c", job]
+        run([self.args.streamctl, *options, self.args.component, *map(str, arguments), "--output", output])
+
+    def way(self, query, way):
+        """What differs, as lines."""
+        name, options, from_file = way
+        output = self.folder / query / name.replace(" ", "_")
+        arguments = ["--input", self.shuffled] if from_file else self.generator
+        expected = self.folder / "expected" / f"{query}.json"
+        try:
+            self.job(query, options, arguments, output)
+            if query == "q12":
+                ours, theirs = counts_of_bidders(output), counts_of_bidders(expected)
+                return [] if ours == theirs else [f"{len(ours)} bidders, of {len(theirs)}, or other counts"]
+            return compare(output, expected, query=query, events=self.events)
+        except Wrong as wrong:
+            return [str(wrong)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("streamctl")
+    parser.add_argument("component")
+    parser.add_argument("--queries", nargs="+", default=QUERIES, choices=QUERIES)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        check = Check(args, pathlib.Path(folder))
+        for query in args.queries:
+            ways = list(pool.map(lambda way, query=query: check.way(query, way), WAYS))
+            wrong = [(name, lines) for (name, *_), lines in zip(WAYS, ways) if lines]
+            passed, failed = passed + len(WAYS) - len(wrong), failed + len(wrong)
+            print(f"{query}: {'ok' if not wrong else 'WRONG'}", flush=True)
+            for name, lines in wrong:
+                print(f"  {name}:", *lines, sep="\n    ", flush=True)
+    print(f"nexmark: {passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

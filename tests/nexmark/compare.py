@@ -115,7 +115,7 @@ def main():
     parser.add_argument("--key", type=lambda names: names.split(","), metavar="COLUMN,…")
     parser.add_argument("--query")
     parser.add_argument("--events")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     try:
         lines = compare(args.ours, args.expected, args.key, args.query, args.events)
     except Wrong as wrong:

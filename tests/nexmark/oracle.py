@@ -113,7 +113,7 @@ def main():
     parser.add_argument("--format", choices=["json", "csv"], default="json")
     parser.add_argument("--side-input", metavar="FILE", help="of q13: key,value [default: 0 to 9999, each its own]")
     parser.add_argument("--processing-time", type=int, default=0, metavar="MS", help="of q12 [default: 0]")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     queries = list(QUERIES) if "all" in args.queries else args.queries
     if args.output is None and len(queries) > 1:
         parser.error("several queries need --output")

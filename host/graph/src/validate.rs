@@ -322,10 +322,8 @@ fn check_divert(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphEr
         )
     };
     let ports = node.failure_ports();
-    let has_failures = matches!(
-        node.kind,
-        NodeKind::Source(_) | NodeKind::Watermarks(_) | NodeKind::Function(_)
-    );
+    let has_failures =
+        matches!(node.kind, NodeKind::Source(_) | NodeKind::Watermarks(_) | NodeKind::Function(_));
     if ports.start == 0 || !has_failures {
         return Err(wrong());
     }

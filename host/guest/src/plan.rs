@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
-    Aggregate, Alignment, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, Join,
-    JoinForm, JoinSides, JobGraph, Node, NodeId, NodeKind, Ordering, Partition, Port, Riding, State,
-    StateKind, TimeDomain, Top, Ttl, WatermarkStrategy, Watermarks, Window,
+    Aggregate, Alignment, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, JobGraph,
+    Join, JoinForm, JoinSides, Node, NodeId, NodeKind, Ordering, Partition, Port, Riding, State, StateKind,
+    TimeDomain, Top, Ttl, WatermarkStrategy, Watermarks, Window,
 };
 use model::schema::{FlatField, LogicalType, flat_width, from_flat};
 
@@ -67,13 +67,12 @@ fn resolve_node(kind: &mut NodeKind, arriving: Option<&SchemaRef>) -> Result<(),
                 WatermarkStrategy::Bounded(_) => Ok(()),
             }
         }
-        (
-            NodeKind::Aggregate(aggregates) | NodeKind::Window(Window { aggregates, .. }),
-            Some(schema),
-        ) => aggregates
-            .iter_mut()
-            .flat_map(|aggregate| &mut aggregate.columns)
-            .try_for_each(|column| resolve_column(column, schema)),
+        (NodeKind::Aggregate(aggregates) | NodeKind::Window(Window { aggregates, .. }), Some(schema)) => {
+            aggregates
+                .iter_mut()
+                .flat_map(|aggregate| &mut aggregate.columns)
+                .try_for_each(|column| resolve_column(column, schema))
+        }
         (NodeKind::Top(top), Some(schema)) => {
             top.order.iter_mut().try_for_each(|order| resolve_column(&mut order.column, schema))
         }

@@ -15,9 +15,9 @@ pub mod key;
 pub mod schema;
 mod whole_rows;
 
-pub use gather::gather;
 pub use batch::Batch;
 pub use batch_range::BatchRange;
 pub use diagnostic::{Blame, Diagnostic, Retry};
 pub use element::StreamElement;
+pub use gather::gather;
 pub use key::{KeyGroup, KeyHash};

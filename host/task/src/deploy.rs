@@ -15,10 +15,9 @@ use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, MemoryBackend};
-use window::operator::{Setting, operator_of};
 use window::KeyedAggregate;
+use window::operator::{Setting, operator_of};
 
-use crate::{Execution, Plan};
 use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
 use crate::job::{Control, Watch};
@@ -36,6 +35,7 @@ use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
 use crate::worker::{Wakes, Worker};
+use crate::{Execution, Plan};
 
 /// A job's workers, ready to run.
 pub(crate) struct Deployed {
@@ -429,12 +429,7 @@ impl Deployment<'_> {
     }
 
     /// A native operator over keys.
-    fn keyed(
-        &mut self,
-        id: NodeId,
-        place: Place,
-        waker: &Waker,
-    ) -> Result<KeyedStage, Diagnostic> {
+    fn keyed(&mut self, id: NodeId, place: Place, waker: &Waker) -> Result<KeyedStage, Diagnostic> {
         let (plan, backends) = (&self.plan, &mut self.backends);
         let job = &plan.physical.job;
         let node = &job.nodes[id as usize];

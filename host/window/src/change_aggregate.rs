@@ -117,7 +117,8 @@ impl ChangeAggregate {
         rows: &Batch,
         now: i64,
     ) -> Result<(), AggregateError> {
-        let signs: Option<Vec<bool>> = rows.kinds().map(|kinds| kinds.iter().map(|k| is_taken_back(*k)).collect());
+        let signs: Option<Vec<bool>> =
+            rows.kinds().map(|kinds| kinds.iter().map(|k| is_taken_back(*k)).collect());
         let backs = signs.filter(|signs| signs.contains(&true));
         let split = backs.as_ref().map(|backs| {
             let of = |wanted: bool| -> Vec<u32> {
@@ -125,7 +126,8 @@ impl ChangeAggregate {
             };
             (of(false), of(true))
         });
-        let of_places = |places: &[u32]| -> Vec<u32> { places.iter().map(|row| groups[*row as usize]).collect() };
+        let of_places =
+            |places: &[u32]| -> Vec<u32> { places.iter().map(|row| groups[*row as usize]).collect() };
         let count = self.aggregates.groups();
         for (place, accumulator) in self.aggregates.list.iter_mut().enumerate() {
             if let Some((_, multiset)) = self.multisets.iter_mut().find(|(of, _)| *of == place) {
@@ -265,8 +267,11 @@ impl KeyedOperator for ChangeAggregate {
         ids = places.iter().map(|place| ids[*place as usize]).collect();
         let loaded = model::gather(&loaded, &places)?;
         let state = as_structure(&loaded);
-        let members =
-            StructArray::try_new(self.aggregates.state_fields().clone(), state.columns()[1..].to_vec(), None)?;
+        let members = StructArray::try_new(
+            self.aggregates.state_fields().clone(),
+            state.columns()[1..].to_vec(),
+            None,
+        )?;
         self.aggregates.load(&members)?;
         let mut columns = self.backend.keys(&ids)?;
         columns.extend(self.results()?);

@@ -32,7 +32,8 @@ pub(crate) fn changelog(
 ) -> Result<Batch, ArrowError> {
     // Places of the rows before come first in the columns that are joined.
     let length = before.first().or(after.first()).map_or(0, |column| column.len()) as u32;
-    let (mut places, mut kinds) = (Vec::with_capacity(2 * changes.len()), Vec::with_capacity(2 * changes.len()));
+    let (mut places, mut kinds) =
+        (Vec::with_capacity(2 * changes.len()), Vec::with_capacity(2 * changes.len()));
     let mut row = |place: u32, kind: RowKind| {
         places.push(place);
         kinds.push(kind as u8);

@@ -107,11 +107,6 @@ impl WindowGrid {
             .map(|end| (self.edge(self.start_of(end)), self.edge(end)))
     }
 
-    /// The end of the first window that holds the slice of this end.
-    pub(crate) fn first_window_end(&self, slice_end: i64) -> i64 {
-        self.edge(self.windows_around(self.slice_before(slice_end)).0)
-    }
-
     /// The end of the last window that holds the slice of this end: then it is needed no more.
     pub(crate) fn last_window_end(&self, slice_end: i64) -> i64 {
         self.edge(self.windows_around(self.slice_before(slice_end)).1)

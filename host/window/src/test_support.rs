@@ -33,6 +33,9 @@ pub(crate) struct Run {
     pub(crate) late: usize,
     /// The most rows that a call has given.
     pub(crate) most: usize,
+    /// How many rows have been given, and whether that is all that is kept of them.
+    pub(crate) count: usize,
+    pub(crate) counts_only: bool,
     /// Whether no row's event time lay behind the watermark that had gone on.
     pub(crate) is_in_time: bool,
     gone_on: i64,
@@ -80,6 +83,8 @@ impl Run {
             times: Vec::new(),
             late: 0,
             most: 0,
+            count: 0,
+            counts_only: false,
             is_in_time: true,
             gone_on: i64::MIN,
         }
@@ -130,16 +135,27 @@ impl Run {
         ) -> Result<R, crate::AggregateError>,
     ) -> R {
         let (given, times, gone_on) = (&mut self.given, &mut self.times, self.gone_on);
-        let (before, first) = (given.len(), times.len());
+        let (first, counts_only) = (times.len(), self.counts_only);
+        let mut count = 0;
         let made = call(&mut *self.operator, self.now, &mut |port, rows| {
+            count += rows.num_rows();
+            if counts_only {
+                return;
+            }
             let kinds = rows.kinds().map_or_else(|| vec![0; rows.num_rows()], |kinds| kinds.to_vec());
             times.extend((0..rows.num_rows()).map(|row| rows.event_times().map(|times| times[row])));
             given.extend(texts(&rows).into_iter().zip(kinds).map(|(row, kind)| (port, kind, row)));
         })
         .unwrap();
-        self.most = self.most.max(self.given.len() - before);
+        self.most = self.most.max(count);
+        self.count += count;
         self.is_in_time &= self.times[first..].iter().flatten().all(|time| *time > gone_on);
         made
+    }
+
+    /// All numbers of keys that its state has are below this.
+    pub(crate) fn key_bound(&mut self) -> usize {
+        self.operator.backend().map_or(0, |backend| backend.bound())
     }
 
     /// How many rows a snapshot of the state has.

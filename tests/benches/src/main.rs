@@ -67,8 +67,13 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding"].iter().any(|name| wanted(name)) {
-        bail!("there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding");
+    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding"]
+        .iter()
+        .any(|name| wanted(name))
+    {
+        bail!(
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding"
+        );
     }
     if wanted("word_count") {
         word_count::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;

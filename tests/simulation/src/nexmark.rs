@@ -49,7 +49,12 @@ fn table(batches: &[Batch]) -> BTreeMap<String, i64> {
     table
 }
 
-fn simulate(simulated: &Simulated, query: &str, seed: u64, fault: Option<Fault>) -> Option<BTreeMap<String, i64>> {
+fn simulate(
+    simulated: &Simulated,
+    query: &str,
+    seed: u64,
+    fault: Option<Fault>,
+) -> Option<BTreeMap<String, i64>> {
     let mut options = options(seed, [1, 2, 3, 7][usize::try_from(seed % 4).unwrap()]);
     options.chaos_instances = seed.is_multiple_of(5);
     if seed % 3 == 2 {
@@ -78,9 +83,10 @@ fn every_schedule_gives_the_same_final_rows() {
 fn state_that_is_not_awaited_is_found() {
     let simulated = load("nexmark");
     for query in ["q4", "q5", "q11", "q20"] {
-        let found = seeds().into_iter().take(10).filter(|seed| {
-            simulate(&simulated, query, *seed, Some(Fault::StateNotAwaited)).is_none()
-        });
+        let found = seeds()
+            .into_iter()
+            .take(10)
+            .filter(|seed| simulate(&simulated, query, *seed, Some(Fault::StateNotAwaited)).is_none());
         assert!(found.count() > 5 || seeds().len() == 1, "{query}");
     }
 }

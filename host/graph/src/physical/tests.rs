@@ -50,7 +50,10 @@ fn node(name: &str, kind: NodeKind) -> Node {
 }
 
 fn function(name: &str) -> Node {
-    node(name, NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: false, changes: false }))
+    node(
+        name,
+        NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: false, changes: false }),
+    )
 }
 
 fn edge(producer: u32, consumer: u32, partition: Partition) -> Edge {
@@ -246,15 +249,23 @@ fn what_cannot_run_is_refused() {
     check(
         &|job: &mut JobGraph| {
             let state = state(StateKind::Value);
-            job.nodes[1].kind =
-                NodeKind::Function(Function { inputs: vec![text()], states: vec![state], timers: false, changes: false });
+            job.nodes[1].kind = NodeKind::Function(Function {
+                inputs: vec![text()],
+                states: vec![state],
+                timers: false,
+                changes: false,
+            });
         },
         "it has state, but its input is not keyed",
     );
     check(
         &|job: &mut JobGraph| {
-            job.nodes[1].kind =
-                NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: true, changes: false });
+            job.nodes[1].kind = NodeKind::Function(Function {
+                inputs: vec![text()],
+                states: vec![],
+                timers: true,
+                changes: false,
+            });
         },
         "it sets timers, but its input is not keyed",
     );
@@ -262,7 +273,8 @@ fn what_cannot_run_is_refused() {
         &|job: &mut JobGraph| {
             let states = vec![state(StateKind::Value), state(StateKind::Sequence)];
             job.edges[0].partition = Partition::Hash(vec![0]);
-            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
+            job.nodes[1].kind =
+                NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
         },
         "node 1 `split` cannot be planned: two states of the name `s`",
     );
@@ -271,14 +283,16 @@ fn what_cannot_run_is_refused() {
             let ttl = Some(Ttl { after: Duration::ZERO, on_read: false });
             let states = vec![State { ttl, ..state(StateKind::Value) }];
             job.edges[0].partition = Partition::Hash(vec![0]);
-            job.nodes[1].kind = NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
+            job.nodes[1].kind =
+                NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
         },
         "the TTL of its state `s` is 0",
     );
     let keyed = |states: Vec<State>| {
         move |job: &mut JobGraph| {
             job.edges[0].partition = Partition::Hash(vec![0]);
-            let function = Function { inputs: vec![text()], states: states.clone(), timers: false, changes: false };
+            let function =
+                Function { inputs: vec![text()], states: states.clone(), timers: false, changes: false };
             job.nodes[1].kind = NodeKind::Function(function);
         }
     };

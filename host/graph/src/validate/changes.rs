@@ -25,7 +25,7 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
             ));
         }
         let reorders = |edge: &&Edge| edge.partition == Partition::Rebalance;
-        if inputs.iter().filter(is_changelog).any(|edge| reorders(edge)) {
+        if inputs.iter().filter(is_changelog).any(reorders) {
             return wrong(format!(
                 "`{from}` gives a changelog, and `rebalance` would let updates of a row overtake each other"
             ));

@@ -34,9 +34,8 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
     if !inputs.iter().all(is_fit) {
         return wrong(format!("{what}'s input is keyed (use {call})"));
     }
-    let schema = |edge: &Edge| {
-        arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge)
-    };
+    let schema =
+        |edge: &Edge| arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge);
     match &node.kind {
         NodeKind::Aggregate(aggregates) if aggregates.is_empty() || node.outputs.len() != 1 => {
             wrong("an aggregate has at least one function, and one output".into())
@@ -124,7 +123,7 @@ fn check_grid(grid: &Grid) -> Result<(), String> {
     if grid.size.as_millis() / grid.step.as_millis() > STEPS_MAX {
         return Err(format!("its size is more than {STEPS_MAX} steps"));
     }
-    if grid.offset.unsigned_abs() as u128 >= grid.step.as_millis() {
+    if u128::from(grid.offset.unsigned_abs()) >= grid.step.as_millis() {
         return Err(format!(
             "its offset of {} ms is not less than its step of {} ms",
             grid.offset,
@@ -192,7 +191,8 @@ fn check_top(node: &Node, top: &Top, input: &Schema) -> Result<(), String> {
     let mut fields: Vec<_> = port.schema.fields().iter().cloned().collect();
     let rank = if top.rank { fields.pop() } else { None };
     let is_rank = rank.is_none_or(|rank| *rank.data_type() == DataType::Int64 && !rank.is_nullable());
-    if !is_rank || fields.len() + usize::from(top.rank) != port.schema.fields().len()
+    if !is_rank
+        || fields.len() + usize::from(top.rank) != port.schema.fields().len()
         || !same_types(&Schema::new(fields), input)
     {
         return Err(format!("its output is not its input ({})", columns_of(input)));

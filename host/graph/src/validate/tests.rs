@@ -121,15 +121,29 @@ fn refused_window(window: Window) -> String {
 
 #[test]
 fn windows_that_cannot_be() {
-    assert!(validate(&after(NodeKind::Window(window(Assigner::Tumbling(grid(10, 10)))), words(), false, by_word())).is_ok());
+    assert!(
+        validate(&after(
+            NodeKind::Window(window(Assigner::Tumbling(grid(10, 10)))),
+            words(),
+            false,
+            by_word()
+        ))
+        .is_ok()
+    );
     let of_grid = |grid: Grid| refused_window(window(Assigner::Sliding(grid)));
     assert_eq!(of_grid(grid(0, 0)), "node `Native` cannot be planned: its size is 0 ms");
     assert_eq!(of_grid(grid(10, 0)), "node `Native` cannot be planned: its step is 0 ms");
     let slide = of_grid(grid(10, 20));
-    assert!(slide.ends_with("it slides by 20 ms, more than its size of 10 ms: rows would be in no window"), "{slide}");
+    assert!(
+        slide.ends_with("it slides by 20 ms, more than its size of 10 ms: rows would be in no window"),
+        "{slide}"
+    );
     assert!(of_grid(grid(u64::MAX, 10)).contains("longer than a thousand years"));
     assert!(of_grid(grid(10_000_000, 1)).contains("is more than 1000000 steps"));
-    assert!(of_grid(Grid { offset: 10, ..grid(10, 10) }).contains("its offset of 10 ms is not less than its step"));
+    assert!(
+        of_grid(Grid { offset: 10, ..grid(10, 10) })
+            .contains("its offset of 10 ms is not less than its step")
+    );
     let zone = |zone: &str, size| Grid { zone: Some(zone.into()), ..grid(size, size) };
     assert!(of_grid(zone("Europe/Atlantis", 86_400_000)).contains("there is no time zone `Europe/Atlantis`"));
     assert!(of_grid(zone("Europe/Paris", 3_600_000)).contains("its size and step are whole days"));
@@ -138,7 +152,8 @@ fn windows_that_cannot_be() {
     assert!(refused_window(window(Assigner::Session(Duration::ZERO))).ends_with("its gap is 0 ms"));
     let early = Window { early: Some(Duration::ZERO), ..window(Assigner::Tumbling(grid(10, 10))) };
     assert!(refused_window(early).ends_with("the time between its early results is 0"));
-    let early = Window { early: Some(Duration::from_secs(1)), ..window(Assigner::Session(Duration::from_secs(1))) };
+    let early =
+        Window { early: Some(Duration::from_secs(1)), ..window(Assigner::Session(Duration::from_secs(1))) };
     assert!(refused_window(early).ends_with("session windows have no early results"));
     let kind = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
     let unkeyed = refusal(&after(kind, words(), false, Partition::Forward));
@@ -196,7 +211,10 @@ fn a_changelog_reaches_only_what_takes_it() {
     assert!(refused.ends_with("`Native` gives a changelog (updates and deletes), and it leads into a function that takes inserts only"), "{refused}");
     let window = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
     assert!(into(window, false, by_word()).ends_with("it leads into a window, which takes inserts only"));
-    assert!(into(function(true), true, Partition::Rebalance).contains("would let updates of a row overtake each other"));
+    assert!(
+        into(function(true), true, Partition::Rebalance)
+            .contains("would let updates of a row overtake each other")
+    );
     let silent = into(NodeKind::Aggregate(count()), false, by_word());
     assert!(silent.ends_with("it gives a changelog, which its output does not declare"), "{silent}");
 }

@@ -15,7 +15,7 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::memory::BROADCAST;
 use state::timers::Due;
-use state::{Backend, EntryChange, StateChunk, StoreError, Sweep, TimerChange, Grouping};
+use state::{Backend, EntryChange, Grouping, StateChunk, StoreError, Sweep, TimerChange};
 
 use super::function::Items;
 

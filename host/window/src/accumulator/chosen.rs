@@ -231,7 +231,9 @@ impl BytesBuilder {
     fn append(&mut self, value: Option<&[u8]>) {
         match self {
             // The bytes came from a text column, so they are UTF-8.
-            Self::Text(text) => text.append_option(value.map(|bytes| std::str::from_utf8(bytes).unwrap_or(""))),
+            Self::Text(text) => {
+                text.append_option(value.map(|bytes| std::str::from_utf8(bytes).unwrap_or("")))
+            }
             Self::Binary(binary) => binary.append_option(value),
         }
     }

@@ -14,7 +14,11 @@ pub(super) trait Code: Ord + Copy + Default {
     /// Those of a column's values; what a null has does not matter.
     fn of_column(column: &ArrayRef) -> Vec<Self>;
     /// The values of these codes.
-    fn column(data_type: &DataType, codes: Vec<Self>, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
+    fn column(
+        data_type: &DataType,
+        codes: Vec<Self>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError>;
 }
 
 const SIGN: u64 = 1 << 63;
@@ -44,15 +48,24 @@ impl Code for u64 {
                 let values = column.as_boolean().values();
                 values.iter().map(u64::from).collect()
             }
-            DataType::Int32 => {
-                column.as_primitive::<Int32Type>().values().iter().map(|v| of_integer(i64::from(*v))).collect()
-            }
-            DataType::Date32 => {
-                column.as_primitive::<Date32Type>().values().iter().map(|v| of_integer(i64::from(*v))).collect()
-            }
-            DataType::Float32 => {
-                column.as_primitive::<Float32Type>().values().iter().map(|v| of_float(f64::from(*v))).collect()
-            }
+            DataType::Int32 => column
+                .as_primitive::<Int32Type>()
+                .values()
+                .iter()
+                .map(|v| of_integer(i64::from(*v)))
+                .collect(),
+            DataType::Date32 => column
+                .as_primitive::<Date32Type>()
+                .values()
+                .iter()
+                .map(|v| of_integer(i64::from(*v)))
+                .collect(),
+            DataType::Float32 => column
+                .as_primitive::<Float32Type>()
+                .values()
+                .iter()
+                .map(|v| of_float(f64::from(*v)))
+                .collect(),
             DataType::Float64 => {
                 column.as_primitive::<Float64Type>().values().iter().map(|v| of_float(*v)).collect()
             }
@@ -61,7 +74,11 @@ impl Code for u64 {
         }
     }
 
-    fn column(data_type: &DataType, codes: Vec<Self>, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    fn column(
+        data_type: &DataType,
+        codes: Vec<Self>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
         let length = codes.len();
         Ok(match data_type {
             DataType::Boolean => {
@@ -103,7 +120,11 @@ impl Code for i128 {
         column.as_primitive::<Decimal128Type>().values().to_vec()
     }
 
-    fn column(data_type: &DataType, codes: Vec<Self>, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    fn column(
+        data_type: &DataType,
+        codes: Vec<Self>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
         let column = PrimitiveArray::<Decimal128Type>::try_new(codes.into(), nulls)?;
         Ok(Arc::new(column.with_data_type(data_type.clone())))
     }

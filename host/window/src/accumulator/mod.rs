@@ -8,9 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-};
+use arrow_array::types::{Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int64Array, PrimitiveArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema};
@@ -297,9 +295,9 @@ impl Accumulator {
             Values::Count(counts) => Arc::new(Int64Array::from(counts[range].to_vec())),
             Values::Integers(sums) => Arc::new(sums.finals::<Int64Type>(range, self.nullable)),
             Values::Floats(sums) => Arc::new(sums.finals::<Float64Type>(range, self.nullable)),
-            Values::Decimals(sums) => {
-                Arc::new(sums.finals::<Decimal128Type>(range, self.nullable).with_data_type(self.output.clone()))
-            }
+            Values::Decimals(sums) => Arc::new(
+                sums.finals::<Decimal128Type>(range, self.nullable).with_data_type(self.output.clone()),
+            ),
             Values::Average { sums, counts } => Arc::new(
                 range.map(|id| average(sums[id], counts[id])).collect::<PrimitiveArray<Float64Type>>(),
             ),
@@ -320,10 +318,9 @@ impl Accumulator {
                 vec![value(DataType::Float64), Field::new(format!("{name}_count"), DataType::Int64, true)]
             }
             // A sum of which nothing is left is null again: how many values are in it is kept too.
-            Values::Integers(_) | Values::Floats(_) | Values::Decimals(_) if self.nullable => vec![
-                value(self.output.clone()),
-                Field::new(format!("{name}_count"), DataType::Int64, true),
-            ],
+            Values::Integers(_) | Values::Floats(_) | Values::Decimals(_) if self.nullable => {
+                vec![value(self.output.clone()), Field::new(format!("{name}_count"), DataType::Int64, true)]
+            }
             _ => vec![value(self.output.clone())],
         }
     }
@@ -427,9 +424,8 @@ impl Accumulator {
             Arc::new(Int64Array::new(ScalarBuffer::from(counts[..groups].to_vec()), None))
         };
         if let Values::Average { sums, counts } = &self.values {
-            let sums: ArrayRef = Arc::new(PrimitiveArray::<Float64Type>::from_iter_values(
-                sums[..groups].iter().copied(),
-            ));
+            let sums: ArrayRef =
+                Arc::new(PrimitiveArray::<Float64Type>::from_iter_values(sums[..groups].iter().copied()));
             return Ok(vec![sums, count(counts)]);
         }
         let mut columns = vec![self.finals(0..groups)?];
@@ -447,9 +443,9 @@ fn counted<'a, T>(
     mut add: impl FnMut(&KeyId, i64) -> T + 'a,
 ) -> impl Iterator<Item = T> + 'a {
     let nulls = column.and_then(|column| column.nulls());
-    ids.iter().enumerate().map(move |(row, id)| {
-        add(id, nulls.map_or(1, |nulls| i64::from(nulls.is_valid(row))))
-    })
+    ids.iter()
+        .enumerate()
+        .map(move |(row, id)| add(id, nulls.map_or(1, |nulls| i64::from(nulls.is_valid(row)))))
 }
 
 fn for_each_count(column: &ArrayRef, ids: &[KeyId], mut add: impl FnMut(usize, i64)) {

@@ -61,8 +61,16 @@ impl Multiset {
     }
 
     /// Forgets the values of these keys.
-    pub(crate) fn clear(&self, backend: &mut dyn Backend, ids: &[KeyId], now: i64) -> Result<(), AggregateError> {
-        let key = new_null_array(if self.reversed.is_some() { &DataType::Binary } else { &self.data_type }, ids.len());
+    pub(crate) fn clear(
+        &self,
+        backend: &mut dyn Backend,
+        ids: &[KeyId],
+        now: i64,
+    ) -> Result<(), AggregateError> {
+        let key = new_null_array(
+            if self.reversed.is_some() { &DataType::Binary } else { &self.data_type },
+            ids.len(),
+        );
         let values = new_null_array(&DataType::Int64, ids.len());
         let changes = vec![EntryChange::Clear; ids.len()];
         Ok(backend.change_entries(self.state, (&changes, ids), &[key], &values, now)?)
@@ -93,7 +101,8 @@ impl Multiset {
         backs: Option<&[bool]>,
         now: i64,
     ) -> Result<(), AggregateError> {
-        let places: Vec<u32> = (0u32..).take(ids.len()).filter(|row| column.is_valid(*row as usize)).collect();
+        let places: Vec<u32> =
+            (0u32..).take(ids.len()).filter(|row| column.is_valid(*row as usize)).collect();
         if places.is_empty() {
             return Ok(());
         }
@@ -112,8 +121,11 @@ impl Multiset {
         }
         let before = riders.values.as_primitive::<Int64Type>();
         let before = |entry: usize| if before.is_valid(entry) { before.value(entry) } else { 0 };
-        let after: Int64Array =
-            deltas.iter().enumerate().map(|(entry, by)| Some(before(entry) + by).filter(|n| *n != 0)).collect();
+        let after: Int64Array = deltas
+            .iter()
+            .enumerate()
+            .map(|(entry, by)| Some(before(entry) + by).filter(|n| *n != 0))
+            .collect();
         if !self.is_extreme {
             let rows_where = |appeared: bool| -> Vec<u32> {
                 let is = |entry: &usize| {

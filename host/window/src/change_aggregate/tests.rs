@@ -32,7 +32,8 @@ fn batch(rows: &[(Row, bool)]) -> Batch {
 }
 
 fn aggregate(function: &str, column: Option<u32>, distinct: bool) -> Aggregate {
-    let options = if distinct { BTreeMap::from([("distinct".into(), "true".into())]) } else { BTreeMap::new() };
+    let options =
+        if distinct { BTreeMap::from([("distinct".into(), "true".into())]) } else { BTreeMap::new() };
     Aggregate { function: function.into(), columns: column.into_iter().collect(), options }
 }
 

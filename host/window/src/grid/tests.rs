@@ -165,7 +165,6 @@ proptest! {
             let windows: Vec<_> = grid.windows_of_slice(slice_end).collect();
             prop_assert_eq!(&windows, &by_definition(is_cumulating, size, step, offset, *time));
             prop_assert_eq!(grid.last_window_end(slice_end), windows.last().unwrap().1);
-            prop_assert_eq!(grid.first_window_end(slice_end), windows[0].1);
             for (start, end) in windows {
                 prop_assert_eq!(grid.window_start(end), start);
                 let slices: Vec<_> = grid.slices_of_window(end).collect();

@@ -20,9 +20,9 @@ use crate::AggregateError;
 use crate::operator::{Emit, Fired};
 
 /// Rows that leave in one step, about.
-const STEP_ROWS: usize = 4 * 1024;
+const STEP_ROWS: usize = 2 * 1024;
 /// Kept rows that are read at once.
-pub(super) const PAGE_ROWS: usize = 1024;
+pub(super) const PAGE_ROWS: usize = 512;
 /// Pairs that are looked at in one step, where not all are partners.
 const STEP_LOOKS: usize = 256 * 1024;
 
@@ -140,7 +140,7 @@ impl Cross {
                     return Ok(Fired::Done);
                 }
                 self.page = Some(self.read(store, now)?);
-                left = left.saturating_sub(PAGE_ROWS / 4);
+                left = left.saturating_sub(PAGE_ROWS);
                 continue;
             };
             if !page.has_begun {

@@ -22,7 +22,7 @@ use state::{Backend, Grouping, TimerChange};
 use super::cross::{Cross, Members, Notes, PAGE_ROWS, time_note_fields, time_notes};
 use super::output::{Output, gather_all};
 use super::store::{Position, RowStore, Run};
-use super::{LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
 use crate::AggregateError;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 
@@ -37,6 +37,7 @@ pub(super) struct IntervalJoin {
     upper: i64,
     /// A bucket's length, in milliseconds.
     width: i64,
+    coming: Option<Coming>,
     work: Option<Work>,
     expiry: Option<Expiry>,
     late: usize,
@@ -82,6 +83,7 @@ impl IntervalJoin {
             lower,
             upper,
             width: upper.saturating_sub(lower).max(WIDTH_MIN),
+            coming: None,
             work: None,
             expiry: None,
             late: 0,
@@ -161,7 +163,7 @@ impl IntervalJoin {
             })
             .collect();
         self.store.backend.change_timers(&timers)?;
-        let ids = self.store.append(side, &rows, &keys, &buckets, (&groups, &bases), &mut counts, clock)?;
+        let ids = self.store.append(side, &rows, (&keys, &buckets), (&groups, &bases), &mut counts, clock)?;
         let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
         let unmatched: ArrayRef = Arc::new(BooleanArray::from(vec![false; times.len()]));
         self.store.store_notes(side, &written, &time_notes(times.clone(), unmatched)?, clock)?;
@@ -224,15 +226,16 @@ impl IntervalJoin {
         Ok(runs.collect())
     }
 
-    fn work(&mut self, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let Some(work) = &mut self.work else { return Ok(Fired::Done) };
+    /// Goes on with the pairs of rows.
+    fn work(&mut self, now: i64, emit: &mut Emit<'_>) -> Result<(), AggregateError> {
+        let Some(work) = &mut self.work else { return Ok(()) };
         if work.cross.step(&mut self.store, &self.output, now, emit)? != Fired::Done {
-            return Ok(Fired::More);
+            return Ok(());
         }
-        let Some(Work { cross, ids }) = self.work.take() else { return Ok(Fired::Done) };
+        let Some(Work { cross, ids }) = self.work.take() else { return Ok(()) };
         let side = cross.side;
         if !self.output.is_of_interest(side) || !cross.matched.contains(&true) {
-            return Ok(Fired::Done);
+            return Ok(());
         }
         let matched: Vec<u32> =
             (0u32..).zip(&cross.matched).filter(|(_, matched)| **matched).map(|(row, _)| row).collect();
@@ -247,7 +250,22 @@ impl IntervalJoin {
             let times = rows.event_times().cloned();
             emit(0, self.output.alone(side, rows.rows().columns().to_vec(), matched.len(), times, None)?);
         }
-        Ok(Fired::Done)
+        Ok(())
+    }
+
+    /// Goes on with the rows that have come.
+    fn advance(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if self.work.is_some() {
+            self.work(now.processing_time, emit)?;
+        } else if let Some(mut coming) = self.coming.take() {
+            let side = coming.side;
+            let (rows, is_last) = coming.next();
+            self.coming = (!is_last).then_some(coming);
+            let rows = self.admit(side, &rows, now.watermark, emit)?;
+            self.take_rows(side, rows, now)?;
+        }
+        let is_done = self.work.is_none() && self.coming.is_none();
+        Ok(if is_done { Fired::Done } else { Fired::More })
     }
 
     /// Buckets that are due by a watermark.
@@ -331,14 +349,12 @@ impl KeyedOperator for IntervalJoin {
         now: Now,
         emit: &mut Emit<'_>,
     ) -> Result<Fired, AggregateError> {
-        let side = side_of(input);
-        let rows = self.admit(side, rows, now.watermark, emit)?;
-        self.take_rows(side, rows, now)?;
-        self.work(now.processing_time, emit)
+        self.coming = Some(Coming::new(side_of(input), rows));
+        self.advance(now, emit)
     }
 
     fn resume(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        self.work(now.processing_time, emit)
+        self.advance(now, emit)
     }
 
     fn fire(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

@@ -41,6 +41,30 @@ fn side_of(input: u32) -> usize {
     usize::from(input != 0)
 }
 
+/// Rows that have come, to be taken a few at a time.
+struct Coming {
+    side: usize,
+    rows: Batch,
+    at: usize,
+}
+
+/// Rows that are taken in one step.
+const CALL_ROWS: usize = 1024;
+
+impl Coming {
+    fn new(side: usize, rows: &Batch) -> Self {
+        Self { side, rows: rows.clone(), at: 0 }
+    }
+
+    /// The next rows; whether these are the last.
+    fn next(&mut self) -> (Batch, bool) {
+        let length = CALL_ROWS.min(self.rows.num_rows() - self.at);
+        let rows = self.rows.slice(self.at, length);
+        self.at += length;
+        (rows, self.at >= self.rows.num_rows())
+    }
+}
+
 /// The key's columns.
 fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
     keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()

@@ -23,7 +23,7 @@ use super::final_join::Final;
 use super::output::Output;
 use super::retraction::{Retraction, copy_note_fields};
 use super::store::{Position, RowStore, Run};
-use super::{LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
 use crate::AggregateError;
 use crate::changes::is_taken_back;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
@@ -38,6 +38,7 @@ pub(super) struct RegularJoin {
     retractions: [Option<Retraction>; 2],
     has_ttl: bool,
     batch: bool,
+    coming: Option<Coming>,
     work: Option<Cross>,
     /// The final rows of some keys, in work.
     finish: Option<Final>,
@@ -77,10 +78,17 @@ impl RegularJoin {
             retractions,
             has_ttl: ttl.is_some(),
             batch,
+            coming: None,
             work: None,
             finish: None,
             given: 0,
         })
+    }
+
+    /// All rows come to few slots.
+    #[cfg(test)]
+    pub(super) fn crowd(&mut self) {
+        self.retractions.iter_mut().flatten().for_each(Retraction::crowd);
     }
 
     /// What is noted of the rows of a side.
@@ -137,6 +145,10 @@ impl RegularJoin {
         now: i64,
         emit: &mut Emit<'_>,
     ) -> Result<(), AggregateError> {
+        if self.has_ttl {
+            // What has grown too old meanwhile.
+            self.store.backend.forget_empty(&[]);
+        }
         let keys = key_columns(rows, &self.keys[side]);
         let (mut ids, mut bases) = (Vec::new(), Vec::new());
         self.store.ids(&keys, &[], vec![0; rows.num_rows()], &mut ids)?;
@@ -149,7 +161,7 @@ impl RegularJoin {
                 retraction.apply(&mut self.store, rows, &keys, (&groups, &bases), &mut counts, now)?;
             }
             None => {
-                let ids = self.store.append(side, rows, &keys, &[], (&groups, &bases), &mut counts, now)?;
+                let ids = self.store.append(side, rows, (&keys, &[]), (&groups, &bases), &mut counts, now)?;
                 if self.notes(side) == Notes::Shown && !self.batch {
                     let written: Vec<(usize, KeyId)> = ids.into_iter().enumerate().collect();
                     let is_shown =
@@ -251,13 +263,28 @@ impl RegularJoin {
         Ok(())
     }
 
-    fn work(&mut self, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let Some(work) = &mut self.work else { return Ok(Fired::Done) };
-        let fired = work.step(&mut self.store, &self.output, now, emit)?;
-        if fired == Fired::Done {
-            self.work = None;
+    /// Goes on with the rows that have come.
+    fn advance(&mut self, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if let Some(work) = &mut self.work {
+            if work.step(&mut self.store, &self.output, now, emit)? == Fired::Done {
+                self.work = None;
+            }
+        } else if let Some(mut coming) = self.coming.take() {
+            let side = coming.side;
+            let (rows, is_last) = coming.next();
+            self.coming = (!is_last).then_some(coming);
+            // Where only final rows leave, those with a null wait as well: they may be taken back.
+            let whole = if self.batch { None } else { whole_keys(&key_columns(&rows, &self.keys[side])) };
+            match whole {
+                Some(whole) => {
+                    let rows = self.part_nulls(side, &rows, &whole, emit)?;
+                    self.take_rows(side, &rows, now, emit)?;
+                }
+                None => self.take_rows(side, &rows, now, emit)?,
+            }
         }
-        Ok(fired)
+        let is_done = self.work.is_none() && self.coming.is_none();
+        Ok(if is_done { Fired::Done } else { Fired::More })
     }
 }
 
@@ -282,21 +309,12 @@ impl KeyedOperator for RegularJoin {
         now: Now,
         emit: &mut Emit<'_>,
     ) -> Result<Fired, AggregateError> {
-        let side = side_of(input);
-        // Where only final rows leave, those with a null wait as well: they may be taken back.
-        let whole = if self.batch { None } else { whole_keys(&key_columns(rows, &self.keys[side])) };
-        match whole {
-            Some(whole) => {
-                let rows = self.part_nulls(side, rows, &whole, emit)?;
-                self.take_rows(side, &rows, now.processing_time, emit)?;
-            }
-            None => self.take_rows(side, rows, now.processing_time, emit)?,
-        }
-        self.work(now.processing_time, emit)
+        self.coming = Some(Coming::new(side_of(input), rows));
+        self.advance(now.processing_time, emit)
     }
 
     fn resume(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        self.work(now.processing_time, emit)
+        self.advance(now.processing_time, emit)
     }
 
     fn fire(&mut self, _now: Now, _emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

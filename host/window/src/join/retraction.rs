@@ -35,8 +35,17 @@ const STONE: i64 = -1;
 pub(super) struct Retraction {
     side: usize,
     converter: RowConverter,
+    /// Places that may have nothing left: forgotten when nobody holds their numbers any more.
+    empty: Vec<KeyId>,
     /// Tests: all rows come to few slots.
     slot_mask: u64,
+}
+
+/// The keys of a batch's rows, and the numbers of each key's first place.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    columns: &'a [ArrayRef],
+    bases: &'a [KeyId],
 }
 
 /// What a batch does to one row's contents.
@@ -91,7 +100,12 @@ pub(super) fn repeated(places: &[u32], notes: &ArrayRef) -> Vec<u32> {
 impl Retraction {
     pub(super) fn new(side: usize, schema: &SchemaRef) -> Result<Self, AggregateError> {
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
-        Ok(Self { side, converter: RowConverter::new(fields.collect())?, slot_mask: u64::MAX })
+        Ok(Self {
+            side,
+            converter: RowConverter::new(fields.collect())?,
+            empty: Vec::new(),
+            slot_mask: u64::MAX,
+        })
     }
 
     #[cfg(test)]
@@ -112,11 +126,18 @@ impl Retraction {
     ) -> Result<(), AggregateError> {
         let encoded = self.converter.convert_columns(rows.rows().columns())?;
         let mut changes = self.net(rows, &encoded, groups);
+        let keys = Keys { columns: keys, bases };
         while !changes.is_empty() {
-            changes = self.round(store, (rows, &encoded), keys, bases, changes, counts, now)?;
+            changes = self.round(store, (rows, &encoded), keys, changes, counts, now)?;
         }
         let written: Vec<(usize, KeyId)> = bases.iter().copied().enumerate().collect();
-        store.store_counts(self.side, &written, counts, now)
+        store.store_counts(self.side, &written, counts, now)?;
+        // A key's first place is in the caller's hands.
+        let bases: HashSet<KeyId, FixedState> = bases.iter().copied().collect();
+        self.empty.retain(|id| !bases.contains(id));
+        store.backend.forget_empty(&self.empty);
+        self.empty.clear();
+        Ok(())
     }
 
     /// What a batch does to each row's contents, in the order in which they first come.
@@ -157,14 +178,13 @@ impl Retraction {
         &mut self,
         store: &mut RowStore,
         (rows, encoded): (&Batch, &Rows),
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: Vec<Change>,
         counts: &mut [i64],
         now: i64,
     ) -> Result<Vec<Change>, AggregateError> {
         let side = self.side;
-        let searches = self.search(store, encoded, keys, bases, &changes, now)?;
+        let searches = self.search(store, encoded, keys, &changes, now)?;
         let mut touched: HashSet<KeyId, FixedState> = HashSet::with_hasher(FixedState::with_seed(SEED));
         let mut is_left = vec![false; changes.len()];
         // By group: places that are free now.
@@ -200,7 +220,7 @@ impl Retraction {
         }
         let gone: Vec<KeyId> = holes.values().flatten().map(|hole| hole.1).collect();
         store.remove(side, &gone, now)?;
-        let places = self.places_of_added(store, keys, bases, &changes, &added, &mut holes, counts)?;
+        let places = self.places_of_added(store, keys, &changes, &added, &mut holes, counts)?;
         for (search, (place, id)) in added.iter().zip(places) {
             let change = &changes[search.change];
             let Some((slot, slot_id, was_passed)) = search.free else { continue };
@@ -213,14 +233,10 @@ impl Retraction {
         self.note(store, &noted, now)?;
         store_slots(store, side, &slots, now)?;
         let dropped: Vec<KeyId> = slots.iter().filter(|slot| slot.1.is_none()).map(|slot| slot.0).collect();
-        self.close_holes(store, keys, bases, &changes, holes, counts, now)?;
+        self.close_holes(store, keys, &changes, holes, counts, now)?;
         // Slots that were looked at in vain.
         let sought = searches.iter().filter_map(|search| search.end);
-        let empty: Vec<KeyId> = dropped.into_iter().chain(gone).chain(sought).collect();
-        // A key's first place is in the caller's hands.
-        let bases: HashSet<KeyId, FixedState> = bases.iter().copied().collect();
-        let empty: Vec<KeyId> = empty.into_iter().filter(|id| !bases.contains(id)).collect();
-        store.backend.forget_empty(&empty);
+        self.empty.extend(dropped.into_iter().chain(gone).chain(sought));
         let left = changes.into_iter().zip(is_left).filter(|(_, is_left)| *is_left);
         Ok(left.map(|(change, _)| change).collect())
     }
@@ -230,8 +246,7 @@ impl Retraction {
         &mut self,
         store: &mut RowStore,
         encoded: &Rows,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         now: i64,
     ) -> Result<Vec<Search>, AggregateError> {
@@ -257,7 +272,7 @@ impl Retraction {
             }
             let rows: Vec<u32> = open.iter().map(|at| changes[searches[*at].change].row).collect();
             let places = open.iter().map(|at| searches[*at].slot).collect();
-            let of_rows = gather_all(keys, &rows)?;
+            let of_rows = gather_all(keys.columns, &rows)?;
             store.ids(&of_rows, &[], places, &mut ids)?;
             let slots = store.slots(self.side, &ids, now)?;
             // Rows that slots name.
@@ -284,7 +299,7 @@ impl Retraction {
             if named.is_empty() {
                 continue;
             }
-            let of_rows = gather_all(keys, &named_rows)?;
+            let of_rows = gather_all(keys.columns, &named_rows)?;
             let places = named_places.clone();
             store.ids(&of_rows, &[], named_places, &mut ids)?;
             let kept = store.rows(self.side, &ids, now)?;
@@ -294,7 +309,7 @@ impl Retraction {
             for (entry, (at, slot_id, value)) in named.into_iter().enumerate() {
                 let search = &mut searches[at];
                 let change = &changes[search.change];
-                debug_assert!(places[entry] > 0 || ids[entry] == bases[change.group as usize]);
+                debug_assert!(places[entry] > 0 || ids[entry] == keys.bases[change.group as usize]);
                 if kept.is_null(entry) {
                     // It has grown too old.
                     search.free.get_or_insert((search.slot, slot_id, true));
@@ -318,8 +333,7 @@ impl Retraction {
     fn places_of_added(
         &self,
         store: &mut RowStore,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         added: &[&Search],
         holes: &mut BTreeMap<u32, Vec<(i64, KeyId)>>,
@@ -339,12 +353,12 @@ impl Retraction {
                 rows.push(change.row);
                 behind.push(*count);
             }
-            places.push((*count, bases[change.group as usize]));
+            places.push((*count, keys.bases[change.group as usize]));
             *count += 1;
         }
         if !sought.is_empty() {
             let mut ids = Vec::new();
-            store.ids(&gather_all(keys, &rows)?, &[], behind, &mut ids)?;
+            store.ids(&gather_all(keys.columns, &rows)?, &[], behind, &mut ids)?;
             sought.iter().zip(ids).for_each(|(at, id)| places[*at].1 = id);
         }
         Ok(places)
@@ -365,10 +379,9 @@ impl Retraction {
 
     /// Moves the last rows of keys into places that have become free.
     fn close_holes(
-        &self,
+        &mut self,
         store: &mut RowStore,
-        keys: &[ArrayRef],
-        bases: &[KeyId],
+        keys: Keys<'_>,
         changes: &[Change],
         holes: BTreeMap<u32, Vec<(i64, KeyId)>>,
         counts: &mut [i64],
@@ -386,13 +399,13 @@ impl Retraction {
             for (mover, hole) in movers.into_iter().zip(free.iter().filter(|hole| hole.0 < after)) {
                 rows.push(row_of[&group]);
                 from.push(mover);
-                to.push((*hole, bases[group as usize]));
+                to.push(*hole);
             }
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let of_rows = gather_all(keys, &rows)?;
+        let of_rows = gather_all(keys.columns, &rows)?;
         let (mut ids, mut slot_ids) = (Vec::new(), Vec::new());
         store.ids(&of_rows, &[], from, &mut ids)?;
         let moved = store.rows(self.side, &ids, now)?;
@@ -401,7 +414,7 @@ impl Retraction {
         // What has grown too old is not moved: there is nothing.
         let there: Vec<usize> =
             (0..ids.len()).filter(|at| moved.is_valid(*at) && notes.is_valid(*at)).collect();
-        let written: Vec<(usize, KeyId)> = there.iter().map(|at| (*at, to[*at].0.1)).collect();
+        let written: Vec<(usize, KeyId)> = there.iter().map(|at| (*at, to[*at].1)).collect();
         let length = moved.len();
         let columns = moved.columns().to_vec();
         let batch = Batch::of(Arc::clone(store.kept_schema(self.side)), length, columns)?;
@@ -409,18 +422,16 @@ impl Retraction {
         store.store_notes(self.side, &written, &notes, now)?;
         let rows: Vec<u32> = there.iter().map(|at| rows[*at]).collect();
         let places = there.iter().map(|at| slots.value(*at)).collect();
-        store.ids(&gather_all(keys, &rows)?, &[], places, &mut slot_ids)?;
+        store.ids(&gather_all(keys.columns, &rows)?, &[], places, &mut slot_ids)?;
         let values = store.slots(self.side, &slot_ids, now)?;
         let renamed: Vec<(KeyId, Option<i64>)> = there
             .iter()
             .zip(slot_ids.iter().zip(values.iter()))
-            .map(|(at, (id, value))| (*id, Some(to[*at].0.0 << 1 | (value.unwrap_or(0) & 1))))
+            .map(|(at, (id, value))| (*id, Some(to[*at].0 << 1 | (value.unwrap_or(0) & 1))))
             .collect();
         store_slots(store, self.side, &renamed, now)?;
         store.remove(self.side, &ids, now)?;
-        let bases: Vec<KeyId> = to.iter().map(|hole| hole.1).collect();
-        let empty: Vec<KeyId> = ids.into_iter().filter(|id| !bases.contains(id)).collect();
-        store.backend.forget_empty(&empty);
+        self.empty.extend(ids);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::cross::PAGE_ROWS;
 use super::final_join::Final;
 use super::output::{Output, gather_all};
 use super::store::{Position, RowStore, Run};
-use super::{LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
 use crate::AggregateError;
 use crate::grid::WindowGrid;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
@@ -29,6 +29,7 @@ pub(super) struct WindowJoin {
     store: RowStore,
     grid: WindowGrid,
     grouping: Grouping,
+    coming: Option<Coming>,
     closing: Option<Closing>,
     late: usize,
 }
@@ -50,9 +51,9 @@ struct Closing {
 /// The bucket that a key's timers are at, where windows have several slices.
 const TIMERS: i64 = i64::MIN;
 /// Slices that are looked up in one step.
-const SLICES_MAX: usize = 2 * 1024;
+const SLICES_MAX: usize = 1024;
 /// Windows that end in one step.
-const WINDOWS_MAX: usize = 256;
+const WINDOWS_MAX: usize = 128;
 
 impl WindowJoin {
     pub(super) fn new(
@@ -64,7 +65,16 @@ impl WindowJoin {
         let keys = setting.keys.to_vec();
         let store = RowStore::new(setting, true, [None, None], false, None)?;
         let grid = WindowGrid::new(assigner)?;
-        Ok(Self { output, keys, store, grid, grouping: Grouping::default(), closing: None, late: 0 })
+        Ok(Self {
+            output,
+            keys,
+            store,
+            grid,
+            grouping: Grouping::default(),
+            coming: None,
+            closing: None,
+            late: 0,
+        })
     }
 
     fn slices(&self, rows: &Batch) -> Result<Vec<i64>, AggregateError> {
@@ -132,7 +142,7 @@ impl WindowJoin {
         (0u32..).zip(&groups).for_each(|(row, group)| last[*group as usize] = row);
         let fresh: Vec<usize> = (0..bases.len()).filter(|group| counts[*group] == 0).collect();
         self.set_timers(&keys, slices, &fresh, &bases, &last, now.watermark)?;
-        self.store.append(side, rows, &keys, slices, (&groups, &bases), &mut counts, clock)?;
+        self.store.append(side, rows, (&keys, slices), (&groups, &bases), &mut counts, clock)?;
         Ok(())
     }
 
@@ -160,6 +170,19 @@ impl WindowJoin {
         };
         let timers: Vec<TimerChange> = at.into_iter().zip(rows).filter_map(timer).collect();
         Ok(self.store.backend.change_timers(&timers)?)
+    }
+
+    /// Goes on with the rows that have come.
+    fn advance(&mut self, now: Now) -> Result<Fired, AggregateError> {
+        let Some(mut coming) = self.coming.take() else { return Ok(Fired::Done) };
+        let side = coming.side;
+        let (rows, is_last) = coming.next();
+        self.coming = (!is_last).then_some(coming);
+        let (rows, slices) = self.admit(side, &rows, now.watermark)?;
+        if !slices.is_empty() {
+            self.take_rows(side, &rows, &slices, now)?;
+        }
+        Ok(if is_last { Fired::Done } else { Fired::More })
     }
 
     fn take_due(&mut self, watermark: i64) -> Result<Fired, AggregateError> {
@@ -296,12 +319,12 @@ impl KeyedOperator for WindowJoin {
         now: Now,
         _emit: &mut Emit<'_>,
     ) -> Result<Fired, AggregateError> {
-        let side = side_of(input);
-        let (rows, slices) = self.admit(side, rows, now.watermark)?;
-        if !slices.is_empty() {
-            self.take_rows(side, &rows, &slices, now)?;
-        }
-        Ok(Fired::Done)
+        self.coming = Some(Coming::new(side_of(input), rows));
+        self.advance(now)
+    }
+
+    fn resume(&mut self, now: Now, _emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        self.advance(now)
     }
 
     fn fire(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

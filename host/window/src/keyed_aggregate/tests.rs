@@ -126,7 +126,10 @@ fn what_cannot_be_is_refused() {
         assert_eq!(output_schema(&input(), &[0], &[a]).unwrap_err().to_string(), expected);
     };
     check(aggregate("sum", &[2]), "`sum` of column `text` cannot be: it is Utf8");
-    check(aggregate("median", &[1]), "there is no aggregate `median` (there are count, sum, min, max, avg, first, last)");
+    check(
+        aggregate("median", &[1]),
+        "there is no aggregate `median` (there are count, sum, min, max, avg, first, last)",
+    );
     check(aggregate("sum", &[]), "`sum` takes one column, not 0");
     check(aggregate("sum", &[9]), "`sum` names column 9, but the input has 3 columns");
 }

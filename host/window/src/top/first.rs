@@ -31,12 +31,16 @@ pub(super) struct First {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     batch: bool,
+    /// Rows that have come, and how many of them have been taken.
+    coming: Option<(Batch, usize)>,
     /// Keys' numbers below this have been looked at for their final rows.
     given: usize,
     ids: Vec<KeyId>,
     bases: Vec<KeyId>,
 }
 
+/// Rows that are taken in one step.
+const CALL_ROWS: usize = 2 * 1024;
 const ORDER: u32 = 0;
 const ROW: u32 = 1;
 /// Keys that are looked at in a step for their final rows.
@@ -68,6 +72,7 @@ impl First {
             backend,
             grouping: Grouping::default(),
             batch: setting.batch,
+            coming: None,
             given: 0,
             ids: Vec::new(),
             bases: Vec::new(),
@@ -181,8 +186,19 @@ impl KeyedOperator for First {
         now: Now,
         emit: &mut Emit<'_>,
     ) -> Result<Fired, AggregateError> {
-        self.take_rows(rows, now.processing_time, emit)?;
-        Ok(Fired::Done)
+        self.coming = Some((rows.clone(), 0));
+        self.resume(now, emit)
+    }
+
+    fn resume(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        let Some((rows, at)) = self.coming.take() else { return Ok(Fired::Done) };
+        let length = CALL_ROWS.min(rows.num_rows() - at);
+        self.take_rows(&rows.slice(at, length), now.processing_time, emit)?;
+        if at + length == rows.num_rows() {
+            return Ok(Fired::Done);
+        }
+        self.coming = Some((rows, at + length));
+        Ok(Fired::More)
     }
 
     fn fire(&mut self, _now: Now, _emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

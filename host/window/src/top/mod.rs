@@ -1,10 +1,11 @@
 //! The first rows of each key in an order: top-n, deduplication.
 //!
-//! One row of each key over inserts lies beside its order ([`first`]); several, and all rows of a
-//! changelog, lie in their order ([`ranked`]). What a batch does to a key is one change.
+//! One row of each key over inserts lies beside its order (`first`), a few lie in slots (`few`); many,
+//! and all rows of a changelog, lie in their order (`ranked`). What a batch does to a key is one change.
 //!
 //! Source: Flink, `AppendOnlyTopNFunction`, `RetractableTopNFunction`, `RowTimeDeduplicateFunction`.
 
+mod few;
 mod first;
 mod order;
 mod ranked;
@@ -24,6 +25,9 @@ pub(crate) fn operator(top: &Top, setting: Setting<'_>) -> Result<Box<dyn KeyedO
     let is_changelog = setting.from_changes.contains(&true);
     if top.limit == 1 && !is_changelog {
         return Ok(Box::new(first::First::new(top, setting)?));
+    }
+    if top.limit <= few::FEW && !is_changelog {
+        return Ok(Box::new(few::Few::new(top, setting)?));
     }
     Ok(Box::new(ranked::Ranked::new(top, setting, is_changelog)?))
 }
@@ -51,6 +55,20 @@ fn constant_rank(rank: i64, rows: usize) -> ArrayRef {
 /// The key's columns.
 fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
     keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()
+}
+
+/// The rows of each group: those of the i-th are `offsets[i] .. offsets[i + 1]` of the second.
+fn members(groups: &[u32], count: usize) -> (Vec<usize>, Vec<u32>) {
+    let mut offsets = vec![0usize; count + 1];
+    groups.iter().for_each(|group| offsets[*group as usize + 1] += 1);
+    (0..count).for_each(|group| offsets[group + 1] += offsets[group]);
+    let mut next = offsets.clone();
+    let mut members = vec![0u32; groups.len()];
+    for (row, group) in (0u32..).zip(groups) {
+        members[next[*group as usize]] = row;
+        next[*group as usize] += 1;
+    }
+    (offsets, members)
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, BinaryArray};
 use arrow_row::{RowConverter, Rows, SortField};
 use arrow_schema::{ArrowError, DataType, Schema, SortOptions};
+use model::Batch;
 use model::job_graph::Ordering;
 
 /// An order of rows.
@@ -56,8 +57,16 @@ impl Order {
         })
     }
 
-    /// The same as bytes, of at least one column.
-    pub(super) fn rows(&self, columns: &[ArrayRef]) -> Result<Rows, ArrowError> {
+    /// What rows are ordered by, as bytes.
+    pub(super) fn bytes(&self, rows: &Batch) -> Result<BinaryArray, ArrowError> {
+        if self.orderings.is_empty() {
+            return Ok(BinaryArray::from_iter_values(vec![b""; rows.num_rows()]));
+        }
+        self.rows(&self.columns(rows.rows().columns()))?.try_into_binary()
+    }
+
+    /// The same as rows, of at least one column.
+    fn rows(&self, columns: &[ArrayRef]) -> Result<Rows, ArrowError> {
         self.converter.convert_columns(columns)
     }
 

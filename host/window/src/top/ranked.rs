@@ -30,7 +30,6 @@ use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 pub(super) struct Ranked {
     keys: Vec<usize>,
     order: Order,
-    has_order: bool,
     /// Tells equal rows.
     converter: RowConverter,
     limit: usize,
@@ -108,7 +107,6 @@ impl Ranked {
         Ok(Self {
             keys: setting.keys[0].clone(),
             order: Order::new(&top.order, input)?,
-            has_order: !top.order.is_empty(),
             converter,
             limit: top.limit as usize,
             fields,
@@ -121,16 +119,6 @@ impl Ranked {
             given: 0,
             work: None,
         })
-    }
-
-    /// What rows are ordered by, as bytes.
-    fn order_of(&self, rows: &Batch) -> Result<BinaryArray, AggregateError> {
-        if !self.has_order {
-            return Ok(BinaryArray::from_iter_values(vec![b""; rows.num_rows()]));
-        }
-        let columns = self.order.columns(rows.rows().columns());
-        let order = self.order.rows(&columns)?;
-        Ok(BinaryArray::from_iter_values(order.iter()))
     }
 
     /// The first rows of keys, at most `limit` each, as they are kept.
@@ -289,7 +277,7 @@ impl Ranked {
             (true, Some(Some(kept))) => (false, before.places[*kept]),
             _ => (false, before.places[leaving.place as usize]),
         };
-        self.give(work, &keys, &leaving, &before.rows, &after.rows, source, emit)
+        self.give(work, &keys, &leaving, (&before.rows, &after.rows), source, emit)
     }
 
     /// Writes rows of a batch, and removes kept ones.
@@ -408,7 +396,7 @@ impl Ranked {
             true => (true, after.places[leaving.place as usize]),
             false => (false, before.places[leaving.place as usize]),
         };
-        self.give(work, &keys, &leaving, &before.rows, &after.rows, source, emit)
+        self.give(work, &keys, &leaving, (&before.rows, &after.rows), source, emit)
     }
 
     /// The kept rows that are equal to rows, the last that came first: their arrivals.
@@ -524,8 +512,7 @@ impl Ranked {
         work: &Work,
         keys: &[usize],
         leaving: &[Leaving],
-        before: &[ArrayRef],
-        after: &[ArrayRef],
+        (before, after): (&[ArrayRef], &[ArrayRef]),
         source: impl Fn(&Leaving) -> (bool, u32),
         emit: &mut Emit<'_>,
     ) -> Result<(), AggregateError> {
@@ -594,16 +581,8 @@ impl KeyedOperator for Ranked {
         let (mut ids, mut bases) = (Vec::new(), Vec::new());
         self.backend.ids(&key_columns(rows, &self.keys), rows.num_rows(), &mut ids)?;
         let groups = self.grouping.number(&ids, &mut bases);
-        let mut offsets = vec![0usize; bases.len() + 1];
-        groups.iter().for_each(|group| offsets[*group as usize + 1] += 1);
-        (0..bases.len()).for_each(|group| offsets[group + 1] += offsets[group]);
-        let mut next = offsets.clone();
-        let mut members = vec![0u32; groups.len()];
-        for (row, group) in (0u32..).zip(&groups) {
-            members[next[*group as usize]] = row;
-            next[*group as usize] += 1;
-        }
-        let order = self.order_of(rows)?;
+        let (offsets, members) = super::members(&groups, bases.len());
+        let order = self.order.bytes(rows)?;
         self.work = Some(Work { rows: rows.clone(), order, bases, offsets, members, at: 0 });
         self.step(now.processing_time, emit)
     }

@@ -183,7 +183,8 @@ proptest! {
     fn first_rows_are_right_after_each_batch(
         batches in rows(),
         order in order(),
-        limit in 1u32..5,
+        // Few, or many.
+        limit in prop_oneof![4 => 1u32..5, 1 => 65u32..70],
         rank in any::<bool>(),
         is_changelog in any::<bool>(),
         batch_mode in any::<bool>(),

@@ -228,7 +228,12 @@ impl EachWindow {
     }
 
     /// Does what timers of windows ask for: an early result, the result, the end of its state.
-    fn on_timers(&mut self, due: &[(i64, KeyId)], now: i64, emit: &mut Emit<'_>) -> Result<(), AggregateError> {
+    fn on_timers(
+        &mut self,
+        due: &[(i64, KeyId)],
+        now: i64,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), AggregateError> {
         let ids: Vec<KeyId> = due.iter().map(|(_, id)| *id).collect();
         let keys = self.backend.keys(&ids)?;
         let Some(ends) = keys.last() else { return Ok(()) };

@@ -63,7 +63,8 @@ impl Sessions {
         super::check_aggregates(window, &setting.inputs[0])?;
         let frame = Frame::new(window, &setting);
         let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
-        let mut fields: Vec<Field> = ["start", "end"].map(|name| Field::new(name, DataType::Int64, false)).into();
+        let mut fields: Vec<Field> =
+            ["start", "end"].map(|name| Field::new(name, DataType::Int64, false)).into();
         fields.extend(aggregates.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);
         let item = Arc::new(Field::new("item", DataType::Struct(fields.clone()), false));
@@ -86,7 +87,8 @@ impl Sessions {
         let loaded = self.backend.load(0, ids, now)?;
         let lists = loaded.as_list::<i32>();
         let state = lists.values().as_struct().clone();
-        let (starts, ends) = (state.column(0).as_primitive::<Int64Type>(), state.column(1).as_primitive::<Int64Type>());
+        let (starts, ends) =
+            (state.column(0).as_primitive::<Int64Type>(), state.column(1).as_primitive::<Int64Type>());
         let offsets = lists.value_offsets();
         let of_key = |row: usize| -> Vec<Session> {
             if lists.is_null(row) {
@@ -159,7 +161,8 @@ impl Sessions {
         let keys = self.backend.keys(&of)?;
         let groups: Vec<u32> = shown.iter().map(|(.., group)| *group).collect();
         let results = self.aggregates.finals()?;
-        let results = results.iter().map(|column| model::gather(column, &groups)).collect::<Result<_, _>>()?;
+        let results =
+            results.iter().map(|column| model::gather(column, &groups)).collect::<Result<_, _>>()?;
         let starts = shown.iter().map(|(_, start, ..)| *start).collect();
         let ends: Vec<i64> = shown.iter().map(|(_, _, end, _)| *end).collect();
         let rows = self.frame.results(keys, starts, &ends, results)?;
@@ -270,7 +273,9 @@ impl Sessions {
             times.dedup();
             times
         };
-        for ((id, before), after) in ids.iter().zip(before).zip(after).filter(|((_, before), after)| before != after) {
+        for ((id, before), after) in
+            ids.iter().zip(before).zip(after).filter(|((_, before), after)| before != after)
+        {
             let (before, after) = (times(before), times(after));
             let less = before.iter().filter(|time| !after.contains(time));
             timers.extend(less.map(|time| self.timer(*id, *time, false)));
@@ -282,7 +287,12 @@ impl Sessions {
     }
 
     /// Gives the results of sessions that end, and forgets those whose time is over.
-    fn on_timers(&mut self, due: &[(i64, KeyId)], now: i64, emit: &mut Emit<'_>) -> Result<(), AggregateError> {
+    fn on_timers(
+        &mut self,
+        due: &[(i64, KeyId)],
+        now: i64,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), AggregateError> {
         let ids: Vec<KeyId> = due.iter().map(|(_, id)| *id).collect();
         let Loaded { mut of_keys, state } = self.load(&ids, now)?;
         self.aggregates.load(&self.members(&state)?)?;
@@ -329,7 +339,13 @@ impl Sessions {
 /// Puts a row's time into the key's sessions, which are in order of time and apart; those that it joins
 /// become one. The session's number; none where it would have gone already (`cleared`: sessions that end
 /// up to this instant have).
-fn join(sessions: &mut Vec<Session>, time: i64, gap: i64, cleared: i64, merged: &mut Vec<u32>) -> Option<u32> {
+fn join(
+    sessions: &mut Vec<Session>,
+    time: i64,
+    gap: i64,
+    cleared: i64,
+    merged: &mut Vec<u32>,
+) -> Option<u32> {
     let (mut start, mut end) = (time, time.saturating_add(gap));
     let from = sessions.partition_point(|session| session.end < start);
     let to = from + sessions[from..].partition_point(|session| session.start <= end);

@@ -84,14 +84,10 @@ impl Sliced {
             ["fired", "last", "first", "ahead"].map(|name| Field::new(name, DataType::Int64, true)).into();
         fields.extend(totals.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);
-        let of_slices = (setting.backend)(
-            &frame.timed_key_types(),
-            &[value_state("slices", slices.state_type())],
-        )?;
-        let of_keys = (setting.backend)(
-            &frame.key_types,
-            &[value_state("totals", DataType::Struct(fields.clone()))],
-        )?;
+        let of_slices =
+            (setting.backend)(&frame.timed_key_types(), &[value_state("slices", slices.state_type())])?;
+        let of_keys =
+            (setting.backend)(&frame.key_types, &[value_state("totals", DataType::Struct(fields.clone()))])?;
         Ok(Self {
             edges: Edges::of(&window.assigner),
             is_invertible: slices.is_invertible(),
@@ -168,7 +164,9 @@ impl Sliced {
             let of_total: Vec<usize> = (new.len()..places.len())
                 .filter(|at| {
                     let chain = &chains[groups[*at] as usize];
-                    chain.fired.is_some_and(|fired| self.edges.is_within(prepared.ends[places[*at] as usize], fired))
+                    chain
+                        .fired
+                        .is_some_and(|fired| self.edges.is_within(prepared.ends[places[*at] as usize], fired))
                 })
                 .collect();
             let rows: Vec<u32> = of_total.iter().map(|at| places[*at]).collect();
@@ -247,7 +245,10 @@ impl Sliced {
             added.slices(at, edges, from, *end);
         }
         // Also those that go where this was a key's last window.
-        let mut all = Lookup { of: [&added.of[..], &removed.of].concat(), ends: [&added.ends[..], &removed.ends].concat() };
+        let mut all = Lookup {
+            of: [&added.of[..], &removed.of].concat(),
+            ends: [&added.ends[..], &removed.ends].concat(),
+        };
         if !edges.is_cumulating {
             for (at, end) in (0u32..).zip(&ends) {
                 all.slices(at, edges, edges.window_start(*end), edges.window_start(end + edges.step));
@@ -502,7 +503,8 @@ impl Lookup {
             let absent: Vec<KeyId> =
                 ids.iter().enumerate().filter(|(row, _)| values.is_null(*row)).map(|(_, id)| *id).collect();
             backend.forget_empty(&absent);
-            ids = ids.iter().enumerate().filter(|(row, _)| values.is_valid(*row)).map(|(_, id)| *id).collect();
+            ids =
+                ids.iter().enumerate().filter(|(row, _)| values.is_valid(*row)).map(|(_, id)| *id).collect();
         }
         Ok((ids, values))
     }
@@ -547,7 +549,9 @@ impl Edges {
             Assigner::Cumulating(grid) => (grid, true),
             Assigner::Tumbling(grid) | Assigner::Sliding(grid) => (grid, false),
             // Sessions have an operator of their own.
-            Assigner::Session(_) => (&Grid { size: Duration::MAX, step: Duration::MAX, offset: 0, zone: None }, false),
+            Assigner::Session(_) => {
+                (&Grid { size: Duration::MAX, step: Duration::MAX, offset: 0, zone: None }, false)
+            }
         };
         let (size, step) = (millis(grid.size), millis(grid.step));
         // A window that starts at an edge of the grid ends `size` after it.

@@ -44,7 +44,8 @@ fn batch(rows: &[Row]) -> Batch {
 }
 
 fn aggregate(function: &str, distinct: bool) -> Aggregate {
-    let options = if distinct { BTreeMap::from([("distinct".into(), "true".into())]) } else { BTreeMap::new() };
+    let options =
+        if distinct { BTreeMap::from([("distinct".into(), "true".into())]) } else { BTreeMap::new() };
     let columns = if function == "rows" { Vec::new() } else { vec![1] };
     let function = if function == "rows" { "count" } else { function };
     Aggregate { function: function.into(), columns, options }
@@ -133,7 +134,8 @@ fn expected(assigner: &Assigner, list: &[Aggregate], lateness: i64, events: &[Ev
                     if let Assigner::Session(gap) = assigner {
                         let (mut start, mut end) = (row.time, row.time + super::millis(*gap));
                         let mut rows = Vec::new();
-                        let touches = |w: &Plain| w.start <= row.time + super::millis(*gap) && w.end >= row.time;
+                        let touches =
+                            |w: &Plain| w.start <= row.time + super::millis(*gap) && w.end >= row.time;
                         for window in windows.iter().filter(|w| touches(w)) {
                             (start, end) = (start.min(window.start), end.max(window.end));
                             rows.extend(window.rows.iter().copied());
@@ -222,10 +224,11 @@ fn assigners() -> impl Strategy<Value = Assigner> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let row = |clock: i64| {
-        (0i64..3, -25i64..15, proptest::option::weighted(0.8, 0i64..6))
-            .prop_map(move |(key, by, n)| Row { key, time: clock + by, n })
-    };
+    let row =
+        |clock: i64| {
+            (0i64..3, -25i64..15, proptest::option::weighted(0.8, 0i64..6))
+                .prop_map(move |(key, by, n)| Row { key, time: clock + by, n })
+        };
     (-500i64..500).prop_flat_map(move |start| {
         let event = (0i64..12).prop_flat_map(move |_| {
             prop_oneof![
@@ -249,9 +252,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 /// The rows of a run as results by key, start and end: the last one of each.
 fn last_results(run: &Run) -> BTreeMap<(String, String, String), Vec<String>> {
-    let of = |row: &Vec<String>| {
-        ((row[0].clone(), row[1].clone(), row[2].clone()), row[3..].to_vec())
-    };
+    let of = |row: &Vec<String>| ((row[0].clone(), row[1].clone(), row[2].clone()), row[3..].to_vec());
     run.given.iter().filter(|(port, ..)| *port == 0).map(|(_, _, row)| of(row)).collect()
 }
 
@@ -389,7 +390,8 @@ fn late_rows_leave_as_they_came() {
         run.step(&Step::Rows(0, batch(&[row(1, 3)])));
         run.step(&Step::Watermark(30));
         run.step(&Step::Rows(0, batch(&[row(2, 4), row(1, 35)])));
-        let late: Vec<_> = run.given.iter().filter(|(port, ..)| *port == 1).map(|(.., row)| row.clone()).collect();
+        let late: Vec<_> =
+            run.given.iter().filter(|(port, ..)| *port == 1).map(|(.., row)| row.clone()).collect();
         assert_eq!(late, [["2", "1"]]);
         assert_eq!(run.late, 0);
     }
@@ -397,10 +399,8 @@ fn late_rows_leave_as_they_came() {
 
 #[test]
 fn early_results_come_where_there_is_something_new() {
-    let window = Window {
-        early: Some(Duration::from_millis(2)),
-        ..counting(Assigner::Tumbling(grid(10, 10, 0)))
-    };
+    let window =
+        Window { early: Some(Duration::from_millis(2)), ..counting(Assigner::Tumbling(grid(10, 10, 0))) };
     let counts_after = |changes: bool| -> Vec<Vec<(u8, String)>> {
         let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
         let set_up = SetUp {

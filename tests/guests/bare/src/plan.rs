@@ -27,7 +27,12 @@ pub(crate) fn plan(name: String, arguments: &Arguments) -> JobGraph {
             node("Source", NodeKind::Source(source(arguments)), Some(line.clone())),
             node(
                 "Split",
-                NodeKind::Function(Function { inputs: vec![line], states: vec![], timers: false, changes: false }),
+                NodeKind::Function(Function {
+                    inputs: vec![line],
+                    states: vec![],
+                    timers: false,
+                    changes: false,
+                }),
                 Some(word),
             ),
             node("Count", NodeKind::Aggregate(vec![count]), Some(counted)),

@@ -89,6 +89,8 @@ millstream::jobs!(enrichment);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use millstream::testing::Harness;
 
     use super::*;
@@ -100,5 +102,48 @@ mod tests {
         let names: Vec<&str> = select.outputs[0].schema.iter().map(|field| field.name.as_str()).collect();
         assert_eq!(names, ["order", "customer", "cents", "city", "tier"]);
         assert!(select.outputs[0].changes);
+    }
+
+    type Row = (i64, String, i64, Option<String>, Option<String>);
+
+    fn row(order: i64, city: Option<&str>) -> Row {
+        (order, "ann".into(), 100, city.map(str::to_owned), None)
+    }
+
+    #[test]
+    fn orders_follow_their_customer() {
+        let harness = Harness::of(enrichment).args(["--output", "rows"]);
+        let mut driver = harness.component("enrichment.wasm").streamctl("../../bin/streamctl").driver();
+        let order = |order| Order { order, customer: "ann".into(), cents: 100, at: Timestamp(0) };
+        let customer = |city: &str, since| Customer {
+            name: "ann".into(),
+            city: city.into(),
+            tier: None,
+            since: Timestamp(since),
+        };
+        driver.push::<Order>("orders", order(1));
+        assert_eq!(driver.take_changes::<Row>("rows"), [(RowKind::Insert, row(1, None))]);
+        driver.push::<Customer>("customers", customer("Oslo", 20));
+        let gone_and_there: Vec<_> = driver.take_changes::<Row>("rows");
+        assert_eq!(table(&gone_and_there), [(row(1, None), -1), (row(1, Some("Oslo")), 1)]);
+        // An older version changes nothing.
+        driver.push::<Customer>("customers", customer("Rome", 10));
+        assert!(driver.take::<Row>("rows").is_empty());
+        driver.push::<Order>("orders", order(2));
+        assert_eq!(driver.take_changes::<Row>("rows"), [(RowKind::Insert, row(2, Some("Oslo")))]);
+        driver.push::<Customer>("customers", customer("Bergen", 30));
+        let moved: Vec<_> = driver.take_changes::<Row>("rows");
+        let both = [(1, "Bergen", 1), (1, "Oslo", -1), (2, "Bergen", 1), (2, "Oslo", -1)];
+        assert_eq!(table(&moved), both.map(|(order, city, count)| (row(order, Some(city)), count)));
+        driver.finish();
+    }
+
+    /// How often each row is in the table more than before.
+    fn table(changes: &[(RowKind, Row)]) -> Vec<(Row, i64)> {
+        let mut table = BTreeMap::new();
+        for (kind, row) in changes {
+            *table.entry(row.clone()).or_insert(0) += if kind.is_added() { 1 } else { -1 };
+        }
+        table.into_iter().filter(|(_, count)| *count != 0).collect()
     }
 }

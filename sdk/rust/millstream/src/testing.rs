@@ -217,12 +217,7 @@ impl Run {
     /// # Panics
     /// As [`rows`](Self::rows).
     pub fn changes<T: Record>(&self, sink: &str) -> Vec<(RowKind, T)> {
-        let batches = &self.output(sink).batches;
-        let kinds = batches.iter().flat_map(|batch| match &batch.kinds {
-            Some(kinds) => kinds.iter().copied().map(RowKind::of).collect(),
-            None => vec![RowKind::Insert; batch.length as usize],
-        });
-        kinds.zip(rows_of(batches)).collect()
+        changes_of(&self.output(sink).batches)
     }
 
     /// The columns' names at a sink.
@@ -274,6 +269,14 @@ fn rows_of<T: Record>(batches: &[Batch]) -> Vec<T> {
         rows.extend((0..batch.length as usize).map(|row| T::from_row(T::get(&reader, row))));
     }
     rows
+}
+
+fn changes_of<T: Record>(batches: &[Batch]) -> Vec<(RowKind, T)> {
+    let kinds = batches.iter().flat_map(|batch| match &batch.kinds {
+        Some(kinds) => kinds.iter().copied().map(RowKind::of).collect(),
+        None => vec![RowKind::Insert; batch.length as usize],
+    });
+    kinds.zip(rows_of(batches)).collect()
 }
 
 /// A batch of rows.

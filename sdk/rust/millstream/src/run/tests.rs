@@ -528,3 +528,54 @@ fn selected_columns_are_those_of_their_rows() {
     let rows: Vec<Selected> = rows_of(rows);
     assert_eq!(rows, [(None, ("a".to_string(), true), 1, 1), (Some(6), ("c".to_string(), false), 3, 3)]);
 }
+
+/// Gives each row with its kind; the state has the sum of what is in the table.
+struct Signed;
+
+impl ProcessFunction for Signed {
+    type In = (String, i64);
+    type Key = String;
+    type State = i64;
+    type Out = (String, i64);
+
+    fn process(&self, row: (&str, i64), context: &mut Context<'_, Self>) -> Result<()> {
+        let sign = if context.row_kind().is_added() { 1 } else { -1 };
+        *context.state_or_default() += sign * row.1;
+        context.emit((format!("{:?}", context.row_kind()).as_str(), sign * row.1));
+        Ok(())
+    }
+}
+
+/// 1: a changelog; 2: takes it.
+#[job]
+fn taking_changes(job: &Job) -> Result<()> {
+    let rows = job.json::<(String, i64)>(Connector::stdin());
+    rows.key_by(F0).deduplicate_last(F1).key_by(F0).changes().process(Signed).print();
+    Ok(())
+}
+
+#[test]
+fn a_process_function_may_take_a_changelog() {
+    let build: fn(&Job) -> _ = |job| millstream::JobFunction::build(&taking_changes, job);
+    let definition = Definition { name: "job", description: "", build };
+    let node = plan(&[definition], "job", &[]).unwrap().nodes.swap_remove(2);
+    let NodeKind::Function(function) = &node.kind else { panic!("a function") };
+    assert!(function.changes && node.outputs[0].changes);
+    let outcome = opened(build, &[2], &[(2, 0)], || {
+        let rows = [("a", 3), ("a", 3), ("a", 5), ("a", 5)];
+        let rows = Batch { kinds: Some(vec![0, 1, 2, 3]), ..batch_of::<(String, i64)>(rows) };
+        let call = KeyedBatch {
+            group_count: 1,
+            keys: batch_of::<String>(["a"]).columns,
+            state: batch_of::<Option<i64>>([Some(7)]).columns,
+            inputs: vec![KeyedRows { input: 0, groups: vec![0; 4], rows, entries: Vec::new() }],
+        };
+        process_keyed(NOW, call)
+    });
+    let rows = &outcome.outputs[0].rows;
+    assert_eq!(rows.kinds, Some(vec![0, 1, 2, 3]));
+    let expected = [("Insert", 3), ("UpdateBefore", -3), ("UpdateAfter", 5), ("Delete", -5)];
+    assert_eq!(rows_of::<(String, i64)>(rows), expected.map(|(kind, sum)| (kind.to_string(), sum)));
+    let Values::Int64(sums) = &outcome.updates[0].columns[0].values else { panic!("a number") };
+    assert_eq!(sums, &[7]);
+}

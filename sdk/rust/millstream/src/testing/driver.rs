@@ -5,7 +5,8 @@ use std::time::Duration;
 use millstream_sys::bindings::millstream::job::rows::{Batch, Column};
 
 use super::graph::Output;
-use super::{Run, batch_of, place_of, rows_of};
+use super::{Run, batch_of, changes_of, place_of, rows_of};
+use crate::changes::RowKind;
 use crate::process::Timer;
 use crate::record::{Cursor, Record, Row};
 use crate::state::{BroadcastState, ListState, MapKey, MapState, ValueState};
@@ -129,6 +130,19 @@ impl Driver {
         let rows = rows_of(&output.batches[output.taken..]);
         output.taken = output.batches.len();
         rows
+    }
+
+    /// As [`take`](Self::take), with what each row does to the table that the stream describes.
+    ///
+    /// # Panics
+    /// As [`take`](Self::take).
+    pub fn take_changes<T: Record>(&mut self, sink: &str) -> Vec<(RowKind, T)> {
+        let outputs = self.engine.outputs();
+        let place = place_of(outputs, sink);
+        let output = &mut outputs[place];
+        let changes = changes_of(&output.batches[output.taken..]);
+        output.taken = output.batches.len();
+        changes
     }
 
     /// The `State` of a key in the function of this name or uid.

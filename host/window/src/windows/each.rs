@@ -375,7 +375,7 @@ impl KeyedOperator for EachWindow {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.backend.next_timer(TimeDomain::ProcessingTime)
+        self.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

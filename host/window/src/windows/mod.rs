@@ -128,8 +128,14 @@ impl Frame {
     fn passed(&self, now: Now) -> i64 {
         match self.domain {
             TimeDomain::EventTime => now.watermark,
-            TimeDomain::ProcessingTime => now.processing_time,
+            // Rows may still come in this millisecond.
+            TimeDomain::ProcessingTime => now.processing_time.saturating_sub(1),
         }
+    }
+
+    /// When the clock says that an instant has passed.
+    fn passes_at(instant: i64) -> i64 {
+        instant.saturating_add(1)
     }
 
     /// Gives the late rows at these places to their port, or counts them.

@@ -175,7 +175,7 @@ impl Sessions {
         let (passed, clock) = (self.passed, now.processing_time);
         let times = match self.frame.domain {
             // The time at which they were asked for.
-            TimeDomain::ProcessingTime => vec![passed; rows.num_rows()].into(),
+            TimeDomain::ProcessingTime => vec![Frame::passes_at(passed); rows.num_rows()].into(),
             TimeDomain::EventTime => self.frame.times(rows, now)?,
         };
         let (mut ids, mut of_groups) = (Vec::new(), Vec::new());
@@ -403,7 +403,7 @@ impl KeyedOperator for Sessions {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.backend.next_timer(TimeDomain::ProcessingTime)
+        self.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

@@ -439,7 +439,7 @@ impl KeyedOperator for Sliced {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.of_keys.next_timer(TimeDomain::ProcessingTime)
+        self.of_keys.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

@@ -33,6 +33,7 @@ pub(super) struct RowStore {
     kept_schemas: [SchemaRef; 2],
     /// Whether a row has notes, by side.
     notes: [bool; 2],
+    has_ttl: bool,
     /// Kept between calls.
     ids: Vec<KeyId>,
     slots: Option<u32>,
@@ -115,6 +116,7 @@ impl RowStore {
             states.push(state("right-slots", DataType::Int64));
         }
         let backend = (setting.backend)(&types, &states)?;
+        let has_ttl = ttl.is_some();
         let kept_schemas = [LEFT, RIGHT].map(|side| Arc::new(Schema::new(fields[side].clone())));
         Ok(Self {
             backend,
@@ -123,6 +125,7 @@ impl RowStore {
             schemas,
             kept_schemas,
             notes: has_notes,
+            has_ttl,
             ids: Vec::new(),
             slots,
         })
@@ -215,11 +218,35 @@ impl RowStore {
         rows: &Batch,
         now: i64,
     ) -> Result<(), AggregateError> {
+        if self.has_ttl {
+            self.look_for_old(side, written, now)?;
+        }
         let columns = rows.rows().columns().to_vec();
         let rows =
             StructArray::try_new_with_length(self.fields[side].clone(), columns, None, rows.num_rows())?;
         let rows: ArrayRef = Arc::new(rows);
         Ok(self.backend.store(ROWS[side], written, &rows, now)?)
+    }
+
+    /// A backend looks for what has grown too old as it is asked for something. These places are mostly
+    /// empty, and asking for them keeps ahead of the places that are new: with slots two a row.
+    fn look_for_old(
+        &mut self,
+        side: usize,
+        written: &[(usize, KeyId)],
+        now: i64,
+    ) -> Result<(), AggregateError> {
+        let ids: Vec<KeyId> = written.iter().map(|place| place.1).collect();
+        // A side is 0 or 1.
+        let offset = side as u32;
+        let notes = self.notes[side].then_some(NOTES + offset);
+        let slots = self.slots.map(|slots| slots + offset);
+        for _ in 0..1 + usize::from(slots.is_some()) {
+            for state in [Some(ROWS[side]), notes, slots].into_iter().flatten() {
+                self.backend.load(state, &ids, now)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what is kept of places of a side: rows, notes, counts.

@@ -1,6 +1,5 @@
 //! The queries, and what several of them need.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use millstream::prelude::*;
@@ -50,26 +49,4 @@ pub(crate) fn minute(time: Timestamp) -> String {
 pub(crate) fn ranked(price: i64, value: i64) -> [Option<i64>; 3] {
     let rank = usize::from(price >= 10_000) + usize::from(price >= 1_000_000);
     std::array::from_fn(|place| (place == rank).then_some(value))
-}
-
-/// Says of values by window which are not the greatest of their window for sure, because a greater one has
-/// come before: those can be left out before they are sent anywhere.
-///
-/// What is remembered saves work, and no more. Without it (in a fresh instance, or where windows take turns)
-/// more values go on, and the result is the same.
-#[derive(Default)]
-pub(crate) struct Highest {
-    /// the last window, and its greatest value so far
-    last: Cell<Option<(i64, i64)>>,
-}
-
-impl Highest {
-    /// Whether a value may be the greatest of its window.
-    pub(crate) fn may_be(&self, window: i64, value: i64) -> bool {
-        let may_be = self.last.get().is_none_or(|last| last.0 != window || last.1 <= value);
-        if may_be {
-            self.last.set(Some((window, value)));
-        }
-        may_be
-    }
 }

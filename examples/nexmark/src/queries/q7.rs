@@ -17,12 +17,12 @@ use std::time::Duration;
 use millstream::prelude::*;
 
 use crate::model::Bid;
-use crate::queries::{Highest, seconds};
+use crate::queries::seconds;
 use crate::tables::{NexmarkArgs, timed};
 
 #[derive(Record)]
 #[record(rename_all = "camelCase")]
-struct Joined {
+struct Highest {
     auction: i64,
     price: i64,
     bidder: i64,
@@ -31,27 +31,20 @@ struct Joined {
     maxprice: i64,
 }
 
-const WINDOW_MS: i64 = 10_000;
-
 /// Q7, highest bid: of every ten seconds.
 #[job]
 pub(crate) fn q7(job: &Job, args: NexmarkArgs) -> Result<()> {
-    let so_far = Highest::default();
-    let bids = timed(args.tables(job)?.bids, Bid::DATE_TIME)
-        .filter(move |bid| {
-            let place = bid.date_time.0.rem_euclid(WINDOW_MS);
-            // The first millisecond of a window belongs to the one before as well.
-            so_far.may_be(bid.date_time.0 - place, bid.price) || place == 0
-        })
-        .select((Bid::AUCTION, Bid::PRICE, Bid::BIDDER, Bid::DATE_TIME, Bid::EXTRA));
-    let highest = bids.select((F1,)).key_by(()).window(Tumbling::of(seconds(10))).max(F0).select((F2,));
+    let bids = timed(args.tables(job)?.bids, Bid::DATE_TIME);
+    let highest =
+        bids.select((Bid::PRICE,)).key_by(()).window(Tumbling::of(seconds(10))).max(F0).select((F2,));
     let millisecond = Duration::from_millis(1);
-    bids.key_by(F1)
+    bids.select((Bid::AUCTION, Bid::PRICE, Bid::BIDDER, Bid::DATE_TIME, Bid::EXTRA))
+        .key_by(F1)
         .join(highest.key_by(F0))
         // The greatest price has its window's last instant as its time, a millisecond before the end.
         .between(before(millisecond), seconds(10) - millisecond)
-        .inner::<Joined>()
-        .select((Joined::AUCTION, Joined::PRICE, Joined::BIDDER, Joined::DATE_TIME, Joined::EXTRA))
+        .inner::<Highest>()
+        .select((Highest::AUCTION, Highest::PRICE, Highest::BIDDER, Highest::DATE_TIME, Highest::EXTRA))
         .sink(&args.output);
     Ok(())
 }

@@ -3,8 +3,10 @@
 //! Exit codes: 0 finished, or did what was asked · 1 failed · 2 wrong usage, or refused before
 //! anything started · 130 and 143 after a clean stop by Ctrl-C and SIGTERM · 141 when nobody reads
 //! standard output any more.
-#![forbid(unsafe_code)]
+//!
+//! `unsafe` is used in one place: an option of the allocator (`allocator`)
 
+mod allocator;
 mod arguments;
 mod cli;
 mod commands;
@@ -23,9 +25,6 @@ use model::Diagnostic;
 use cli::{Cli, Command};
 use terminal::Terminal;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How a command ended, other than well.
 enum Stop {
     /// Exit code 1.
@@ -41,6 +40,7 @@ enum Stop {
 type Done = Result<(), Stop>;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let raw: Vec<String> = match std::env::args_os().map(std::ffi::OsString::into_string).collect() {
         Ok(raw) => raw,
         Err(other) => {

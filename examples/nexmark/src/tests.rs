@@ -1,9 +1,11 @@
 //! All queries can be planned, of both inputs, and give the columns that their SQL gives.
 
+use std::time::Duration;
+
 use millstream::JobFunction;
 use millstream::prelude::*;
 use millstream::private::sys::bindings::millstream::job::graph::NodeKind;
-use millstream::testing::Harness;
+use millstream::testing::{Driver, Harness};
 
 use crate::model::{Bid, Event};
 use crate::queries::*;
@@ -71,9 +73,8 @@ fn events_have_the_form_that_is_read() {
     columns(events, &format!("event_type {person} {auction} {bid}"));
 }
 
-/// What a query without windows, joins and changelogs gives for two bids.
-fn rows<R: millstream::Record, A>(job: impl JobFunction<A> + Copy + 'static) -> Vec<R> {
-    let bid = |auction, price, url: &str, at| Bid {
+fn bid(auction: i64, price: i64, url: &str, at: i64) -> Bid {
+    Bid {
         auction,
         bidder: 7,
         price,
@@ -81,8 +82,15 @@ fn rows<R: millstream::Record, A>(job: impl JobFunction<A> + Copy + 'static) -> 
         url: url.into(),
         date_time: Timestamp(at),
         extra: "ccs".into(),
-    };
-    let event = |bid| Event { event_type: 2, person: None, auction: None, bid: Some(bid) };
+    }
+}
+
+fn event(bid: Bid) -> Event {
+    Event { event_type: 2, person: None, auction: None, bid: Some(bid) }
+}
+
+/// What a query without windows, joins and changelogs gives for two bids.
+fn rows<R: millstream::Record, A>(job: impl JobFunction<A> + Copy + 'static) -> Vec<R> {
     let bids = [
         bid(
             10_123,
@@ -114,4 +122,29 @@ fn stateless_queries() {
     let directories = rows::<Directories, _>(q22::q22);
     assert_eq!(directories[0].6.as_deref(), Some("item.htm?query=1&channel_id=9"));
     assert_eq!((directories[1].4.as_deref(), directories[1].5.as_deref()), (Some("a"), None));
+}
+
+/// By the clock of the test: it has no case with an expected file, since its windows are of the machine's time.
+#[test]
+fn bids_are_counted_by_processing_time() {
+    let harness = Harness::of(q12::q12).args(["--input", "-"]);
+    let mut driver = harness.component("nexmark.wasm").streamctl("../../bin/streamctl").driver();
+    driver.start_at(1_700_000_003_000);
+    let push = |driver: &mut Driver, auction: i64| {
+        let one = bid(auction, 1, "https://www.nexmark.com", 0);
+        driver.push::<Event>("", event(Bid { bidder: auction % 2, ..one }));
+    };
+    [1, 2, 3].into_iter().for_each(|auction| push(&mut driver, auction));
+    driver.advance(Duration::from_secs(5));
+    push(&mut driver, 5);
+    type Counted = (i64, i64, Timestamp, Timestamp);
+    assert!(driver.take::<Counted>("Sink: print").is_empty());
+    driver.advance(Duration::from_secs(2));
+    let (start, end) = (Timestamp(1_700_000_000_000), Timestamp(1_700_000_010_000));
+    let mut first = driver.take::<Counted>("Sink: print");
+    first.sort_unstable_by_key(|row| row.0);
+    assert_eq!(first, [(0, 1, start, end), (1, 3, start, end)]);
+    push(&mut driver, 2);
+    let all = driver.finish().rows::<Counted>("Sink: print");
+    assert_eq!(all[2..], [(0, 1, end, Timestamp(1_700_000_020_000))]);
 }

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::ArrayRef;
+use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::DataType;
 use model::Batch;
 use model::job_graph::{JobGraph, NodeKind};
 use task::simulation::{Fault, options};
@@ -33,12 +36,14 @@ fn table(batches: &[Batch]) -> BTreeMap<String, i64> {
     let mut table = BTreeMap::new();
     let format = FormatOptions::default().with_null("null");
     for batch in batches {
-        let columns: Vec<ArrayFormatter<'_>> = batch
-            .rows()
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column.as_ref(), &format).unwrap())
-            .collect();
+        // Times as numbers: they are not shown in a zone here.
+        let plain = |column: &ArrayRef| match column.data_type() {
+            DataType::Timestamp(..) => cast(column, &DataType::Int64).unwrap(),
+            _ => ArrayRef::clone(column),
+        };
+        let plain: Vec<ArrayRef> = batch.rows().columns().iter().map(plain).collect();
+        let columns: Vec<ArrayFormatter<'_>> =
+            plain.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &format).unwrap()).collect();
         for row in 0..batch.num_rows() {
             let text: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
             let is_taken_back = batch.kinds().is_some_and(|kinds| matches!(kinds[row], 1 | 3));

@@ -240,17 +240,23 @@ impl StateChunk {
             + self.touched.as_ref().map_or(0, |touched| touched.len() * size_of::<i64>())
     }
 
-    /// The rows whose keys are in these key groups: what a subtask that owns them imports. Rows
+    /// The rows whose keys are in these key groups: what a subtask that owns them imports. The stream's
+    /// key is the first `key_columns` columns of the state's (windows and joins have more behind them). Rows
     /// without a key (of a broadcast state) are everybody's.
     ///
     /// # Errors
     /// If the columns cannot be cut.
-    pub fn of_key_groups(&self, groups: &Range<u32>, max_parallelism: u32) -> Result<Self, ArrowError> {
-        if self.keys.is_empty() {
+    pub fn of_key_groups(
+        &self,
+        groups: &Range<u32>,
+        max_parallelism: u32,
+        key_columns: usize,
+    ) -> Result<Self, ArrowError> {
+        if self.keys.is_empty() || key_columns == 0 {
             return Ok(self.clone());
         }
         let mut hashes = Vec::new();
-        hash_keys(&self.keys.iter().collect::<Vec<_>>(), self.rows(), &mut hashes);
+        hash_keys(&self.keys[..key_columns].iter().collect::<Vec<_>>(), self.rows(), &mut hashes);
         let is_in = |hash: &u64| groups.contains(&u32::from(key_group(*hash, max_parallelism).0));
         let wanted: BooleanArray = hashes.iter().map(|hash| Some(is_in(hash))).collect();
         let cut = |columns: &[ArrayRef]| -> Result<Vec<ArrayRef>, ArrowError> {

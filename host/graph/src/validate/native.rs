@@ -1,10 +1,12 @@
 //! Native operators over keys: their windows, bounds and schemas.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow_schema::{DataType, Schema};
 use model::job_graph::{
-    Assigner, Edge, Grid, JobGraph, Join, JoinForm, Node, NodeId, NodeKind, Partition, Top, Window,
+    Assigner, Edge, Grid, JobGraph, Join, JoinForm, Node, NodeId, NodeKind, Partition, TimeDomain, Top,
+    Window,
 };
 use model::schema::same_types;
 
@@ -34,6 +36,12 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
     if !inputs.iter().all(is_fit) {
         return wrong(format!("{what}'s input is keyed (use {call})"));
     }
+    if needs_times(&node.kind)
+        && let Some(edge) = inputs.iter().find(|edge| !has_times(graph, edge.producer))
+    {
+        let from = &graph.nodes[edge.producer as usize].name;
+        return wrong(format!("{what} by event time, and rows of `{from}` have none (give them watermarks)"));
+    }
     let schema =
         |edge: &Edge| arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge);
     match &node.kind {
@@ -48,6 +56,29 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
         NodeKind::Top(top) => check_top(node, top, &schema(inputs[0])).or_else(wrong),
         _ => Ok(()),
     }
+}
+
+/// Whether it goes by event time.
+fn needs_times(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Window(window) => window.time == TimeDomain::EventTime,
+        NodeKind::Join(join) => !matches!(join.form, JoinForm::Unbounded(_)),
+        _ => false,
+    }
+}
+
+/// Whether rows of a node have event times, or some of them: watermarks give them, and so do windows.
+fn has_times(graph: &JobGraph, id: NodeId) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut ahead = vec![id];
+    while let Some(id) = ahead.pop() {
+        match graph.nodes[id as usize].kind {
+            NodeKind::Watermarks(_) | NodeKind::Window(_) => return true,
+            _ if seen.insert(id) => ahead.extend(graph.edges_into(id).map(|edge| edge.producer)),
+            _ => {}
+        }
+    }
+    false
 }
 
 fn check_window(node: &Node, window: &Window, input: &Schema) -> Result<(), String> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::job_graph::{
     Aggregate, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, JobGraph, Join, JoinForm,
-    JoinSides, Node, NodeKind, Ordering, Partition, Port, TimeDomain, Top, Ttl, Window,
+    JoinSides, Node, NodeKind, Ordering, Partition, Port, TimeDomain, Top, Ttl, WatermarkStrategy,
+    Watermarks, Window,
 };
 
 use super::validate;
@@ -49,6 +50,27 @@ fn connection() -> Connection {
 
 fn source(schema: SchemaRef) -> Node {
     node("Source", NodeKind::Source(connection()), Some((schema, false)))
+}
+
+/// The graph with watermarks right after each source.
+fn timed(mut graph: JobGraph) -> JobGraph {
+    for id in 0..graph.nodes.len() {
+        if matches!(graph.nodes[id].kind, NodeKind::Source(_)) {
+            let watermarks = Watermarks {
+                time_column: None,
+                strategy: WatermarkStrategy::Bounded(Duration::ZERO),
+                idle_after: None,
+                ahead_max: None,
+                alignment: None,
+            };
+            let output = (Arc::clone(&graph.nodes[id].outputs[0].schema), false);
+            let (from, to) = (id as u32, graph.nodes.len() as u32);
+            graph.nodes.push(node("Times", NodeKind::Watermarks(watermarks), Some(output)));
+            graph.edges.iter_mut().filter(|edge| edge.producer == from).for_each(|edge| edge.producer = to);
+            graph.edges.push(edge(from, to, 0, Partition::Forward));
+        }
+    }
+    graph
 }
 
 fn edge(producer: u32, consumer: u32, input: u32, partition: Partition) -> Edge {
@@ -110,9 +132,17 @@ fn window(assigner: Assigner) -> Window {
 
 /// Why a graph is refused: the node, where it is written, and what is wrong with it.
 fn refusal(graph: &JobGraph) -> String {
+    refusal_of(&timed(graph.clone()))
+}
+
+fn refusal_of(graph: &JobGraph) -> String {
     let error = validate(graph).expect_err("it is refused").diagnostic();
     assert_eq!(error.hint.as_deref(), Some("it is written at src/lib.rs:7"), "{error:?}");
     format!("{}: {}", error.message, error.detail.unwrap_or_default())
+}
+
+fn is_right(graph: JobGraph) -> bool {
+    validate(&timed(graph)).is_ok()
 }
 
 fn refused_window(window: Window) -> String {
@@ -121,15 +151,8 @@ fn refused_window(window: Window) -> String {
 
 #[test]
 fn windows_that_cannot_be() {
-    assert!(
-        validate(&after(
-            NodeKind::Window(window(Assigner::Tumbling(grid(10, 10)))),
-            words(),
-            false,
-            by_word()
-        ))
-        .is_ok()
-    );
+    let kind = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
+    assert!(is_right(after(kind, words(), false, by_word())));
     let of_grid = |grid: Grid| refused_window(window(Assigner::Sliding(grid)));
     assert_eq!(of_grid(grid(0, 0)), "node `Native` cannot be planned: its size is 0 ms");
     assert_eq!(of_grid(grid(10, 0)), "node `Native` cannot be planned: its step is 0 ms");
@@ -163,8 +186,8 @@ fn windows_that_cannot_be() {
 #[test]
 fn joins_that_cannot_be() {
     let unbounded = |sides| Join { sides, form: JoinForm::Unbounded(None) };
-    assert!(validate(&joined(unbounded(JoinSides::Inner), words(), false)).is_ok());
-    assert!(validate(&joined(unbounded(JoinSides::Left), words(), true)).is_ok());
+    assert!(is_right(joined(unbounded(JoinSides::Inner), words(), false)));
+    assert!(is_right(joined(unbounded(JoinSides::Left), words(), true)));
     let of_form = |form| refusal(&joined(Join { sides: JoinSides::Inner, form }, words(), false));
     let numbers = schema(&[("word", DataType::Int64), ("n", DataType::Int64)]);
     let types = refusal(&joined(unbounded(JoinSides::Inner), numbers, false));
@@ -185,7 +208,7 @@ fn orders_that_cannot_be() {
         let order = vec![Ordering { column, descending: true, nulls_last: false }];
         after(NodeKind::Top(Top { limit, order, rank: false }), words(), true, by_word())
     };
-    assert!(validate(&top(1, 1)).is_ok());
+    assert!(is_right(top(1, 1)));
     assert!(refusal(&top(0, 1)).ends_with("it keeps 0 rows"));
     assert!(refusal(&top(1, 2)).ends_with("there is no column 2 to order by"));
 }
@@ -205,8 +228,8 @@ fn a_changelog_reaches_only_what_takes_it() {
         NodeKind::Function(Function { inputs: vec![words()], states: vec![], timers: false, changes })
     };
     let into = |kind, changes, partition| refusal(&changelog_into(kind, changes, partition));
-    assert!(validate(&changelog_into(function(true), true, Partition::Forward)).is_ok());
-    assert!(validate(&changelog_into(NodeKind::Aggregate(count()), true, by_word())).is_ok());
+    assert!(is_right(changelog_into(function(true), true, Partition::Forward)));
+    assert!(is_right(changelog_into(NodeKind::Aggregate(count()), true, by_word())));
     let refused = into(function(false), false, Partition::Forward);
     assert!(refused.ends_with("`Native` gives a changelog (updates and deletes), and it leads into a function that takes inserts only"), "{refused}");
     let window = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
@@ -217,4 +240,20 @@ fn a_changelog_reaches_only_what_takes_it() {
     );
     let silent = into(NodeKind::Aggregate(count()), false, by_word());
     assert!(silent.ends_with("it gives a changelog, which its output does not declare"), "{silent}");
+}
+
+#[test]
+fn windows_want_event_times() {
+    let kind = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
+    let refused = refusal_of(&after(kind, words(), false, by_word()));
+    assert!(
+        refused.ends_with("a window by event time, and rows of `Source` have none (give them watermarks)"),
+        "{refused}"
+    );
+    let processing = Window { time: TimeDomain::ProcessingTime, ..window(Assigner::Tumbling(grid(10, 10))) };
+    assert!(validate(&after(NodeKind::Window(processing), words(), false, by_word())).is_ok());
+    let form = JoinForm::Interval { lower: 0, upper: 1 };
+    let join = joined(Join { sides: JoinSides::Inner, form }, words(), false);
+    assert!(refusal_of(&join).contains("a join by event time"));
+    assert!(is_right(join));
 }

@@ -298,7 +298,7 @@ proptest! {
         for groups in thirds() {
             let mut part = backend();
             for chunk in &chunks {
-                part.import(&chunk.of_key_groups(&groups, 128).unwrap()).unwrap();
+                part.import(&chunk.of_key_groups(&groups, 128, chunk.keys.len()).unwrap()).unwrap();
             }
             let Plain { counts, texts, by_number, lists, rules, timers } = read(&mut part);
             parts.counts.extend(counts);

@@ -109,6 +109,9 @@ pub(crate) fn native_error(place: &Place, error: &AggregateError) -> Diagnostic 
         AggregateError::Overflow(_) => Diagnostic::user(message)
             .detail(place.text())
             .hint("sum a decimal or a float column instead"),
+        AggregateError::NoTime => Diagnostic::user(message)
+            .detail(place.text())
+            .hint("give the stream watermarks before it is windowed"),
         AggregateError::Store(state::StoreError::TooLarge { .. }) => Diagnostic::user(message)
             .detail(place.text())
             .hint("what is kept for one key and row is at most 1 MiB: leave out the columns that are not needed"),

@@ -8,23 +8,25 @@
 //! Source: "No pane, no gain" (Li et al., SIGMOD Record 2005), paired windows (Krishnamurthy et al.,
 //! SIGMOD 2006); Flink, `SliceSharedWindowAggProcessor`.
 
+mod edges;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
 use model::Batch;
-use model::job_graph::{Assigner, Grid, TimeDomain, Window};
+use model::job_graph::{TimeDomain, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
-use super::{Frame, instants, millis, value_state};
+use super::{Frame, instants, value_state};
 use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use edges::Edges;
 
 /// Sliding or cumulating windows by key, in one subtask.
 pub(super) struct Sliced {
@@ -528,90 +530,4 @@ fn chains_of(loaded: &ArrayRef) -> Vec<Chain> {
         false => Chain::NONE,
     };
     (0..state.len()).map(chain).collect()
-}
-
-/// Where slices and windows end, in milliseconds since the epoch. Without time zones.
-#[derive(Clone, Copy, Debug)]
-struct Edges {
-    size: i64,
-    step: i64,
-    offset: i64,
-    /// Where a cumulating window begins, from the epoch.
-    origin: i64,
-    /// Where in a step windows begin: they end at its edges.
-    begins: i64,
-    is_cumulating: bool,
-}
-
-impl Edges {
-    fn of(assigner: &Assigner) -> Self {
-        let (grid, is_cumulating): (&Grid, bool) = match assigner {
-            Assigner::Cumulating(grid) => (grid, true),
-            Assigner::Tumbling(grid) | Assigner::Sliding(grid) => (grid, false),
-            // Sessions have an operator of their own.
-            Assigner::Session(_) => {
-                (&Grid { size: Duration::MAX, step: Duration::MAX, offset: 0, zone: None }, false)
-            }
-        };
-        let (size, step) = (millis(grid.size), millis(grid.step));
-        // A window that starts at an edge of the grid ends `size` after it.
-        let offset = grid.offset.saturating_add(size % step).rem_euclid(step);
-        Self { size, step, offset, origin: grid.offset, begins: (step - size % step) % step, is_cumulating }
-    }
-
-    /// The first edge of the grid after an instant: where a window ends.
-    fn window_end_after(&self, time: i64) -> i64 {
-        let since = time.saturating_sub(self.offset).rem_euclid(self.step);
-        time.saturating_sub(since).saturating_add(self.step)
-    }
-
-    /// The end of the slice that an instant is in.
-    #[inline]
-    fn slice_end(&self, time: i64) -> i64 {
-        let end = self.window_end_after(time);
-        // The other edge in a step, where windows begin.
-        let begin = end.saturating_sub(self.step).saturating_add(self.begins);
-        if self.begins > 0 && time < begin { begin } else { end }
-    }
-
-    /// The start of the slice that ends there.
-    fn before(&self, slice_end: i64) -> i64 {
-        let mut start = slice_end.saturating_sub(self.step);
-        loop {
-            let end = self.slice_end(start);
-            if end >= slice_end {
-                return start;
-            }
-            start = end;
-        }
-    }
-
-    fn window_start(&self, window_end: i64) -> i64 {
-        if self.is_cumulating {
-            let since = (window_end - 1).saturating_sub(self.origin).rem_euclid(self.size);
-            return (window_end - 1).saturating_sub(since);
-        }
-        window_end.saturating_sub(self.size)
-    }
-
-    /// The end of the last window that a slice is in.
-    fn last_window(&self, slice_end: i64) -> i64 {
-        if self.is_cumulating {
-            return self.window_start(slice_end).saturating_add(self.size);
-        }
-        let start = self.before(slice_end);
-        // The last window that begins at or before the slice.
-        let since = start.saturating_add(self.size).saturating_sub(self.offset).rem_euclid(self.step);
-        start.saturating_add(self.size).saturating_sub(since)
-    }
-
-    /// The end of the first window of a slice that has not passed.
-    fn first_window(&self, slice_end: i64, passed: i64) -> i64 {
-        self.window_end_after((slice_end - 1).max(passed.saturating_add(1)))
-    }
-
-    /// Whether a slice is in the window that ends there.
-    fn is_within(&self, slice_end: i64, window_end: i64) -> bool {
-        slice_end <= window_end && slice_end > self.window_start(window_end)
-    }
 }

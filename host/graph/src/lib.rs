@@ -6,7 +6,7 @@ pub mod physical;
 pub mod validate;
 
 pub use physical::{PhysicalEdge, PhysicalGraph, Stage, Vertex};
-pub use validate::validate;
+pub use validate::{arriving, validate};
 
 use model::Diagnostic;
 use model::job_graph::{JobGraph, NodeId};

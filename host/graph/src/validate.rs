@@ -103,7 +103,8 @@ fn check_edge(graph: &JobGraph, edge: &Edge) -> Result<(), GraphError> {
 }
 
 /// The schema of the rows that an edge brings.
-pub(crate) fn arriving(port: &model::job_graph::Port, edge: &Edge) -> arrow_schema::Schema {
+#[must_use]
+pub fn arriving(port: &model::job_graph::Port, edge: &Edge) -> arrow_schema::Schema {
     let mut fields: Vec<_> = port.schema.fields().iter().cloned().collect();
     if matches!(edge.partition, Partition::Chosen(_)) {
         fields.pop();

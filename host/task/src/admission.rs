@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use connectors::{Arriving, Need, SinkFactory, SourceFactory, SourcePort};
-use graph::PhysicalGraph;
 use graph::physical::Parallelism;
+use graph::{PhysicalGraph, arriving};
 use guest::Program;
 use model::Diagnostic;
 use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
@@ -178,7 +178,7 @@ impl NativeShape {
             let edges: Vec<_> = graph.edges_into(id).filter(|edge| edge.input as usize == input).collect();
             shape.from_changes.push(edges.iter().any(|edge| port_of(graph, edge).changes));
             let Some(first) = edges.first() else { continue };
-            shape.inputs.push(arriving(graph, first));
+            shape.inputs.push(Arc::new(arriving(port_of(graph, first), first)));
             shape.keys.push(match &first.partition {
                 Partition::Hash(keys) => keys.iter().map(|key| *key as usize).collect(),
                 _ => Vec::new(),
@@ -206,21 +206,11 @@ fn takes_changelog(graph: &JobGraph, id: NodeId) -> bool {
 
 /// The schema of the rows that reach a node.
 pub(crate) fn input_schema(graph: &JobGraph, id: NodeId) -> Option<SchemaRef> {
-    graph.edges_into(id).next().map(|edge| arriving(graph, edge))
+    graph.edges_into(id).next().map(|edge| Arc::new(arriving(port_of(graph, edge), edge)))
 }
 
 fn port_of<'a>(graph: &'a JobGraph, edge: &Edge) -> &'a Port {
     &graph.nodes[edge.producer as usize].outputs[edge.port as usize]
-}
-
-/// The schema of the rows that an edge brings.
-fn arriving(graph: &JobGraph, edge: &Edge) -> SchemaRef {
-    let schema = &port_of(graph, edge).schema;
-    if !matches!(edge.partition, Partition::Chosen(_)) {
-        return Arc::clone(schema);
-    }
-    let kept = schema.fields().len() - 1;
-    Arc::new(Schema::new(schema.fields().iter().take(kept).cloned().collect::<Vec<_>>()))
 }
 
 fn types(schema: &Schema) -> String {

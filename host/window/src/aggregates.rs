@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, StructArray};
-use arrow_schema::{DataType, Field, Fields, Schema};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, Fields, Schema};
 use model::job_graph::Aggregate;
 use model::{Batch, gather};
 use state::key_index::KeyId;
@@ -64,6 +65,16 @@ impl Aggregates {
     pub(crate) fn clear(&mut self, groups: usize) {
         self.groups = groups;
         self.list.iter_mut().for_each(|accumulator| accumulator.clear(groups));
+    }
+
+    /// The aggregates' part of an operator's state, which is its last columns. Rows that are null here have none.
+    pub(crate) fn part(
+        &self,
+        state: &StructArray,
+        nulls: Option<NullBuffer>,
+    ) -> Result<StructArray, AggregateError> {
+        let columns = state.columns()[state.num_columns() - self.fields.len()..].to_vec();
+        Ok(StructArray::try_new(self.fields.clone(), columns, nulls)?)
     }
 
     /// As many groups as there are rows of state, each as it is there; null = new.
@@ -137,11 +148,6 @@ impl Aggregates {
     pub(crate) fn finals(&self) -> Result<Vec<ArrayRef>, AggregateError> {
         self.list.iter().map(|accumulator| accumulator.finals(0..self.groups)).collect()
     }
-}
-
-/// The field of a state by value of this type.
-pub(crate) fn value_schema(data_type: DataType) -> Arc<Schema> {
-    Arc::new(Schema::new(vec![Field::new("value", data_type, true)]))
 }
 
 /// A loaded state as the structure that it is.

@@ -16,16 +16,18 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use model::Batch;
-use model::job_graph::{Aggregate, State, StateKind};
+use model::job_graph::Aggregate;
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping};
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
-use crate::aggregates::{Aggregates, as_structure, value_schema};
+use crate::aggregates::{Aggregates, as_structure};
 use crate::changes::{Change, changelog, is_taken_back};
+use crate::keys::{FinalKeys, key_columns};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
 pub(crate) use multiset::Multiset;
 
 /// Running aggregates by key as a changelog, in one subtask.
@@ -40,8 +42,7 @@ pub(crate) struct ChangeAggregate {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     batch: bool,
-    /// How many keys have been looked at for their final rows.
-    given: usize,
+    finals: FinalKeys,
 }
 
 /// Keys that are looked at in a step for their final rows.
@@ -69,13 +70,7 @@ impl ChangeAggregate {
         let mut fields = vec![Field::new("rows", DataType::Int64, true)];
         fields.extend(aggregates.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);
-        states.push(State {
-            name: "aggregates".into(),
-            kind: StateKind::Value,
-            key: Arc::new(Schema::empty()),
-            value: value_schema(DataType::Struct(fields.clone())),
-            ttl: None,
-        });
+        states.push(value_state("aggregates", DataType::Struct(fields.clone())));
         let mut multisets = Vec::new();
         for (place, accumulator) in aggregates.list.iter().enumerate() {
             if is_changelog && accumulator.is_of_order() {
@@ -101,12 +96,8 @@ impl ChangeAggregate {
             backend,
             grouping: Grouping::default(),
             batch: setting.batch,
-            given: 0,
+            finals: FinalKeys::default(),
         })
-    }
-
-    fn key_columns(&self, rows: &Batch) -> Vec<ArrayRef> {
-        self.keys.iter().map(|key| Arc::clone(rows.column(*key))).collect()
     }
 
     /// Takes the values of rows, of these groups and keys; those that are taken back apart.
@@ -161,7 +152,7 @@ impl ChangeAggregate {
 
 impl KeyedOperator for ChangeAggregate {
     fn prefetch(&mut self, _input: u32, rows: &Batch, _now: Now) -> Result<Ticket, AggregateError> {
-        let keys = self.key_columns(rows);
+        let keys = key_columns(rows, &self.keys);
         Ok(self.backend.prefetch(&keys, rows.num_rows())?)
     }
 
@@ -177,17 +168,13 @@ impl KeyedOperator for ChangeAggregate {
         emit: &mut Emit<'_>,
     ) -> Result<Fired, AggregateError> {
         let now = now.processing_time;
-        let keys = self.key_columns(rows);
+        let keys = key_columns(rows, &self.keys);
         let (mut ids, mut of_groups) = (Vec::new(), Vec::new());
         self.backend.ids(&keys, rows.num_rows(), &mut ids)?;
         let groups = self.grouping.number(&ids, &mut of_groups);
         let loaded = self.backend.load(0, &of_groups, now)?;
         let state = as_structure(&loaded);
-        let members = StructArray::try_new(
-            self.aggregates.state_fields().clone(),
-            state.columns()[1..].to_vec(),
-            state.nulls().cloned(),
-        )?;
+        let members = self.aggregates.part(state, state.nulls().cloned())?;
         let rows_before = state.column(0).as_primitive::<Int64Type>();
         let mut counts: Vec<i64> = (0..state.len())
             .map(|group| if state.is_valid(group) { rows_before.value(group) } else { 0 })
@@ -208,8 +195,7 @@ impl KeyedOperator for ChangeAggregate {
         let present: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
         let nulls = present.contains(&false).then(|| present.into());
         let values: ArrayRef = Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?);
-        let written: Vec<(usize, KeyId)> = of_groups.iter().copied().enumerate().collect();
-        self.backend.store(0, &written, &values, now)?;
+        store_all(&mut *self.backend, 0, &of_groups, &values, now)?;
         if !self.batch {
             let after = self.results()?;
             let changed = differing(&before, &after)?;
@@ -250,28 +236,19 @@ impl KeyedOperator for ChangeAggregate {
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let bound = if self.batch { self.backend.bound() } else { 0 };
-        if self.given >= bound {
+        if !self.batch {
             return Ok(Fired::Done);
         }
-        let to = bound.min(self.given + FINAL_KEYS);
-        // Key numbers are of 32 bits.
-        let mut ids: Vec<KeyId> = (self.given as KeyId..to as KeyId).collect();
-        self.given = to;
+        let Some(ids) = self.finals.next(&*self.backend, FINAL_KEYS) else { return Ok(Fired::Done) };
         let loaded = self.backend.load(0, &ids, i64::MIN)?;
         let places: Vec<u32> =
             (0u32..).take(ids.len()).filter(|place| loaded.is_valid(*place as usize)).collect();
         if places.is_empty() {
             return Ok(Fired::More);
         }
-        ids = places.iter().map(|place| ids[*place as usize]).collect();
+        let ids: Vec<KeyId> = places.iter().map(|place| ids[*place as usize]).collect();
         let loaded = model::gather(&loaded, &places)?;
-        let state = as_structure(&loaded);
-        let members = StructArray::try_new(
-            self.aggregates.state_fields().clone(),
-            state.columns()[1..].to_vec(),
-            None,
-        )?;
+        let members = self.aggregates.part(as_structure(&loaded), None)?;
         self.aggregates.load(&members)?;
         let mut columns = self.backend.keys(&ids)?;
         columns.extend(self.results()?);

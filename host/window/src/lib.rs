@@ -10,10 +10,13 @@ mod changes;
 mod grid;
 mod join;
 pub mod keyed_aggregate;
+mod keys;
 pub mod operator;
 mod schemas;
+mod states;
 #[cfg(test)]
 mod test_support;
+mod timers;
 mod top;
 mod windows;
 

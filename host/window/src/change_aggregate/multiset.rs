@@ -14,7 +14,7 @@ use state::{Backend, EntryChange};
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
-use crate::aggregates::value_schema;
+use crate::states::state;
 
 /// The values of one aggregate's column by key, each with how often it is there: a dictionary. In its
 /// order the wanted value is the first.
@@ -51,13 +51,8 @@ impl Multiset {
     /// The state that it is, of the aggregate at this place.
     pub(crate) fn state(&self, place: usize) -> State {
         let key = if self.reversed.is_some() { DataType::Binary } else { self.data_type.clone() };
-        State {
-            name: format!("values{place}"),
-            kind: StateKind::Dictionary(Vec::new()),
-            key: Arc::new(Schema::new(vec![Field::new("value", key, true)])),
-            value: value_schema(DataType::Int64),
-            ttl: None,
-        }
+        let own = Schema::new(vec![Field::new("value", key, true)]);
+        state(&format!("values{place}"), StateKind::Dictionary(Vec::new()), own, DataType::Int64)
     }
 
     /// Forgets the values of these keys.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{RecordBatch, StringArray};
-use model::job_graph::NodeKind;
+use model::job_graph::{NodeKind, State};
 use proptest::prelude::*;
 
 use super::*;

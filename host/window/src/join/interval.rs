@@ -22,9 +22,11 @@ use state::{Backend, Grouping, TimerChange};
 use super::cross::{Cross, Members, Notes, PAGE_ROWS, time_note_fields, time_notes};
 use super::output::{Output, gather_all};
 use super::store::{Position, RowStore, Run};
-use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, side_of, whole_keys};
 use crate::AggregateError;
+use crate::keys::key_columns;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::timers::{Due, DueTimers};
 
 /// An interval join, in one subtask.
 pub(super) struct IntervalJoin {
@@ -41,6 +43,7 @@ pub(super) struct IntervalJoin {
     work: Option<Work>,
     expiry: Option<Expiry>,
     late: usize,
+    due: DueTimers,
 }
 
 /// Rows that meet the other side's.
@@ -87,6 +90,7 @@ impl IntervalJoin {
             work: None,
             expiry: None,
             late: 0,
+            due: DueTimers::default(),
         })
     }
 
@@ -270,11 +274,12 @@ impl IntervalJoin {
 
     /// Buckets that are due by a watermark.
     fn take_due(&mut self, watermark: i64) -> Result<Fired, AggregateError> {
-        let due = self.store.backend.take_due(TimeDomain::EventTime, watermark, EXPIRED_MAX)?;
-        if due.timers.is_empty() {
-            return Ok(if due.is_partial { Fired::More } else { Fired::Done });
-        }
-        let ids: Vec<KeyId> = due.timers.iter().map(|(_, id)| *id).collect();
+        let timers =
+            match self.due.next(&mut *self.store.backend, TimeDomain::EventTime, watermark, EXPIRED_MAX)? {
+                Due::None(fired) => return Ok(fired),
+                Due::Timers(timers) => timers,
+            };
+        let ids: Vec<KeyId> = timers.iter().map(|(_, id)| *id).collect();
         let mut keys = self.store.backend.keys(&ids)?;
         keys.pop();
         let Some(buckets) = keys.pop() else { return Ok(Fired::Done) };

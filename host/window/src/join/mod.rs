@@ -65,11 +65,6 @@ impl Coming {
     }
 }
 
-/// The key's columns.
-fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
-    keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()
-}
-
 /// Which rows have a key without a null; none = all. A null equals nothing.
 fn whole_keys(keys: &[ArrayRef]) -> Option<NullBuffer> {
     let nulls =

@@ -23,9 +23,10 @@ use super::final_join::Final;
 use super::output::Output;
 use super::retraction::{Retraction, copy_note_fields};
 use super::store::{Position, RowStore, Run};
-use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, side_of, whole_keys};
 use crate::AggregateError;
 use crate::changes::is_taken_back;
+use crate::keys::{FinalKeys, key_columns};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 
 /// A regular join, in one subtask.
@@ -42,8 +43,7 @@ pub(super) struct RegularJoin {
     work: Option<Cross>,
     /// The final rows of some keys, in work.
     finish: Option<Final>,
-    /// Keys' numbers below this have been looked at for their final rows.
-    given: usize,
+    finals: FinalKeys,
 }
 
 /// Keys' numbers that are looked at in a step.
@@ -81,7 +81,7 @@ impl RegularJoin {
             coming: None,
             work: None,
             finish: None,
-            given: 0,
+            finals: FinalKeys::default(),
         })
     }
 
@@ -237,13 +237,9 @@ impl RegularJoin {
         Ok(())
     }
 
-    /// The join of the keys of the next numbers.
-    fn next_final(&mut self, bound: usize) -> Result<(), AggregateError> {
-        let to = bound.min(self.given + FINISH_KEYS);
-        // Key numbers are of 32 bits.
-        let ids: Vec<KeyId> = (self.given as KeyId..to as KeyId).collect();
-        self.given = to;
-        let counts = [self.store.counts(LEFT, &ids, i64::MIN)?, self.store.counts(RIGHT, &ids, i64::MIN)?];
+    /// The join of the keys of these numbers.
+    fn next_final(&mut self, ids: &[KeyId]) -> Result<(), AggregateError> {
+        let counts = [self.store.counts(LEFT, ids, i64::MIN)?, self.store.counts(RIGHT, ids, i64::MIN)?];
         let (mut found, mut runs) = (Vec::new(), [Vec::new(), Vec::new()]);
         for (at, id) in ids.iter().enumerate() {
             if counts[LEFT][at] > 0 || counts[RIGHT][at] > 0 {
@@ -332,11 +328,9 @@ impl KeyedOperator for RegularJoin {
             return Ok(Fired::More);
         }
         // Looking rows up makes no new keys.
-        let bound = self.store.backend.bound();
-        if self.given >= bound {
-            return Ok(Fired::Done);
-        }
-        self.next_final(bound)?;
+        let ids = self.finals.next(&*self.store.backend, FINISH_KEYS);
+        let Some(ids) = ids else { return Ok(Fired::Done) };
+        self.next_final(&ids)?;
         Ok(Fired::More)
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray};
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use model::Batch;
-use model::job_graph::{State, StateKind, Ttl};
+use model::job_graph::{State, Ttl};
 use state::Backend;
 use state::backend::Ticket;
 use state::key_index::KeyId;
@@ -21,6 +21,7 @@ use state::key_index::KeyId;
 use super::{LEFT, RIGHT};
 use crate::AggregateError;
 use crate::operator::Setting;
+use crate::states::value_state;
 
 /// Rows of both sides, by key.
 pub(super) struct RowStore {
@@ -85,13 +86,7 @@ impl RowStore {
         let mut types = setting.key_types();
         types.extend(has_buckets.then_some(DataType::Int64));
         types.push(DataType::Int64);
-        let state = |name: &str, data_type: DataType| State {
-            name: name.into(),
-            kind: StateKind::Value,
-            key: Arc::new(Schema::empty()),
-            value: Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
-            ttl,
-        };
+        let state = |name: &str, data_type: DataType| State { ttl, ..value_state(name, data_type) };
         let schemas = [LEFT, RIGHT].map(|side| Arc::clone(&setting.inputs[side]));
         let fields = [LEFT, RIGHT].map(|side| -> Fields {
             let fields = schemas[side].fields().iter();

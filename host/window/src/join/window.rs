@@ -17,10 +17,12 @@ use super::cross::PAGE_ROWS;
 use super::final_join::Final;
 use super::output::{Output, gather_all};
 use super::store::{Position, RowStore, Run};
-use super::{Coming, LEFT, RIGHT, key_columns, side_of, whole_keys};
+use super::{Coming, LEFT, RIGHT, side_of, whole_keys};
 use crate::AggregateError;
 use crate::grid::WindowGrid;
+use crate::keys::key_columns;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::timers::{Due, DueTimers};
 
 /// A window join, in one subtask.
 pub(super) struct WindowJoin {
@@ -32,6 +34,7 @@ pub(super) struct WindowJoin {
     coming: Option<Coming>,
     closing: Option<Closing>,
     late: usize,
+    due: DueTimers,
 }
 
 /// Windows that end.
@@ -74,6 +77,7 @@ impl WindowJoin {
             coming: None,
             closing: None,
             late: 0,
+            due: DueTimers::default(),
         })
     }
 
@@ -186,11 +190,12 @@ impl WindowJoin {
     }
 
     fn take_due(&mut self, watermark: i64) -> Result<Fired, AggregateError> {
-        let due = self.store.backend.take_due(TimeDomain::EventTime, watermark, WINDOWS_MAX)?;
-        if due.timers.is_empty() {
-            return Ok(if due.is_partial { Fired::More } else { Fired::Done });
-        }
-        let windows: Vec<(KeyId, i64)> = due.timers.iter().map(|(time, id)| (*id, time + 1)).collect();
+        let timers =
+            match self.due.next(&mut *self.store.backend, TimeDomain::EventTime, watermark, WINDOWS_MAX)? {
+                Due::None(fired) => return Ok(fired),
+                Due::Timers(timers) => timers,
+            };
+        let windows: Vec<(KeyId, i64)> = timers.iter().map(|(time, id)| (*id, time + 1)).collect();
         let ids: Vec<KeyId> = windows.iter().map(|window| window.0).collect();
         let mut keys = self.store.backend.keys(&ids)?;
         // The place, and the bucket.

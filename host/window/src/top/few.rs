@@ -20,9 +20,10 @@ use state::key_index::KeyId;
 use state::{Backend, Grouping};
 
 use super::order::Order;
-use super::{key_columns, value_state};
 use crate::AggregateError;
+use crate::keys::{FinalKeys, key_columns};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
 
 /// The first few rows of each key, in one subtask.
 pub(super) struct Few {
@@ -35,8 +36,7 @@ pub(super) struct Few {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     batch: bool,
-    /// Keys' numbers below this have been looked at for their final rows.
-    given: usize,
+    finals: FinalKeys,
     work: Option<Work>,
 }
 
@@ -111,7 +111,7 @@ impl Few {
             backend,
             grouping: Grouping::default(),
             batch: setting.batch,
-            given: 0,
+            finals: FinalKeys::default(),
             work: None,
         })
     }
@@ -279,11 +279,9 @@ impl Few {
         let values: ArrayRef =
             Arc::new(StructArray::try_new_with_length(self.fields.clone(), columns, None, rows.len())?);
         let ids = self.slots(work, &changes.written)?;
-        let written: Vec<(usize, KeyId)> = ids.into_iter().enumerate().collect();
-        self.backend.store(ROW, &written, &values, now)?;
+        store_all(&mut *self.backend, ROW, &ids, &values, now)?;
         let lists: ArrayRef = Arc::new(BinaryArray::from_iter_values(&changes.lists));
-        let written: Vec<(usize, KeyId)> = changes.of_lists.iter().copied().enumerate().collect();
-        self.backend.store(LIST, &written, &lists, now)?;
+        store_all(&mut *self.backend, LIST, &changes.of_lists, &lists, now)?;
         if changes.leaving.is_empty() {
             return Ok(());
         }
@@ -374,14 +372,12 @@ impl KeyedOperator for Few {
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let bound = if self.batch { self.backend.bound() } else { 0 };
-        if self.given >= bound {
+        if !self.batch {
             return Ok(Fired::Done);
         }
-        let to = bound.min(self.given + (STEP_ROWS / self.limit).max(1));
-        // Key numbers are of 32 bits.
-        let ids: Vec<KeyId> = (self.given as KeyId..to as KeyId).collect();
-        self.given = to;
+        let Some(ids) = self.finals.next(&*self.backend, (STEP_ROWS / self.limit).max(1)) else {
+            return Ok(Fired::Done);
+        };
         let lists = self.backend.load(LIST, &ids, i64::MIN)?;
         let lists = lists.as_binary::<i32>();
         let there: Vec<usize> = (0..ids.len()).filter(|at| lists.is_valid(*at)).collect();

@@ -14,11 +14,13 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping};
 
+use super::constant_rank;
 use super::order::Order;
-use super::{constant_rank, key_columns, value_state};
 use crate::AggregateError;
 use crate::changes::{Change, changelog};
+use crate::keys::{FinalKeys, key_columns};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
 
 /// One row a key, in one subtask.
 pub(super) struct First {
@@ -33,8 +35,7 @@ pub(super) struct First {
     batch: bool,
     /// Rows that have come, and how many of them have been taken.
     coming: Option<(Batch, usize)>,
-    /// Keys' numbers below this have been looked at for their final rows.
-    given: usize,
+    finals: FinalKeys,
     ids: Vec<KeyId>,
     bases: Vec<KeyId>,
 }
@@ -73,7 +74,7 @@ impl First {
             grouping: Grouping::default(),
             batch: setting.batch,
             coming: None,
-            given: 0,
+            finals: FinalKeys::default(),
             ids: Vec::new(),
             bases: Vec::new(),
         })
@@ -134,12 +135,11 @@ impl First {
                 rows.event_times().map(|times| winners.iter().map(|row| times[*row as usize]).collect());
             self.give(&changed, &after, &changes, times, now, emit)?;
         }
-        let written: Vec<(usize, KeyId)> = changed.iter().copied().enumerate().collect();
-        let ordered = self.kept_order(self.order.columns(&after), written.len())?;
+        let ordered = self.kept_order(self.order.columns(&after), changed.len())?;
         // Too large a row is refused here, before its order is kept.
         let values: ArrayRef = Arc::new(StructArray::try_new(self.fields.clone(), after, None)?);
-        self.backend.store(ROW, &written, &values, now)?;
-        self.backend.store(ORDER, &written, &ordered, now)?;
+        store_all(&mut *self.backend, ROW, &changed, &values, now)?;
+        store_all(&mut *self.backend, ORDER, &changed, &ordered, now)?;
         Ok(())
     }
 
@@ -206,14 +206,10 @@ impl KeyedOperator for First {
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let bound = if self.batch { self.backend.bound() } else { 0 };
-        if self.given >= bound {
+        if !self.batch {
             return Ok(Fired::Done);
         }
-        let to = bound.min(self.given + FINAL_KEYS);
-        // Key numbers are of 32 bits.
-        let ids: Vec<KeyId> = (self.given as KeyId..to as KeyId).collect();
-        self.given = to;
+        let Some(ids) = self.finals.next(&*self.backend, FINAL_KEYS) else { return Ok(Fired::Done) };
         let rows = self.backend.load(ROW, &ids, i64::MIN)?;
         let there: Vec<u32> = (0u32..).take(ids.len()).filter(|at| rows.is_valid(*at as usize)).collect();
         if !there.is_empty() {

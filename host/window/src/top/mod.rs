@@ -13,9 +13,7 @@ mod ranked;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array};
-use arrow_schema::{DataType, Field, Schema};
-use model::Batch;
-use model::job_graph::{State, StateKind, Top};
+use model::job_graph::Top;
 
 use crate::AggregateError;
 use crate::operator::{KeyedOperator, Setting};
@@ -32,29 +30,9 @@ pub(crate) fn operator(top: &Top, setting: Setting<'_>) -> Result<Box<dyn KeyedO
     Ok(Box::new(ranked::Ranked::new(top, setting, is_changelog)?))
 }
 
-/// A state by value.
-fn value_state(name: &str, data_type: DataType) -> State {
-    state(name, StateKind::Value, Schema::empty(), data_type)
-}
-
-fn state(name: &str, kind: StateKind, key: Schema, data_type: DataType) -> State {
-    State {
-        name: name.into(),
-        kind,
-        key: Arc::new(key),
-        value: Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
-        ttl: None,
-    }
-}
-
 /// So many times this rank.
 fn constant_rank(rank: i64, rows: usize) -> ArrayRef {
     Arc::new(Int64Array::from(vec![rank; rows]))
-}
-
-/// The key's columns.
-fn key_columns(rows: &Batch, keys: &[usize]) -> Vec<ArrayRef> {
-    keys.iter().map(|key| ArrayRef::clone(rows.column(*key))).collect()
 }
 
 /// The rows of each group: those of the i-th are `offsets[i] .. offsets[i + 1]` of the second.

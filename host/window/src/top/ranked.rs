@@ -21,10 +21,11 @@ use state::key_index::KeyId;
 use state::{Backend, EntryChange, Grouping};
 
 use super::order::Order;
-use super::{key_columns, state, value_state};
 use crate::AggregateError;
 use crate::changes::is_taken_back;
+use crate::keys::{FinalKeys, key_columns};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{state, store_all, value_state};
 
 /// The first rows of each key, in one subtask.
 pub(super) struct Ranked {
@@ -40,7 +41,7 @@ pub(super) struct Ranked {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     batch: bool,
-    given: usize,
+    finals: FinalKeys,
     work: Option<Work>,
 }
 
@@ -116,7 +117,7 @@ impl Ranked {
             backend,
             grouping: Grouping::default(),
             batch: setting.batch,
-            given: 0,
+            finals: FinalKeys::default(),
             work: None,
         })
     }
@@ -261,12 +262,11 @@ impl Ranked {
             last_orders.push((length == self.limit).then(|| after.orders[after.orders.len() - 1].clone()));
         }
         self.write(&work.rows, &work.order, &put, &before, &gone, now)?;
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
         let nexts: ArrayRef = Arc::new(Int64Array::from(nexts));
-        self.backend.store(NEXT, &written, &nexts, now)?;
+        store_all(&mut *self.backend, NEXT, &ids, &nexts, now)?;
         let last_orders: ArrayRef =
             Arc::new(last_orders.iter().map(Option::as_deref).collect::<BinaryArray>());
-        self.backend.store(LAST, &written, &last_orders, now)?;
+        store_all(&mut *self.backend, LAST, &ids, &last_orders, now)?;
         if self.batch {
             return Ok(());
         }
@@ -384,8 +384,7 @@ impl Ranked {
                 .collect::<Int64Array>(),
         );
         let empty: Vec<KeyId> = (0..ids.len()).filter(|at| is_empty(*at)).map(|at| ids[at]).collect();
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
-        self.backend.store(NEXT, &written, &nexts, now)?;
+        store_all(&mut *self.backend, NEXT, ids, &nexts, now)?;
         self.backend.forget_empty(&empty);
         if self.batch {
             return Ok(());
@@ -596,14 +595,12 @@ impl KeyedOperator for Ranked {
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        let bound = if self.batch { self.backend.bound() } else { 0 };
-        if self.given >= bound {
+        if !self.batch {
             return Ok(Fired::Done);
         }
-        let to = bound.min(self.given + (STEP_ROWS / self.limit).max(1));
-        // Key numbers are of 32 bits.
-        let ids: Vec<KeyId> = (self.given as KeyId..to as KeyId).collect();
-        self.given = to;
+        let Some(ids) = self.finals.next(&*self.backend, (STEP_ROWS / self.limit).max(1)) else {
+            return Ok(Fired::Done);
+        };
         let lists = self.first_rows(&ids, i64::MIN)?;
         if lists.places.is_empty() {
             return Ok(Fired::More);

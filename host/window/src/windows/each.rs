@@ -14,13 +14,15 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
-use super::{Frame, instants, millis, value_state};
+use super::{Frame, instants, millis};
 use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::change_aggregate::Multiset;
 use crate::changes::{Change, changelog};
 use crate::grid::WindowGrid;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
+use crate::timers::{Due, DueTimers};
 
 /// Windows by key, in one subtask.
 pub(super) struct EachWindow {
@@ -38,7 +40,7 @@ pub(super) struct EachWindow {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     pending: Option<Prepared>,
-    due: Option<(Ticket, Vec<(i64, KeyId)>)>,
+    due: DueTimers,
 }
 
 /// Rows whose state has been asked for: once for each window that a row is in.
@@ -98,7 +100,7 @@ impl EachWindow {
             backend,
             grouping: Grouping::default(),
             pending: None,
-            due: None,
+            due: DueTimers::default(),
         })
     }
 
@@ -163,11 +165,7 @@ impl EachWindow {
 
     fn load(&mut self, loaded: &ArrayRef) -> Result<(), AggregateError> {
         let state = as_structure(loaded);
-        let members = StructArray::try_new(
-            self.aggregates.state_fields().clone(),
-            state.columns()[1..].to_vec(),
-            state.nulls().cloned(),
-        )?;
+        let members = self.aggregates.part(state, state.nulls().cloned())?;
         self.aggregates.load(&members)
     }
 
@@ -175,8 +173,7 @@ impl EachWindow {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(BooleanArray::from(changed.to_vec()))];
         columns.extend(self.aggregates.state_columns()?);
         let values: ArrayRef = Arc::new(StructArray::try_new(self.fields.clone(), columns, None)?);
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
-        Ok(self.backend.store(WINDOWS, &written, &values, now)?)
+        Ok(store_all(&mut *self.backend, WINDOWS, ids, &values, now)?)
     }
 
     /// When a window's state goes.
@@ -223,8 +220,7 @@ impl EachWindow {
         let times = rows.event_times().map(|times| &times[..]);
         emit(0, changelog(&self.frame.output, &before, &after, &changes, times)?);
         let values: ArrayRef = Arc::new(StructArray::try_new(shown.clone(), results, None)?);
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
-        Ok(self.backend.store(SHOWN, &written, &values, now)?)
+        Ok(store_all(&mut *self.backend, SHOWN, ids, &values, now)?)
     }
 
     /// Does what timers of windows ask for: an early result, the result, the end of its state.
@@ -278,12 +274,11 @@ impl EachWindow {
         if ids.is_empty() {
             return Ok(());
         }
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
         let nothing = new_null_array(&DataType::Struct(self.fields.clone()), ids.len());
-        self.backend.store(WINDOWS, &written, &nothing, now)?;
+        store_all(&mut *self.backend, WINDOWS, ids, &nothing, now)?;
         if let Some(shown) = &self.shown {
             let nothing = new_null_array(&DataType::Struct(shown.clone()), ids.len());
-            self.backend.store(SHOWN, &written, &nothing, now)?;
+            store_all(&mut *self.backend, SHOWN, ids, &nothing, now)?;
         }
         for (_, multiset) in &self.multisets {
             multiset.clear(&mut *self.backend, ids, now)?;
@@ -294,23 +289,13 @@ impl EachWindow {
 
     /// Does what is due by an instant of the windows' clock, bit by bit.
     fn advance(&mut self, passed: i64, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        if self.due.is_none() {
-            let due = self.backend.take_due(self.frame.domain, passed, FIRED)?;
-            if due.timers.is_empty() {
-                return Ok(if due.is_partial { Fired::More } else { Fired::Done });
+        match self.due.next(&mut *self.backend, self.frame.domain, passed, FIRED)? {
+            Due::None(fired) => Ok(fired),
+            Due::Timers(due) => {
+                self.on_timers(&due, now, emit)?;
+                Ok(Fired::More)
             }
-            let ids: Vec<KeyId> = due.timers.iter().map(|(_, id)| *id).collect();
-            self.due = Some((self.backend.prefetch_known(&ids), due.timers));
         }
-        if let Some((ticket, _)) = &self.due
-            && !self.backend.is_ready(*ticket)
-        {
-            return Ok(Fired::Waiting);
-        }
-        if let Some((_, due)) = self.due.take() {
-            self.on_timers(&due, now, emit)?;
-        }
-        Ok(Fired::More)
     }
 
     /// Each row once for every window that it is in and that is not over: places and the windows' ends.

@@ -17,11 +17,12 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
-use model::job_graph::{Aggregate, Assigner, State, StateKind, TimeDomain, Window};
+use model::job_graph::{Aggregate, Assigner, TimeDomain, Window};
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
-use crate::aggregates::{Aggregates, value_schema};
+use crate::aggregates::Aggregates;
+use crate::keys::key_columns;
 use crate::operator::{Emit, KeyedOperator, Now, Setting};
 
 /// The operator of windows that a node is.
@@ -112,7 +113,7 @@ impl Frame {
     }
 
     fn key_columns(&self, rows: &Batch) -> Vec<ArrayRef> {
-        self.keys.iter().map(|key| Arc::clone(rows.column(*key))).collect()
+        key_columns(rows, &self.keys)
     }
 
     /// The rows' times by the windows' clock.
@@ -161,17 +162,6 @@ impl Frame {
         columns.extend(results);
         let times: ScalarBuffer<i64> = ends.iter().map(|end| end - 1).collect();
         Ok(Batch::of(Arc::clone(&self.output), ends.len(), columns)?.with_event_times(Some(times)))
-    }
-}
-
-/// A state by value.
-fn value_state(name: &str, data_type: DataType) -> State {
-    State {
-        name: name.into(),
-        kind: StateKind::Value,
-        key: Arc::new(Schema::empty()),
-        value: value_schema(data_type),
-        ttl: None,
     }
 }
 

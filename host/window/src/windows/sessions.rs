@@ -19,10 +19,12 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
-use super::{Frame, millis, value_state};
+use super::{Frame, millis};
 use crate::AggregateError;
 use crate::aggregates::Aggregates;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
+use crate::timers::{Due, DueTimers};
 
 /// Session windows by key, in one subtask.
 pub(super) struct Sessions {
@@ -36,7 +38,7 @@ pub(super) struct Sessions {
     backend: Box<dyn Backend>,
     grouping: Grouping,
     passed: i64,
-    due: Option<(Ticket, Vec<(i64, KeyId)>)>,
+    due: DueTimers,
 }
 
 /// A session of a key at hand.
@@ -79,7 +81,7 @@ impl Sessions {
             backend,
             grouping: Grouping::default(),
             passed: i64::MIN,
-            due: None,
+            due: DueTimers::default(),
         })
     }
 
@@ -108,12 +110,6 @@ impl Sessions {
         Ok(Loaded { of_keys, state })
     }
 
-    /// The aggregates' part of loaded state.
-    fn members(&self, state: &StructArray) -> Result<StructArray, AggregateError> {
-        let columns = state.columns()[2..].to_vec();
-        Ok(StructArray::try_new(self.aggregates.state_fields().clone(), columns, None)?)
-    }
-
     fn store(&mut self, ids: &[KeyId], of_keys: &[Vec<Session>], now: i64) -> Result<(), AggregateError> {
         let sessions: Vec<&Session> = of_keys.iter().flatten().collect();
         let groups: Vec<u32> = sessions.iter().map(|session| session.group).collect();
@@ -133,8 +129,7 @@ impl Sessions {
         let nulls = NullBuffer::new(present.finish());
         let lists: ArrayRef =
             Arc::new(ListArray::try_new(Arc::clone(&self.item), offsets, Arc::new(items), Some(nulls))?);
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
-        Ok(self.backend.store(0, &written, &lists, now)?)
+        Ok(store_all(&mut *self.backend, 0, ids, &lists, now)?)
     }
 
     fn timer(&self, key: KeyId, time: i64, set: bool) -> TimerChange {
@@ -211,7 +206,7 @@ impl Sessions {
         let group_of = |number: u32| groups[root(&merged, number) as usize];
         self.aggregates.clear(count as usize);
         let loaded: Vec<u32> = (0..state.len() as u32).map(group_of).collect();
-        self.aggregates.merge(&loaded, &self.members(&state)?)?;
+        self.aggregates.merge(&loaded, &self.aggregates.part(&state, None)?)?;
         let of_rows: Vec<u32> = row_sessions.into_iter().map(group_of).collect();
         let rows = if late.is_empty() { rows.clone() } else { rows.take(&kept)? };
         self.aggregates.absorb(&of_rows, &rows)?;
@@ -253,7 +248,7 @@ impl Sessions {
         if shown.is_empty() {
             return Ok(());
         }
-        self.aggregates.load(&self.members(state)?)?;
+        self.aggregates.load(&self.aggregates.part(state, None)?)?;
         self.show(ids, &shown, RowKind::Delete, emit)
     }
 
@@ -295,7 +290,7 @@ impl Sessions {
     ) -> Result<(), AggregateError> {
         let ids: Vec<KeyId> = due.iter().map(|(_, id)| *id).collect();
         let Loaded { mut of_keys, state } = self.load(&ids, now)?;
-        self.aggregates.load(&self.members(&state)?)?;
+        self.aggregates.load(&self.aggregates.part(&state, None)?)?;
         let mut shown = Vec::new();
         let mut is_less = false;
         for ((at, (time, _)), sessions) in (0u32..).zip(due).zip(&mut of_keys) {
@@ -316,23 +311,13 @@ impl Sessions {
 
     /// Does what is due by an instant of the windows' clock, bit by bit.
     fn advance(&mut self, passed: i64, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        if self.due.is_none() {
-            let due = self.backend.take_due(self.frame.domain, passed, FIRED)?;
-            if due.timers.is_empty() {
-                return Ok(if due.is_partial { Fired::More } else { Fired::Done });
+        match self.due.next(&mut *self.backend, self.frame.domain, passed, FIRED)? {
+            Due::None(fired) => Ok(fired),
+            Due::Timers(due) => {
+                self.on_timers(&due, now, emit)?;
+                Ok(Fired::More)
             }
-            let ids: Vec<KeyId> = due.timers.iter().map(|(_, id)| *id).collect();
-            self.due = Some((self.backend.prefetch_known(&ids), due.timers));
         }
-        if let Some((ticket, _)) = &self.due
-            && !self.backend.is_ready(*ticket)
-        {
-            return Ok(Fired::Waiting);
-        }
-        if let Some((_, due)) = self.due.take() {
-            self.on_timers(&due, now, emit)?;
-        }
-        Ok(Fired::More)
     }
 }
 

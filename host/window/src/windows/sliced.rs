@@ -22,10 +22,12 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
-use super::{Frame, instants, value_state};
+use super::{Frame, instants};
 use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
+use crate::states::{store_all, value_state};
+use crate::timers::{Due, DueTimers};
 use edges::Edges;
 
 /// Sliding or cumulating windows by key, in one subtask.
@@ -43,7 +45,7 @@ pub(super) struct Sliced {
     fields: Fields,
     grouping: Grouping,
     pending: Option<Prepared>,
-    due: Option<(Ticket, Vec<(i64, KeyId)>)>,
+    due: DueTimers,
     firing: Option<Firing>,
 }
 
@@ -101,7 +103,7 @@ impl Sliced {
             fields,
             grouping: Grouping::default(),
             pending: None,
-            due: None,
+            due: DueTimers::default(),
             firing: None,
         })
     }
@@ -117,8 +119,7 @@ impl Sliced {
         self.slices.load(as_structure(&loaded))?;
         self.slices.absorb(&groups, &prepared.rows)?;
         let state = self.slices.state()?;
-        let written: Vec<(usize, KeyId)> = of_groups.iter().copied().enumerate().collect();
-        self.of_slices.store(0, &written, &state, now)?;
+        store_all(&mut *self.of_slices, 0, &of_groups, &state, now)?;
         if loaded.null_count() == 0 {
             return Ok((Vec::new(), ids));
         }
@@ -197,11 +198,7 @@ impl Sliced {
     /// The totals of these chains; what a chain without one has does not count.
     fn load_totals(&mut self, loaded: &ArrayRef, chains: &[Chain]) -> Result<(), AggregateError> {
         let has_total: Vec<bool> = chains.iter().map(|chain| chain.fired.is_some()).collect();
-        let members = StructArray::try_new(
-            self.totals.state_fields().clone(),
-            as_structure(loaded).columns()[4..].to_vec(),
-            Some(has_total.into()),
-        )?;
+        let members = self.totals.part(as_structure(loaded), Some(has_total.into()))?;
         self.totals.load(&members)
     }
 
@@ -219,8 +216,7 @@ impl Sliced {
         let present: Vec<bool> = chains.iter().map(|chain| *chain != Chain::NONE).collect();
         let nulls = present.contains(&false).then(|| present.into());
         let values: ArrayRef = Arc::new(StructArray::try_new(self.fields.clone(), columns, nulls)?);
-        let written: Vec<(usize, KeyId)> = ids.iter().copied().enumerate().collect();
-        Ok(self.of_keys.store(0, &written, &values, now)?)
+        Ok(store_all(&mut *self.of_keys, 0, ids, &values, now)?)
     }
 
     /// Which slices the windows that are due take in, and which are gone after them.
@@ -351,30 +347,19 @@ impl Sliced {
         if gone.is_empty() {
             return Ok(());
         }
-        let written: Vec<(usize, KeyId)> = gone.iter().copied().enumerate().collect();
         let nothing = new_null_array(&self.slices.state_type(), gone.len());
-        self.of_slices.store(0, &written, &nothing, now)?;
+        store_all(&mut *self.of_slices, 0, gone, &nothing, now)?;
         self.of_slices.forget_empty(gone);
         Ok(())
     }
 
     /// Fires what is due by an instant of the windows' clock, bit by bit.
     fn advance(&mut self, passed: i64, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
-        if self.due.is_none() && self.firing.is_none() {
-            let due = self.of_keys.take_due(self.frame.domain, passed, FIRED)?;
-            if due.timers.is_empty() {
-                return Ok(if due.is_partial { Fired::More } else { Fired::Done });
+        if self.firing.is_none() {
+            match self.due.next(&mut *self.of_keys, self.frame.domain, passed, FIRED)? {
+                Due::None(fired) => return Ok(fired),
+                Due::Timers(due) => self.firing = Some(self.plan(due, now)?),
             }
-            let ids: Vec<KeyId> = due.timers.iter().map(|(_, id)| *id).collect();
-            self.due = Some((self.of_keys.prefetch_known(&ids), due.timers));
-        }
-        if let Some((ticket, _)) = &self.due
-            && !self.of_keys.is_ready(*ticket)
-        {
-            return Ok(Fired::Waiting);
-        }
-        if let Some((_, due)) = self.due.take() {
-            self.firing = Some(self.plan(due, now)?);
         }
         if let Some(firing) = &self.firing
             && !self.of_slices.is_ready(firing.ticket)

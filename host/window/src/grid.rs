@@ -76,7 +76,7 @@ impl WindowGrid {
     }
 
     /// The end of the slice that a time is in.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn slice_end(&self, time: i64) -> i64 {
         self.edge(self.slice_of(time) + 1)
     }

@@ -47,6 +47,7 @@ pub(super) struct EachWindow {
 struct Prepared {
     rows: Batch,
     ends: Vec<i64>,
+    /// Their keys, and the windows' ends.
     keys: Vec<ArrayRef>,
     late: Option<(Batch, Vec<u32>)>,
     passed: i64,
@@ -111,9 +112,7 @@ impl EachWindow {
     /// Adds rows to their windows.
     fn absorb(&mut self, prepared: &Prepared, now: i64, emit: &mut Emit<'_>) -> Result<(), AggregateError> {
         let (mut ids, mut of_groups) = (Vec::new(), Vec::new());
-        let mut keys = prepared.keys.clone();
-        keys.push(instants(prepared.ends.clone()));
-        self.backend.ids(&keys, prepared.ends.len(), &mut ids)?;
+        self.backend.ids(&prepared.keys, prepared.ends.len(), &mut ids)?;
         let groups = self.grouping.number(&ids, &mut of_groups);
         let loaded = self.backend.load(WINDOWS, &of_groups, now)?;
         self.load(&loaded)?;
@@ -302,18 +301,21 @@ impl EachWindow {
     /// Then the rows that are in none.
     fn assign(&self, times: &[i64], passed: i64) -> (Vec<u32>, Vec<i64>, Vec<u32>) {
         let (mut places, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
-        let mut late = Vec::new();
-        for (row, time) in (0u32..).zip(times) {
-            let before = places.len();
-            for (_, end) in self.grid.windows_of_slice(self.grid.slice_end(*time)) {
-                if self.cleared_at(end) > passed {
-                    places.push(row);
-                    ends.push(end);
-                }
+        let (mut late, mut slices) = (Vec::new(), Vec::new());
+        self.grid.slice_ends(times, &mut slices);
+        // Neighbours are mostly in one slice.
+        let (mut last, mut windows) = (None, Vec::new());
+        for (row, slice) in (0u32..).zip(&slices) {
+            if last != Some(slice) {
+                let all = self.grid.windows_of_slice(*slice).map(|(_, end)| end);
+                windows = all.filter(|end| self.cleared_at(*end) > passed).collect();
+                last = Some(slice);
             }
-            if places.len() == before {
+            if windows.is_empty() {
                 late.push(row);
             }
+            places.extend(windows.iter().map(|_| row));
+            ends.extend(&windows);
         }
         (places, ends, late)
     }
@@ -325,10 +327,9 @@ impl KeyedOperator for EachWindow {
         let (places, ends, late) = self.assign(&self.frame.times(rows, now)?, passed);
         let is_whole = late.is_empty() && places.len() == rows.num_rows();
         let kept = if is_whole { rows.clone() } else { rows.take(&places)? };
-        let keys = self.frame.key_columns(&kept);
-        let mut timed = keys.clone();
-        timed.push(instants(ends.clone()));
-        let ticket = self.backend.prefetch(&timed, kept.num_rows())?;
+        let mut keys = self.frame.key_columns(&kept);
+        keys.push(instants(ends.clone()));
+        let ticket = self.backend.prefetch(&keys, kept.num_rows())?;
         let late = (!late.is_empty()).then(|| (rows.clone(), late));
         self.pending = Some(Prepared { rows: kept, ends, keys, late, passed });
         Ok(ticket)

@@ -57,6 +57,8 @@ struct Prepared {
     /// Their slices' ends.
     ends: Vec<i64>,
     keys: Vec<ArrayRef>,
+    /// Their keys, and the slices' ends.
+    timed: Vec<ArrayRef>,
     late: Option<(Batch, Vec<u32>)>,
     /// Windows up to this instant have fired.
     passed: i64,
@@ -111,9 +113,7 @@ impl Sliced {
     /// Adds rows to their slices. The slices that are new, as places of `rows`; and each row's slice.
     fn absorb(&mut self, prepared: &Prepared, now: i64) -> Result<(Vec<u32>, Vec<KeyId>), AggregateError> {
         let (mut ids, mut of_groups) = (Vec::new(), Vec::new());
-        let mut keys = prepared.keys.clone();
-        keys.push(instants(prepared.ends.clone()));
-        self.of_slices.ids(&keys, prepared.ends.len(), &mut ids)?;
+        self.of_slices.ids(&prepared.timed, prepared.ends.len(), &mut ids)?;
         let groups = self.grouping.number(&ids, &mut of_groups);
         let loaded = self.of_slices.load(0, &of_groups, now)?;
         self.slices.load(as_structure(&loaded))?;
@@ -389,11 +389,11 @@ impl KeyedOperator for Sliced {
         };
         let keys = self.frame.key_columns(&kept);
         let of_keys = self.of_keys.prefetch(&keys, kept.num_rows())?;
-        let mut timed = keys.clone();
-        timed.push(instants(ends.clone()));
+        let timed: Vec<ArrayRef> = keys.iter().cloned().chain([instants(ends.clone())]).collect();
         let of_slices = self.of_slices.prefetch(&timed, kept.num_rows())?;
         let late = (!late.is_empty()).then(|| (rows.clone(), late));
-        self.pending = Some(Prepared { tickets: (of_slices, of_keys), rows: kept, ends, keys, late, passed });
+        self.pending =
+            Some(Prepared { tickets: (of_slices, of_keys), rows: kept, ends, keys, timed, late, passed });
         Ok(of_slices)
     }
 

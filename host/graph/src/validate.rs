@@ -4,6 +4,7 @@ mod changes;
 mod native;
 #[cfg(test)]
 mod tests;
+mod windowed;
 
 use std::collections::BTreeSet;
 
@@ -152,11 +153,15 @@ fn check_node(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), GraphErro
             }
             check_same_keys(graph, id, &inputs)?;
             check_states(graph, id, function, &inputs)?;
+            if let Some(windows) = &function.windows {
+                windowed::check(graph, id, node, function, windows)?;
+            }
         }
         NodeKind::Watermarks(watermarks) => check_watermarks(graph, id, node, watermarks)?,
         NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
             native::check(graph, id, node, &inputs)?;
         }
+        NodeKind::Lookup(lookup) => native::check_lookup(graph, id, node, lookup, &inputs)?,
     }
     changes::check(graph, id, node, &inputs)?;
     let keys = |edge: &&Edge| match &edge.partition {

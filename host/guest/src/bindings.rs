@@ -4,7 +4,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "millstream-job",
+    world: "windowed-job",
     ownership: Borrowing { duplicate_if_necessary: true },
     imports: { default: trappable },
     exports: { default: async },

@@ -7,8 +7,8 @@ use std::time::Duration;
 use arrow_schema::{SchemaRef, TimeUnit};
 use model::job_graph::{
     Aggregate, Alignment, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, JobGraph,
-    Join, JoinForm, JoinSides, Node, NodeId, NodeKind, Ordering, Partition, Port, Riding, State, StateKind,
-    TimeDomain, Top, Ttl, WatermarkStrategy, Watermarks, Window,
+    Join, JoinForm, JoinSides, Lookup, Node, NodeId, NodeKind, Ordering, Partition, Port, Riding, State,
+    StateKind, TimeDomain, Top, Trigger, Ttl, WatermarkStrategy, Watermarks, Window, Windows,
 };
 use model::schema::{FlatField, LogicalType, flat_width, from_flat};
 
@@ -75,6 +75,11 @@ fn resolve_node(kind: &mut NodeKind, arriving: Option<&SchemaRef>) -> Result<(),
         }
         (NodeKind::Top(top), Some(schema)) => {
             top.order.iter_mut().try_for_each(|order| resolve_column(&mut order.column, schema))
+        }
+        (NodeKind::Lookup(lookup), Some(schema)) => {
+            lookup.keys.iter_mut().try_for_each(|column| resolve_column(column, schema))?;
+            let table = Arc::clone(&lookup.schema);
+            lookup.table_keys.iter_mut().try_for_each(|column| resolve_column(column, &table))
         }
         (NodeKind::Function(function), _) => {
             for state in &mut function.states {
@@ -176,17 +181,27 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
             states: function.states.into_iter().map(state).collect::<Result<_, GuestError>>()?,
             timers: function.timers,
             changes: function.changes,
+            windows: function.windows.map(|windows| Windows {
+                assigner: assigner(windows.assigner),
+                time: domain(windows.time),
+                lateness: Duration::from_millis(windows.lateness),
+                late_port: windows.late_port,
+                collects: windows.collects,
+                merges: windows.merges,
+            }),
         }),
         graph::NodeKind::Aggregate(list) => NodeKind::Aggregate(aggregates(list)?),
         graph::NodeKind::Window(window) => NodeKind::Window(Window {
             assigner: assigner(window.assigner),
-            time: match window.time {
-                graph::TimeDomain::EventTime => TimeDomain::EventTime,
-                graph::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
-            },
+            time: domain(window.time),
             lateness: Duration::from_millis(window.lateness),
             late_port: window.late_port,
-            early: window.early.map(Duration::from_millis),
+            trigger: match window.trigger {
+                graph::Trigger::AtEnd => Trigger::AtEnd,
+                graph::Trigger::Early(each) => Trigger::Early(Duration::from_millis(each)),
+                graph::Trigger::Count(rows) => Trigger::Count(rows),
+            },
+            purging: window.purging,
             aggregates: aggregates(window.aggregates)?,
         }),
         graph::NodeKind::Join(join) => NodeKind::Join(Join {
@@ -204,6 +219,7 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
                     JoinForm::Interval { lower: bounds.lower, upper: bounds.upper }
                 }
                 graph::JoinForm::Unbounded(after) => JoinForm::Unbounded(after.map(ttl)),
+                graph::JoinForm::Temporal(time) => JoinForm::Temporal(domain(time)),
             },
         }),
         graph::NodeKind::Top(top) => NodeKind::Top(Top {
@@ -218,6 +234,14 @@ fn kind(kind: graph::NodeKind) -> Result<NodeKind, GuestError> {
                 })
                 .collect(),
             rank: top.rank,
+        }),
+        graph::NodeKind::Lookup(lookup) => NodeKind::Lookup(Lookup {
+            table: connection(lookup.table)?,
+            schema: schema(lookup.schema)?,
+            keys: lookup.keys,
+            table_keys: lookup.table_keys,
+            outer: lookup.outer,
+            reload: lookup.reload.map(Duration::from_millis),
         }),
     })
 }
@@ -245,6 +269,15 @@ fn assigner(assigner: graph::Assigner) -> Assigner {
         graph::Assigner::Sliding(windows) => Assigner::Sliding(grid(windows)),
         graph::Assigner::Cumulating(windows) => Assigner::Cumulating(grid(windows)),
         graph::Assigner::Session(gap) => Assigner::Session(Duration::from_millis(gap)),
+        graph::Assigner::Count(rows) => Assigner::Count { size: rows.size, step: rows.step },
+        graph::Assigner::Everything => Assigner::Everything,
+    }
+}
+
+fn domain(domain: graph::TimeDomain) -> TimeDomain {
+    match domain {
+        graph::TimeDomain::EventTime => TimeDomain::EventTime,
+        graph::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
     }
 }
 

@@ -10,7 +10,7 @@ use platform::thread_cpu_time;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
-use crate::bindings::exports::millstream::job::{functions, job, keyed_functions};
+use crate::bindings::exports::millstream::job::{functions, job, keyed_functions, window_functions};
 use crate::bindings::millstream::job::{calls, graph, log, metrics, rows, state};
 use crate::chain::{Chain, Opening};
 use crate::hooks::{Host, LastWords, NoHooks, tame};
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) pre: InstancePre<Host>,
     pub(crate) functions: functions::GuestIndices,
     pub(crate) keyed: Option<keyed_functions::GuestIndices>,
+    pub(crate) windows: Option<window_functions::GuestIndices>,
     job: job::GuestIndices,
     digest: String,
     bytes: usize,
@@ -103,6 +104,9 @@ impl Program {
             functions: functions::GuestIndices::new(&pre).map_err(|e| wrong("functions", &e))?,
             keyed: exported("keyed-functions")
                 .then(|| keyed_functions::GuestIndices::new(&pre).map_err(|e| wrong("keyed-functions", &e)))
+                .transpose()?,
+            windows: exported("window-functions")
+                .then(|| window_functions::GuestIndices::new(&pre).map_err(|e| wrong("window-functions", &e)))
                 .transpose()?,
             job: job::GuestIndices::new(&pre).map_err(|e| wrong("job", &e))?,
             pre,
@@ -190,6 +194,9 @@ impl Program {
             shared.functions.load(&mut *store, instance).map_err(|e| wrong("functions", e))?;
             if let Some(keyed) = &shared.keyed {
                 keyed.load(&mut *store, instance).map_err(|e| wrong("keyed-functions", e))?;
+            }
+            if let Some(windows) = &shared.windows {
+                windows.load(&mut *store, instance).map_err(|e| wrong("window-functions", e))?;
             }
             Ok(())
         })

@@ -145,6 +145,8 @@ pub enum NodeKind {
     Join(Join),
     /// The first rows of each key in an order.
     Top(Top),
+    /// Rows with what a table outside has for them.
+    Lookup(Lookup),
 }
 
 impl NodeKind {
@@ -155,7 +157,12 @@ impl NodeKind {
             Self::Source(_) => 0,
             Self::Function(function) => function.inputs.len(),
             Self::Join(_) => 2,
-            Self::Sink(_) | Self::Watermarks(_) | Self::Aggregate(_) | Self::Window(_) | Self::Top(_) => 1,
+            Self::Sink(_)
+            | Self::Watermarks(_)
+            | Self::Aggregate(_)
+            | Self::Window(_)
+            | Self::Top(_)
+            | Self::Lookup(_) => 1,
         }
     }
 }
@@ -184,19 +191,40 @@ pub struct Function {
     pub timers: bool,
     /// It takes changelogs.
     pub changes: bool,
+    /// The windows that its rows are in.
+    pub windows: Option<Windows>,
+}
+
+/// Windows of a function's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Which windows a row is in.
+    pub assigner: Assigner,
+    /// By which clock.
+    pub time: TimeDomain,
+    /// How long after its end a window still takes rows.
+    pub lateness: Duration,
+    /// This port, and of two inputs the next, takes the rows that are later than that.
+    pub late_port: Option<u32>,
+    /// Rows go to its first states, one for each input, and not to the function.
+    pub collects: bool,
+    /// Its only state is a value, and those of two windows can be made one.
+    pub merges: bool,
 }
 
 impl Function {
     /// Whether it is called with states and timers: through `keyed-functions`.
     #[must_use]
     pub fn is_stateful(&self) -> bool {
-        self.timers || !self.states.is_empty()
+        self.timers || self.windows.is_some() || !self.states.is_empty()
     }
 
     /// Whether its rows, but those of a broadcast input, have a key.
     #[must_use]
     pub fn is_keyed(&self) -> bool {
-        self.timers || self.states.iter().any(|state| state.kind != StateKind::Broadcast)
+        self.timers
+            || self.windows.is_some()
+            || self.states.iter().any(|state| state.kind != StateKind::Broadcast)
     }
 }
 
@@ -304,7 +332,7 @@ impl Ttl {
 /// A native aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aggregate {
-    /// `count`, `sum`, `min`, `max`, `avg`, `first`, `last`.
+    /// `count`, `sum`, `min`, `max`, `avg`, `first`, `last`, `top`.
     pub function: String,
     /// What it is taken over.
     pub columns: Vec<u32>,
@@ -323,10 +351,23 @@ pub struct Window {
     pub lateness: Duration,
     /// This port takes the rows that are later than that.
     pub late_port: Option<u32>,
-    /// Emitted also before its end, each time so long after the last.
-    pub early: Option<Duration>,
+    /// When it is emitted.
+    pub trigger: Trigger,
+    /// What has been emitted is forgotten.
+    pub purging: bool,
     /// What is emitted.
     pub aggregates: Vec<Aggregate>,
+}
+
+/// When a window is emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// At its end.
+    AtEnd,
+    /// Also before, each time so long after the last.
+    Early(Duration),
+    /// Each so many rows of it, and only then.
+    Count(u64),
 }
 
 /// Which windows a row is in.
@@ -340,6 +381,15 @@ pub enum Assigner {
     Cumulating(Grid),
     /// Closed by a gap without rows.
     Session(Duration),
+    /// Each `step` rows of a key its last `size` rows.
+    Count {
+        /// How many rows a window has.
+        size: u64,
+        /// From one window's end to the next, in rows.
+        step: u64,
+    },
+    /// One for all rows of a key.
+    Everything,
 }
 
 /// Where the edges of windows lie.
@@ -395,6 +445,25 @@ pub enum JoinForm {
     },
     /// All, for as long as they live.
     Unbounded(Option<Ttl>),
+    /// The right row that is valid at the left row's time, by this clock.
+    Temporal(TimeDomain),
+}
+
+/// Rows with what a table that lies outside has for them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lookup {
+    /// Where the table is.
+    pub table: Connection,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The input's columns that name rows of the table.
+    pub keys: Vec<u32>,
+    /// By these columns of it.
+    pub table_keys: Vec<u32>,
+    /// A row without a partner leaves too.
+    pub outer: bool,
+    /// How long a table that was read is good for; none = for ever.
+    pub reload: Option<Duration>,
 }
 
 /// The first rows of each key in an order.

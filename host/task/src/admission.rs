@@ -114,6 +114,10 @@ pub fn plan(
             NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
                 check_native(&graph, id, node)?;
             }
+            NodeKind::Lookup(_) => return Err(named(Diagnostic::user("lookups cannot be run yet"))),
+            NodeKind::Function(function) if function.windows.is_some() => {
+                return Err(named(Diagnostic::user("functions in windows cannot be run yet")));
+            }
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
     }

@@ -346,6 +346,7 @@ impl Deployment<'_> {
                     progress: EventTime::new(self.platform.clock.now()),
                 }),
             )),
+            NodeKind::Lookup(_) => Err(Diagnostic::internal("a lookup was planned, and cannot be run yet")),
             NodeKind::Function(_) if plan.natives.contains_key(&head) && stage.nodes.len() == 1 => {
                 let function = Arc::clone(&plan.natives[&head]);
                 Ok(Operator::Native(head, NativeOperator { function }))

@@ -50,7 +50,9 @@ impl WindowGrid {
         let (grid, is_cumulating) = match assigner {
             Assigner::Tumbling(grid) | Assigner::Sliding(grid) => (grid, false),
             Assigner::Cumulating(grid) => (grid, true),
-            Assigner::Session(_) => return Err(AggregateError::Grid("session windows have none".into())),
+            Assigner::Session(_) | Assigner::Count { .. } | Assigner::Everything => {
+                return Err(AggregateError::Grid("such windows have none".into()));
+            }
         };
         let Grid { size, step, offset, zone } = grid;
         let millis = |length: &std::time::Duration| {

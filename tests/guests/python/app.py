@@ -162,7 +162,7 @@ class Job(exports.Job):
             total = NodeKind_Aggregate([Aggregate("sum", [1], [])])
             nodes = [
                 node("Source", source(given, "lines"), LINE),
-                node("Split", NodeKind_Function(Function([LINE], [], False, False)), WORDS),
+                node("Split", NodeKind_Function(Function([LINE], [], False, False, None)), WORDS),
                 node("Sum", total, COUNTS),
                 node("Sink", sink(given)),
             ]
@@ -170,9 +170,9 @@ class Job(exports.Job):
         else:
             times = Watermarks(1, WatermarkStrategy_Bounded(DISORDER), None, None, None)
             if job == "sessions":
-                sessions, ended = Function([EVENTS], [State("sessions", StateKind_Value(), [], STATE, None)], True, False), ENDED
+                sessions, ended = Function([EVENTS], [State("sessions", StateKind_Value(), [], STATE, None)], True, False, None), ENDED
             else:
-                sessions, ended = Function([EVENTS], [State("session", StateKind_Value(), [], SESSION, None)], True, False), COUNTED
+                sessions, ended = Function([EVENTS], [State("session", StateKind_Value(), [], SESSION, None)], True, False, None), COUNTED
             nodes = [
                 node("Source", source(given, "json"), EVENTS),
                 node("Times", NodeKind_Watermarks(times), EVENTS),

@@ -52,7 +52,13 @@ fn node(name: &str, kind: NodeKind) -> Node {
 fn function(name: &str) -> Node {
     node(
         name,
-        NodeKind::Function(Function { inputs: vec![text()], states: vec![], timers: false, changes: false }),
+        NodeKind::Function(Function {
+            inputs: vec![text()],
+            states: vec![],
+            timers: false,
+            changes: false,
+            windows: None,
+        }),
     )
 }
 
@@ -254,6 +260,7 @@ fn what_cannot_run_is_refused() {
                 states: vec![state],
                 timers: false,
                 changes: false,
+                windows: None,
             });
         },
         "it has state, but its input is not keyed",
@@ -265,6 +272,7 @@ fn what_cannot_run_is_refused() {
                 states: vec![],
                 timers: true,
                 changes: false,
+                windows: None,
             });
         },
         "it sets timers, but its input is not keyed",
@@ -273,8 +281,13 @@ fn what_cannot_run_is_refused() {
         &|job: &mut JobGraph| {
             let states = vec![state(StateKind::Value), state(StateKind::Sequence)];
             job.edges[0].partition = Partition::Hash(vec![0]);
-            job.nodes[1].kind =
-                NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
+            job.nodes[1].kind = NodeKind::Function(Function {
+                inputs: vec![text()],
+                states,
+                timers: true,
+                changes: false,
+                windows: None,
+            });
         },
         "node 1 `split` cannot be planned: two states of the name `s`",
     );
@@ -283,16 +296,26 @@ fn what_cannot_run_is_refused() {
             let ttl = Some(Ttl { after: Duration::ZERO, on_read: false });
             let states = vec![State { ttl, ..state(StateKind::Value) }];
             job.edges[0].partition = Partition::Hash(vec![0]);
-            job.nodes[1].kind =
-                NodeKind::Function(Function { inputs: vec![text()], states, timers: true, changes: false });
+            job.nodes[1].kind = NodeKind::Function(Function {
+                inputs: vec![text()],
+                states,
+                timers: true,
+                changes: false,
+                windows: None,
+            });
         },
         "the TTL of its state `s` is 0",
     );
     let keyed = |states: Vec<State>| {
         move |job: &mut JobGraph| {
             job.edges[0].partition = Partition::Hash(vec![0]);
-            let function =
-                Function { inputs: vec![text()], states: states.clone(), timers: false, changes: false };
+            let function = Function {
+                inputs: vec![text()],
+                states: states.clone(),
+                timers: false,
+                changes: false,
+                windows: None,
+            };
             job.nodes[1].kind = NodeKind::Function(function);
         }
     };

@@ -13,6 +13,16 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
     if let Some(from) = from {
         let refusal = match &node.kind {
             NodeKind::Function(function) if !function.changes => Some("a function that takes inserts only"),
+            NodeKind::Lookup(lookup) if lookup.reload.is_some() => {
+                Some("a lookup of a table that is reloaded, so that a row may come back as another")
+            }
+            // The versions of a table are a changelog.
+            NodeKind::Join(join)
+                if matches!(join.form, JoinForm::Temporal(_))
+                    && inputs.iter().filter(is_changelog).all(|edge| edge.input == 1) =>
+            {
+                None
+            }
             NodeKind::Window(_) => Some("a window, which takes inserts only"),
             NodeKind::Join(join) if !matches!(join.form, JoinForm::Unbounded(_)) => {
                 Some("a join by time, which takes inserts only")
@@ -34,12 +44,13 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
     let gives = node.outputs.first().is_some_and(|port| port.changes);
     let must = match &node.kind {
         NodeKind::Top(_) => true,
+        NodeKind::Join(join) if matches!(join.form, JoinForm::Temporal(_)) => false,
         NodeKind::Join(join) => {
             from.is_some()
                 || matches!(join.form, JoinForm::Unbounded(_))
                     && !matches!(join.sides, JoinSides::Inner | JoinSides::Semi)
         }
-        NodeKind::Aggregate(_) | NodeKind::Watermarks(_) => from.is_some(),
+        NodeKind::Aggregate(_) | NodeKind::Watermarks(_) | NodeKind::Lookup(_) => from.is_some(),
         // What a function gives for a row is of the row's kind.
         NodeKind::Function(_) => from.is_some() && !node.outputs.is_empty(),
         NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Window(_) => false,
@@ -50,7 +61,7 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
     let may = match &node.kind {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
         NodeKind::Function(function) => function.changes,
-        NodeKind::Watermarks(_) => from.is_some(),
+        NodeKind::Watermarks(_) | NodeKind::Lookup(_) => from.is_some(),
         NodeKind::Join(join) => must || matches!(join.form, JoinForm::Unbounded(_)),
         NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Top(_) => true,
     };

@@ -1,13 +1,15 @@
 //! Native operators over keys: their windows, bounds and schemas.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::{DataType, Schema};
 use model::job_graph::{
-    Assigner, Edge, Grid, JobGraph, Join, JoinForm, Node, NodeId, NodeKind, Partition, TimeDomain, Top,
-    Window,
+    Assigner, Edge, Grid, JobGraph, Join, JoinForm, JoinSides, Lookup, Node, NodeId, NodeKind, Partition,
+    TimeDomain, Top, Trigger, Window,
 };
+use model::key::can_be_key;
 use model::schema::same_types;
 
 use super::{arriving, check_same_keys, columns_of, is_keyed};
@@ -17,6 +19,8 @@ use crate::GraphError;
 const LENGTH_MAX: Duration = Duration::from_millis(1_000 * 366 * 24 * 60 * 60 * 1_000);
 /// How many steps a window may have.
 const STEPS_MAX: u128 = 1_000_000;
+/// How many rows a window of so many rows may have.
+const ROWS_MAX: u64 = u32::MAX as u64;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge]) -> Result<(), GraphError> {
@@ -61,14 +65,22 @@ pub(super) fn check(graph: &JobGraph, id: NodeId, node: &Node, inputs: &[&Edge])
 /// Whether it goes by event time.
 fn needs_times(kind: &NodeKind) -> bool {
     match kind {
+        NodeKind::Window(Window {
+            assigner: Assigner::Count { .. } | Assigner::Everything,
+            trigger,
+            time,
+            ..
+        }) => *time == TimeDomain::EventTime && matches!(trigger, Trigger::Early(_)),
         NodeKind::Window(window) => window.time == TimeDomain::EventTime,
-        NodeKind::Join(join) => !matches!(join.form, JoinForm::Unbounded(_)),
+        NodeKind::Join(join) => {
+            !matches!(join.form, JoinForm::Unbounded(_) | JoinForm::Temporal(TimeDomain::ProcessingTime))
+        }
         _ => false,
     }
 }
 
 /// Whether rows of a node have event times, or some of them: watermarks give them, and so do windows.
-fn has_times(graph: &JobGraph, id: NodeId) -> bool {
+pub(super) fn has_times(graph: &JobGraph, id: NodeId) -> bool {
     let mut seen = BTreeSet::new();
     let mut ahead = vec![id];
     while let Some(id) = ahead.pop() {
@@ -84,15 +96,7 @@ fn has_times(graph: &JobGraph, id: NodeId) -> bool {
 fn check_window(node: &Node, window: &Window, input: &Schema) -> Result<(), String> {
     check_assigner(&window.assigner)?;
     check_length("lateness", window.lateness)?;
-    if let Some(early) = window.early {
-        check_length("time between early results", early)?;
-        if early.is_zero() {
-            return Err("the time between its early results is 0".into());
-        }
-        if matches!(window.assigner, Assigner::Session(_)) {
-            return Err("session windows have no early results".into());
-        }
-    }
+    check_trigger(node, window)?;
     if window.aggregates.is_empty() {
         return Err("a window has at least one aggregate".into());
     }
@@ -106,7 +110,43 @@ fn check_window(node: &Node, window: &Window, input: &Schema) -> Result<(), Stri
     Ok(())
 }
 
-fn check_assigner(assigner: &Assigner) -> Result<(), String> {
+fn check_trigger(node: &Node, window: &Window) -> Result<(), String> {
+    let (is_session, is_count) =
+        (matches!(window.assigner, Assigner::Session(_)), matches!(window.assigner, Assigner::Count { .. }));
+    match window.trigger {
+        Trigger::AtEnd => {}
+        Trigger::Early(_) | Trigger::Count(_) if is_count => {
+            return Err(
+                "windows of so many rows have no other trigger: they are emitted when they are full".into()
+            );
+        }
+        Trigger::Early(_) if is_session => return Err("session windows have no early results".into()),
+        Trigger::Early(early) => {
+            check_length("time between early results", early)?;
+            if early.is_zero() {
+                return Err("the time between its early results is 0".into());
+            }
+        }
+        Trigger::Count(_) if is_session => {
+            return Err("session windows are not emitted each so many rows".into());
+        }
+        Trigger::Count(0) => return Err("it is emitted each 0 rows".into()),
+        Trigger::Count(_) => {}
+    }
+    if window.purging && is_session {
+        return Err("session windows are not purged: they go at their end".into());
+    }
+    if window.purging && node.outputs.first().is_some_and(|port| port.changes) {
+        return Err("it forgets what it has emitted (purging), so it cannot update it (changes)".into());
+    }
+    if window.late_port.is_some() && matches!(window.assigner, Assigner::Count { .. } | Assigner::Everything)
+    {
+        return Err("no row is late for windows without an end".into());
+    }
+    Ok(())
+}
+
+pub(super) fn check_assigner(assigner: &Assigner) -> Result<(), String> {
     match assigner {
         Assigner::Tumbling(grid) => {
             check_grid(grid)?;
@@ -140,6 +180,22 @@ fn check_assigner(assigner: &Assigner) -> Result<(), String> {
                 return Err("its gap is 0 ms".into());
             }
         }
+        Assigner::Count { size, step } => {
+            for (name, rows) in [("size", size), ("step", step)] {
+                if *rows == 0 {
+                    return Err(format!("its {name} is 0 rows"));
+                }
+                if *rows > ROWS_MAX {
+                    return Err(format!("its {name} of {rows} rows is more than {ROWS_MAX}"));
+                }
+            }
+            if step > size {
+                return Err(format!(
+                    "it goes on by {step} rows, more than its size of {size}: rows would be in no window"
+                ));
+            }
+        }
+        Assigner::Everything => {}
     }
     Ok(())
 }
@@ -171,7 +227,7 @@ fn check_grid(grid: &Grid) -> Result<(), String> {
     Ok(())
 }
 
-fn check_length(name: &str, length: Duration) -> Result<(), String> {
+pub(super) fn check_length(name: &str, length: Duration) -> Result<(), String> {
     if length > LENGTH_MAX {
         return Err(format!("its {name} of {} ms is longer than a thousand years", length.as_millis()));
     }
@@ -183,12 +239,14 @@ fn check_join(node: &Node, join: &Join) -> Result<(), String> {
         return Err("a join has one output".into());
     }
     match &join.form {
-        JoinForm::Window(assigner) => {
-            if matches!(assigner, Assigner::Session(_)) {
-                return Err("a join has no session windows: each side has its own".into());
+        JoinForm::Window(assigner) => match assigner {
+            Assigner::Session(_) => Err("a join has no session windows: each side has its own".into()),
+            Assigner::Count { .. } => {
+                Err("a join has no windows of so many rows: each side has its own".into())
             }
-            check_assigner(assigner)
-        }
+            Assigner::Everything => Err("a join of all rows has no window".into()),
+            assigner => check_assigner(assigner),
+        },
         JoinForm::Interval { lower, upper } => {
             if lower > upper {
                 return Err(format!("its lower bound of {lower} ms is above its upper bound of {upper} ms"));
@@ -203,6 +261,64 @@ fn check_join(node: &Node, join: &Join) -> Result<(), String> {
             Err("its time to live is 0".into())
         }
         JoinForm::Unbounded(_) => Ok(()),
+        JoinForm::Temporal(_) if !matches!(join.sides, JoinSides::Inner | JoinSides::Left) => {
+            Err("a temporal join gives left rows with their version, so it is inner or left".into())
+        }
+        JoinForm::Temporal(_) => Ok(()),
+    }
+}
+
+/// Its keys are of one type on both sides, and what leaves it is the input's columns, then the table's.
+pub(super) fn check_lookup(
+    graph: &JobGraph,
+    id: NodeId,
+    node: &Node,
+    lookup: &Lookup,
+    inputs: &[&Edge],
+) -> Result<(), GraphError> {
+    let wrong = |what: String| Err(GraphError::node(graph, id, what));
+    let Some(edge) = inputs.first() else { return wrong("a lookup without an input".into()) };
+    let input = arriving(&graph.nodes[edge.producer as usize].outputs[edge.port as usize], edge);
+    if lookup.keys.is_empty() || lookup.keys.len() != lookup.table_keys.len() {
+        return wrong("a lookup has at least one key, as many of the table as of the input".into());
+    }
+    for (key, table_key) in lookup.keys.iter().zip(&lookup.table_keys) {
+        let Some(field) = input.fields().get(*key as usize) else {
+            return wrong(format!("there is no key column {key}: its input is ({})", columns_of(&input)));
+        };
+        let Some(of_table) = lookup.schema.fields().get(*table_key as usize) else {
+            let columns = columns_of(&lookup.schema);
+            return wrong(format!("there is no key column {table_key}: its table is ({columns})"));
+        };
+        if field.data_type() != of_table.data_type() {
+            return wrong(format!(
+                "it looks `{}`, a {}, up in `{}`, a {}",
+                field.name(),
+                field.data_type(),
+                of_table.name(),
+                of_table.data_type()
+            ));
+        }
+        if !can_be_key(field.data_type()) {
+            return wrong(format!("`{}` of type {} cannot be a key", field.name(), field.data_type()));
+        }
+    }
+    if lookup.reload.is_some_and(|reload| reload.is_zero()) {
+        return wrong("its table is reloaded each 0 ms".into());
+    }
+    let mut fields: Vec<_> = input.fields().iter().cloned().collect();
+    let table = lookup.schema.fields().iter();
+    fields.extend(table.map(|field| match lookup.outer {
+        true => Arc::new(field.as_ref().clone().with_nullable(true)),
+        false => Arc::clone(field),
+    }));
+    let output = Schema::new(fields);
+    match &node.outputs[..] {
+        [port] if same_types(&port.schema, &output) => Ok(()),
+        _ => wrong(format!(
+            "its one output is its input's columns, then the table's ({})",
+            columns_of(&output)
+        )),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::job_graph::{
     Aggregate, Assigner, Chaining, Connection, Edge, FailurePolicy, Function, Grid, JobGraph, Join, JoinForm,
-    JoinSides, Node, NodeKind, Ordering, Partition, Port, TimeDomain, Top, Ttl, WatermarkStrategy,
+    JoinSides, Node, NodeKind, Ordering, Partition, Port, TimeDomain, Top, Trigger, Ttl, WatermarkStrategy,
     Watermarks, Window,
 };
 
@@ -125,7 +125,8 @@ fn window(assigner: Assigner) -> Window {
         time: TimeDomain::EventTime,
         lateness: Duration::ZERO,
         late_port: None,
-        early: None,
+        trigger: Trigger::AtEnd,
+        purging: false,
         aggregates: count(),
     }
 }
@@ -173,10 +174,13 @@ fn windows_that_cannot_be() {
     let cumulating = refused_window(window(Assigner::Cumulating(grid(25, 10))));
     assert!(cumulating.ends_with("its size of 25 ms is not a multiple of its step of 10 ms"), "{cumulating}");
     assert!(refused_window(window(Assigner::Session(Duration::ZERO))).ends_with("its gap is 0 ms"));
-    let early = Window { early: Some(Duration::ZERO), ..window(Assigner::Tumbling(grid(10, 10))) };
-    assert!(refused_window(early).ends_with("the time between its early results is 0"));
     let early =
-        Window { early: Some(Duration::from_secs(1)), ..window(Assigner::Session(Duration::from_secs(1))) };
+        Window { trigger: Trigger::Early(Duration::ZERO), ..window(Assigner::Tumbling(grid(10, 10))) };
+    assert!(refused_window(early).ends_with("the time between its early results is 0"));
+    let early = Window {
+        trigger: Trigger::Early(Duration::from_secs(1)),
+        ..window(Assigner::Session(Duration::from_secs(1)))
+    };
     assert!(refused_window(early).ends_with("session windows have no early results"));
     let kind = NodeKind::Window(window(Assigner::Tumbling(grid(10, 10))));
     let unkeyed = refusal(&after(kind, words(), false, Partition::Forward));
@@ -225,7 +229,13 @@ fn changelog_into(kind: NodeKind, changes: bool, partition: Partition) -> JobGra
 #[test]
 fn a_changelog_reaches_only_what_takes_it() {
     let function = |changes| {
-        NodeKind::Function(Function { inputs: vec![words()], states: vec![], timers: false, changes })
+        NodeKind::Function(Function {
+            inputs: vec![words()],
+            states: vec![],
+            timers: false,
+            changes,
+            windows: None,
+        })
     };
     let into = |kind, changes, partition| refusal(&changelog_into(kind, changes, partition));
     assert!(is_right(changelog_into(function(true), true, Partition::Forward)));

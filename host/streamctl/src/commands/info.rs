@@ -64,6 +64,8 @@ fn kind_text(node: &Node) -> String {
                 Assigner::Sliding(_) => "sliding",
                 Assigner::Cumulating(_) => "cumulating",
                 Assigner::Session(_) => "session",
+                Assigner::Count { .. } => "count",
+                Assigner::Everything => "global",
             };
             format!("{kind} windows: {}", aggregates(&window.aggregates))
         }
@@ -72,10 +74,12 @@ fn kind_text(node: &Node) -> String {
                 JoinForm::Window(_) => "window",
                 JoinForm::Interval { .. } => "interval",
                 JoinForm::Unbounded(_) => "regular",
+                JoinForm::Temporal(_) => "temporal",
             };
             format!("{form} join")
         }
         NodeKind::Top(top) => format!("first {} of each key", top.limit),
+        NodeKind::Lookup(lookup) => format!("lookup in {}", lookup.table.connector),
     }
 }
 

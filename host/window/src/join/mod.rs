@@ -32,6 +32,7 @@ pub(crate) fn operator(join: &Join, setting: Setting<'_>) -> Result<Box<dyn Keye
         JoinForm::Interval { lower, upper } => {
             Box::new(interval::IntervalJoin::new(join.sides, (*lower, *upper), setting)?)
         }
+        JoinForm::Temporal(_) => return Err(AggregateError::Grid("such joins cannot be run yet".into())),
         JoinForm::Window(assigner) => Box::new(window::WindowJoin::new(join.sides, assigner, setting)?),
     })
 }

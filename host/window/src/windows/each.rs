@@ -9,7 +9,7 @@ use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{Array, ArrayRef, BooleanArray, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
 use model::Batch;
-use model::job_graph::{State, TimeDomain, Window};
+use model::job_graph::{State, TimeDomain, Trigger, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
@@ -64,7 +64,10 @@ impl EachWindow {
         let input = &setting.inputs[0];
         let frame = Frame::new(window, &setting);
         let aggregates = Aggregates::new(&window.aggregates, input)?;
-        let early = window.early.map(millis);
+        let early = match window.trigger {
+            Trigger::Early(each) => Some(millis(each)),
+            Trigger::AtEnd | Trigger::Count(_) => None,
+        };
         let mut fields = vec![Field::new("changed", DataType::Boolean, true)];
         fields.extend(aggregates.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);

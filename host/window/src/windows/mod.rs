@@ -17,7 +17,7 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
-use model::job_graph::{Aggregate, Assigner, TimeDomain, Window};
+use model::job_graph::{Aggregate, Assigner, TimeDomain, Trigger, Window};
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
@@ -33,10 +33,13 @@ pub(crate) fn operator(
     let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
     let is_overlapping = match &window.assigner {
         Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
+        Assigner::Count { .. } | Assigner::Everything => {
+            return Err(AggregateError::Grid("such windows cannot be run yet".into()));
+        }
         Assigner::Tumbling(_) => false,
         Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
     };
-    let is_plain = window.lateness.is_zero() && window.early.is_none();
+    let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
     let is_mergeable = aggregates.list.iter().all(|a| !a.is_of_order() && !a.is_distinct());
     if is_overlapping && is_plain && is_mergeable {
         return Ok(Box::new(sliced::Sliced::new(window, setting)?));

@@ -8,7 +8,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use chrono::DateTime;
 use model::Batch;
-use model::job_graph::{Aggregate, Assigner, Grid, NodeKind, TimeDomain, Window};
+use model::job_graph::{Aggregate, Assigner, Grid, NodeKind, TimeDomain, Trigger, Window};
 use proptest::prelude::*;
 
 use crate::test_support::{Run, SetUp, Step};
@@ -276,7 +276,8 @@ fn check(
         time: TimeDomain::EventTime,
         lateness: Duration::from_millis(lateness as u64),
         late_port: None,
-        early: early.map(Duration::from_millis),
+        trigger: early.map_or(Trigger::AtEnd, |each| Trigger::Early(Duration::from_millis(each))),
+        purging: false,
         aggregates: list.to_vec(),
     };
     let expected = expected(assigner, list, lateness, events);
@@ -359,7 +360,8 @@ fn counting(assigner: Assigner) -> Window {
         time: TimeDomain::EventTime,
         lateness: Duration::ZERO,
         late_port: None,
-        early: None,
+        trigger: Trigger::AtEnd,
+        purging: false,
         aggregates: vec![aggregate("rows", false)],
     }
 }
@@ -399,8 +401,10 @@ fn late_rows_leave_as_they_came() {
 
 #[test]
 fn early_results_come_where_there_is_something_new() {
-    let window =
-        Window { early: Some(Duration::from_millis(2)), ..counting(Assigner::Tumbling(grid(10, 10, 0))) };
+    let window = Window {
+        trigger: Trigger::Early(Duration::from_millis(2)),
+        ..counting(Assigner::Tumbling(grid(10, 10, 0)))
+    };
     let counts_after = |changes: bool| -> Vec<Vec<(u8, String)>> {
         let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
         let set_up = SetUp {

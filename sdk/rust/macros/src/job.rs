@@ -176,6 +176,16 @@ pub(crate) fn jobs(input: TokenStream) -> Result<TokenStream> {
                     }
                 }
 
+                impl exports::window_functions::Guest for Component {
+                    fn merge(
+                        count: u32,
+                        left: Vec<contract::rows::Column>,
+                        right: Vec<contract::rows::Column>,
+                    ) -> Vec<contract::rows::Column> {
+                        ::millstream::private::merge(count, left, right)
+                    }
+                }
+
                 ::millstream::private::sys::bindings::export!(
                     Component with_types_in ::millstream::private::sys::bindings
                 );

@@ -290,6 +290,7 @@ impl<'j, T: Record, U: Record> ConnectedSpread<'j, T, U> {
             states: states.declared.iter().map(|declared| declared.state.clone()).collect(),
             timers: false,
             changes: false,
+            windows: None,
         });
         let new = NewNode {
             name: crate::keyed::short_name::<F>(),

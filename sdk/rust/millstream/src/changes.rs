@@ -57,9 +57,9 @@ pub(crate) fn declare(nodes: &mut [Planned], edges: &[Edge]) {
 fn changed_ports(node: &mut Node, is_fed: bool, wants_changes: bool) -> usize {
     let is_changed = match &mut node.kind {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
-        NodeKind::Watermarks(_) => is_fed,
+        NodeKind::Watermarks(_) | NodeKind::Lookup(_) => is_fed,
         NodeKind::Function(function) => {
-            let is_stateless = function.states.is_empty() && !function.timers;
+            let is_stateless = function.states.is_empty() && !function.timers && function.windows.is_none();
             function.changes = wants_changes || is_stateless && is_fed;
             if function.changes && is_fed {
                 let diverted = match node.on_failure {
@@ -73,6 +73,9 @@ fn changed_ports(node: &mut Node, is_fed: bool, wants_changes: bool) -> usize {
         NodeKind::Aggregate(_) => is_fed || wants_changes,
         NodeKind::Window(_) => wants_changes,
         NodeKind::Join(join) => {
+            if matches!(join.form, JoinForm::Temporal(_)) {
+                return 0;
+            }
             let is_one_sided = !matches!(join.sides, JoinSides::Inner | JoinSides::Semi);
             is_fed || is_one_sided && matches!(join.form, JoinForm::Unbounded(_))
         }

@@ -167,7 +167,13 @@ impl<'j, T: Record, U: Record> Connected<'j, T, U> {
         let mut plan = job.plan.borrow_mut();
         let inputs = [self.first.id, self.second.id].map(|id| plan.streams[id].clone());
         let fields: Vec<_> = inputs.iter().map(|input| input.fields.clone()).collect();
-        let function = Function { inputs: fields.clone(), states: Vec::new(), timers: false, changes: false };
+        let function = Function {
+            inputs: fields.clone(),
+            states: Vec::new(),
+            timers: false,
+            changes: false,
+            windows: None,
+        };
         let new = NewNode {
             name: "Co-Flat Map".into(),
             uid: None,

@@ -155,6 +155,7 @@ impl<'j, L: Record, R: Record, K, F> Joined<'j, L, R, K, F> {
             JoinForm::Window(_) => ("window-join", "Window Join"),
             JoinForm::Interval(_) => ("interval-join", "Interval Join"),
             JoinForm::Unbounded(_) => ("join", "Join"),
+            JoinForm::Temporal(_) => ("temporal-join", "Temporal Join"),
         };
         let side = match sides {
             JoinSides::Inner => "inner",

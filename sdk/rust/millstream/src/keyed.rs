@@ -317,7 +317,8 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         states.extend(declared.iter().map(|declared| declared.state.clone()));
         let mut inputs = vec![self.stream.fields()];
         inputs.extend(second.iter().map(|second| second.fields.clone()));
-        let kind = NodeKind::Function(Function { inputs, states, timers: true, changes: false });
+        let kind =
+            NodeKind::Function(Function { inputs, states, timers: true, changes: false, windows: None });
         let uid = self.uid("process", &[&name]);
         let mut outputs = vec![("main".to_string(), schema_of::<F::Out>())];
         outputs.extend(sides);
@@ -353,7 +354,8 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
         let fields = self.stream.fields();
         let states =
             vec![State { name: "reduced".into(), kind: StateKind::Value, key: Vec::new(), value, ttl: None }];
-        let function = Function { inputs: vec![fields.clone()], states, timers: false, changes: false };
+        let function =
+            Function { inputs: vec![fields.clone()], states, timers: false, changes: false, windows: None };
         let kind = NodeKind::Function(function);
         let uid = self.uid("reduce", &[]);
         if self.keys.is_empty() {

@@ -155,5 +155,5 @@ pub mod private {
     pub use crate::job::{jobs, plan};
     pub use crate::logging::print;
     pub use crate::record::{Builder, Cursor, Sequence};
-    pub use crate::run::{on_timers, open, process, process_keyed};
+    pub use crate::run::{merge, on_timers, open, process, process_keyed};
 }

@@ -6,7 +6,7 @@ mod process;
 mod stage;
 
 pub(crate) use cells::{BroadcastCell, Cell, Cells, ListCell, MapCell, ValueCell};
-pub use chain::{on_timers, open, process, process_keyed};
+pub use chain::{merge, on_timers, open, process, process_keyed};
 pub(crate) use process::{BroadcastInput, Inputs, OneInput, TwoInputs, processed};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use stage::{Frame, KeyedCode, KeyedFrame};

@@ -451,6 +451,7 @@ impl<'j, T> Stream<'j, T> {
                 states: Vec::new(),
                 timers: false,
                 changes: false,
+                windows: None,
             }),
             outputs: names.zip(outputs).collect(),
             stage: Some(stage),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_sys::bindings::millstream::job::graph::{self, Assigner, Grid, NodeKind, TimeDomain};
+use millstream_sys::bindings::millstream::job::graph::{self, Assigner, Grid, NodeKind, TimeDomain, Trigger};
 
 use crate::aggregate::{Aggregates, avg, count, max, min, sum};
 use crate::field::{FieldOf, Number, Ordered, WindowJoin};
@@ -175,7 +175,8 @@ impl<'j, T: Record, K> Windowed<'j, T, K> {
             time: TimeDomain::EventTime,
             lateness: 0,
             late_port: None,
-            early: None,
+            trigger: Trigger::AtEnd,
+            purging: false,
             aggregates: Vec::new(),
         };
         Windowed { stream, window }
@@ -191,7 +192,7 @@ impl<'j, T: Record, K> Windowed<'j, T, K> {
     /// Gives a window's row also before its end, each so long, where the window has changed.
     #[must_use]
     pub fn early(mut self, each: Duration) -> Self {
-        self.window.early = Some(millis(each));
+        self.window.trigger = Trigger::Early(millis(each));
         self
     }
 
@@ -240,6 +241,8 @@ impl<'j, T: Record, K> Windowed<'j, T, K> {
             Assigner::Sliding(_) => ("sliding", "Sliding Window"),
             Assigner::Cumulating(_) => ("cumulating", "Cumulating Window"),
             Assigner::Session(_) => ("session", "Session Window"),
+            Assigner::Count(_) => ("count", "Count Window"),
+            Assigner::Everything => ("global", "Global Window"),
         };
         window.late_port = late.first().map(|_| 1);
         let between = ["window_start", "window_end"];

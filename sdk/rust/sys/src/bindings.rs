@@ -5,7 +5,7 @@
 
 wit_bindgen::generate!({
     path: "../../../wit",
-    world: "millstream-job",
+    world: "windowed-job",
     generate_all,
     pub_export_macro: true,
 });

@@ -32,6 +32,7 @@ pub(crate) fn plan(name: String, arguments: &Arguments) -> JobGraph {
                     states: vec![],
                     timers: false,
                     changes: false,
+                    windows: None,
                 }),
                 Some(word),
             ),

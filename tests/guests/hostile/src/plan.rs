@@ -55,7 +55,13 @@ fn honest(job: &str, text: &str, name: &str, policy: &str) -> JobGraph {
         "" => connection("print", vec![], None),
         name => connection("collect", vec![Setting { name: "name".into(), value: name.into() }], None),
     };
-    let function = Function { inputs: vec![schema.clone()], states: vec![], timers: false, changes: false };
+    let function = Function {
+        inputs: vec![schema.clone()],
+        states: vec![],
+        timers: false,
+        changes: false,
+        windows: None,
+    };
     let mut hostile = node("Hostile", NodeKind::Function(function), Some(schema.clone()));
     if policy == "skip" {
         hostile.on_failure = FailurePolicy::Skip;

@@ -53,7 +53,7 @@ pub(crate) fn plan(name: String, args: &[String]) -> Result<JobGraph, String> {
         alignment: drift.map(|drift_max| Alignment { group: "all".into(), drift_max }),
     };
     let inputs = vec![row.clone(); if second.is_some() { 2 } else { 1 }];
-    let function = Function { inputs, states: vec![state], timers: true, changes: false };
+    let function = Function { inputs, states: vec![state], timers: true, changes: false, windows: None };
     let files = |path: &str| match path {
         "-" => connection("stdin", &[], Some("json")),
         path => connection("files", &[("path", path)], Some("json")),

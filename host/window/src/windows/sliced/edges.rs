@@ -24,8 +24,8 @@ impl Edges {
         let (grid, is_cumulating): (&Grid, bool) = match assigner {
             Assigner::Cumulating(grid) => (grid, true),
             Assigner::Tumbling(grid) | Assigner::Sliding(grid) => (grid, false),
-            // Sessions have an operator of their own.
-            Assigner::Session(_) => {
+            // Those without a grid have operators of their own.
+            Assigner::Session(_) | Assigner::Count { .. } | Assigner::Everything => {
                 (&Grid { size: Duration::MAX, step: Duration::MAX, offset: 0, zone: None }, false)
             }
         };

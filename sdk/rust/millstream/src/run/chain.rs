@@ -10,7 +10,7 @@ use millstream_sys::bindings::millstream::job::calls::{
     TimerChanges,
 };
 use millstream_sys::bindings::millstream::job::graph::{Partition, TimeDomain};
-use millstream_sys::bindings::millstream::job::rows::Batch;
+use millstream_sys::bindings::millstream::job::rows::{Batch, Column};
 use millstream_sys::host;
 
 use crate::emit::Made;
@@ -132,6 +132,14 @@ pub fn process_keyed(now: Moment, call: KeyedBatch) -> KeyedOutcome {
 /// Fires timers.
 pub fn on_timers(now: Moment, domain: TimeDomain, times: Vec<i64>, call: KeyedBatch) -> KeyedOutcome {
     run(now, &Head::Timers { domain, times, call }).keyed()
+}
+
+/// Makes one value of the state of each of `count` pairs: of two windows that are one.
+pub fn merge(count: u32, left: Vec<Column>, right: Vec<Column>) -> Vec<Column> {
+    OPEN.with_borrow_mut(|open| match open.as_mut().and_then(|chain| chain.functions.first_mut()) {
+        Some(Function { stage: Stage::Keyed(code), .. }) => code.merge(count, &left, &right),
+        _ => host::abort("no function with windows is open"),
+    })
 }
 
 enum Head {

@@ -60,6 +60,12 @@ pub(crate) trait KeyedCode {
     }
 
     fn call(&mut self, frame: KeyedFrame<'_>) -> Outcome;
+
+    /// Makes one value of the state of each of `count` pairs: of two windows that are one.
+    fn merge(&mut self, count: u32, left: &[Column], right: &[Column]) -> Vec<Column> {
+        let _ = (count, left, right);
+        host::abort("the values of windows of this function cannot be merged")
+    }
 }
 
 impl<F: FnMut(KeyedFrame<'_>) -> Outcome> KeyedCode for F {

@@ -280,6 +280,7 @@ impl Runner {
             (NodeKind::Watermarks(watermarks), _) => {
                 Work::Watermarks(Watermarks::new(watermarks.clone(), fields))
             }
+            (NodeKind::Function(function), _) if function.windows.is_some() => not_here(node),
             (NodeKind::Function(function), Some(mut stage)) => {
                 if let Err(error) = stage.open(&TaskInfo::new("job", 0, 1, 0)) {
                     panic!("{} cannot be opened: {error}", node.name);
@@ -308,7 +309,9 @@ impl Runner {
                 Work::Sink(self.outputs.len() - 1)
             }
             (NodeKind::Function(_), None) => panic!("{} has no code", node.name),
-            (NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_), _) => not_here(node),
+            (NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) | NodeKind::Lookup(_), _) => {
+                not_here(node)
+            }
         }
     }
 

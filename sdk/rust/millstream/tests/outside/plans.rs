@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 use millstream::private::sys::bindings::millstream::job::graph::{
-    Assigner, JobGraph, JoinForm, JoinSides, Node, NodeKind, Partition, TimeDomain,
+    Assigner, JobGraph, JoinForm, JoinSides, Node, NodeKind, Partition, TimeDomain, Trigger,
 };
 use millstream::testing::Harness;
 
@@ -101,7 +101,8 @@ fn windows_are_planned_with_all_that_is_said_of_them() {
     assert_eq!(columns(sliding, 1), ["auction", "id", "price"]);
     assert_eq!(changes(sliding), [true, false]);
     let NodeKind::Window(window) = &sliding.kind else { panic!("a window") };
-    assert_eq!((window.lateness, window.early, window.late_port), (60_000, Some(1_000), Some(1)));
+    assert_eq!((window.lateness, window.late_port), (60_000, Some(1)));
+    assert!(matches!(window.trigger, Trigger::Early(1_000)));
     assert_eq!(window.time, TimeDomain::EventTime);
     let Assigner::Sliding(grid) = &window.assigner else { panic!("sliding") };
     assert_eq!((grid.size, grid.step, grid.offset), (10_000, 2_000, -1_000));

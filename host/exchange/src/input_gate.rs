@@ -4,7 +4,12 @@
 //! it never falls. It follows the rows that came before it on its channel, and comes before those
 //! after it.
 //!
-//! Invariants: a channel with elements is in `ready` exactly once; `rows` and `bytes` are the sums
+//! Barriers are aligned: a channel that has brought one is not read until all that have not ended have
+//! brought it; then it is given out once, after all that came before it on every channel and before all
+//! that comes after it on any. Nothing is copied for that, and other channels go on meanwhile. A later
+//! barrier gives up an earlier one that is not complete: its checkpoint was given up elsewhere.
+//!
+//! Invariants: a channel with elements is in `ready` exactly once, and not at all while it is blocked; `rows` and `bytes` are the sums
 //! over all queues; after `End` a channel has nothing more; no two watermarks wait one after the
 //! other on a channel, so that they need no room.
 
@@ -14,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use arrow_schema::ArrowError;
-use model::element::Mark;
+use model::element::{Barrier, Mark};
 use model::{Batch, BatchRange, StreamElement};
 
 /// Rows are copied to be joined; so many are worth a call of their own.
@@ -31,6 +36,20 @@ pub struct InputGate {
     times: Times,
     /// What follows the rows that were received last.
     next: Option<Mark>,
+    barriers: Barriers,
+}
+
+/// Which barrier is being aligned.
+#[derive(Default)]
+struct Barriers {
+    /// The one that some channels have brought.
+    aligning: Option<Barrier>,
+    /// The channels that have.
+    blocked: Vec<usize>,
+    /// All channels have brought it: it follows what was received last.
+    aligned: Option<Barrier>,
+    /// No barrier up to this checkpoint is waited for any more.
+    passed: u64,
 }
 
 /// How far event time is, on each channel and over all.
@@ -79,6 +98,8 @@ struct Queue {
     input: u32,
     elements: VecDeque<(StreamElement, Option<Credit>)>,
     ended: bool,
+    /// It has brought a barrier that others have not.
+    blocked: bool,
 }
 
 /// What a gate has for its subtask.
@@ -87,6 +108,8 @@ pub enum Received {
     Rows(u32, Batch),
     /// How far event time is, now that it has gone on.
     Mark(Mark),
+    /// All channels have brought it.
+    Barrier(Barrier),
     /// Nothing now.
     Nothing,
     /// Nothing ever again: all channels have ended.
@@ -110,14 +133,15 @@ impl InputGate {
             waiting: Vec::new(),
         };
         let times = Times { channels: Vec::new(), watermark: i64::MIN, idle: false };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), consumer }), open: 0, times, next: None }
+        let shared = Arc::new(Shared { state: Mutex::new(state), consumer });
+        Self { shared, open: 0, times, next: None, barriers: Barriers::default() }
     }
 
     /// Adds a channel into this input.
     pub fn add_channel(&mut self, input: u32) -> Channel {
         let mut state = lock(&self.shared);
         let index = state.channels.len();
-        state.channels.push(Queue { input, elements: VecDeque::new(), ended: false });
+        state.channels.push(Queue { input, elements: VecDeque::new(), ended: false, blocked: false });
         self.open += 1;
         self.times.channels.push(ChannelTime { watermark: i64::MIN, status: Status::Active });
         Channel { shared: Arc::clone(&self.shared), index }
@@ -133,8 +157,8 @@ impl InputGate {
     /// # Errors
     /// If batches cannot be joined (a text column of more than 2 GiB).
     pub fn receive(&mut self, rows: usize) -> Result<Received, ArrowError> {
-        if let Some(mark) = self.take_mark() {
-            return Ok(Received::Mark(mark));
+        if let Some(received) = self.take_next() {
+            return Ok(received);
         }
         let mut taken: Vec<BatchRange> = Vec::new();
         // Credits are given back only when the rows have been copied.
@@ -144,6 +168,7 @@ impl InputGate {
             let mut state = lock(&self.shared);
             let state = &mut *state;
             while self.next.is_none()
+                && self.barriers.aligned.is_none()
                 && let Some(&channel) = state.ready.front()
             {
                 let queue = &mut state.channels[channel];
@@ -176,9 +201,18 @@ impl InputGate {
                     Some((StreamElement::Mark(Mark::Idle), _)) => {
                         self.next = self.times.stop(channel, Status::Idle);
                     }
+                    Some((StreamElement::Barrier(barrier), _)) => {
+                        if self.barriers.came(channel, barrier, state) {
+                            self.barriers.align(self.open, state);
+                        }
+                        continue;
+                    }
                     Some((StreamElement::End, _)) => {
                         self.open -= 1;
                         self.next = self.times.stop(channel, Status::Ended);
+                        state.ready.pop_front();
+                        self.barriers.align(self.open, state);
+                        continue;
                     }
                     None => {}
                 }
@@ -186,7 +220,9 @@ impl InputGate {
                     state.ready.pop_front();
                 }
             }
-            if state.rows < state.rows_max && state.bytes < BYTES_MAX {
+            // What waits behind a barrier counts, but a channel that is empty has room whatever waits elsewhere.
+            let has_room = state.rows < state.rows_max && state.bytes < BYTES_MAX;
+            if has_room || self.barriers.aligning.is_some() {
                 std::mem::take(&mut state.waiting)
             } else {
                 Vec::new()
@@ -194,8 +230,8 @@ impl InputGate {
         };
         wake.into_iter().for_each(Waker::wake);
         if taken.is_empty() {
-            if let Some(mark) = self.take_mark() {
-                return Ok(Received::Mark(mark));
+            if let Some(received) = self.take_next() {
+                return Ok(received);
             }
             return Ok(if self.open == 0 { Received::End } else { Received::Nothing });
         }
@@ -203,16 +239,74 @@ impl InputGate {
     }
 
     /// What is to be given out next, where that is no rows.
-    fn take_mark(&mut self) -> Option<Mark> {
-        let mark = self.next.take()?;
-        self.next = self.times.after(mark);
-        Some(mark)
+    fn take_next(&mut self) -> Option<Received> {
+        if let Some(mark) = self.next.take() {
+            self.next = self.times.after(mark);
+            return Some(Received::Mark(mark));
+        }
+        self.barriers.aligned.take().map(Received::Barrier)
+    }
+
+    /// The barrier that some channels have brought and others have not.
+    #[must_use]
+    pub fn aligning(&self) -> Option<Barrier> {
+        self.barriers.aligning
+    }
+
+    /// Gives up a barrier: its checkpoint was given up. Channels that have brought it are read again.
+    pub fn abort(&mut self, barrier: Barrier) {
+        let mut state = lock(&self.shared);
+        if self.barriers.aligning.is_some_and(|aligning| aligning <= barrier) {
+            self.barriers.release(&mut state);
+        }
+        self.barriers.aligned = self.barriers.aligned.filter(|aligned| *aligned > barrier);
+        self.barriers.passed = self.barriers.passed.max(barrier.checkpoint);
     }
 
     /// Rows that wait.
     #[must_use]
     pub fn rows_waiting(&self) -> usize {
         lock(&self.shared).rows
+    }
+}
+
+impl Barriers {
+    /// A channel, the first that is ready, has brought a barrier. Whether that may have completed it.
+    fn came(&mut self, channel: usize, barrier: Barrier, state: &mut State) -> bool {
+        if barrier.checkpoint <= self.passed || self.aligning.is_some_and(|aligning| aligning > barrier) {
+            if state.channels[channel].elements.is_empty() {
+                state.ready.pop_front();
+            }
+            return false;
+        }
+        state.ready.pop_front();
+        if self.aligning != Some(barrier) {
+            self.release(state);
+            self.aligning = Some(barrier);
+        }
+        state.channels[channel].blocked = true;
+        self.blocked.push(channel);
+        true
+    }
+
+    /// Gives the barrier out once all channels that have not ended have brought it.
+    fn align(&mut self, open: usize, state: &mut State) {
+        let Some(barrier) = self.aligning.filter(|_| self.blocked.len() >= open) else { return };
+        self.passed = barrier.checkpoint;
+        self.aligned = Some(barrier);
+        self.release(state);
+    }
+
+    /// Reads on where a barrier has come.
+    fn release(&mut self, state: &mut State) {
+        self.aligning = None;
+        for channel in self.blocked.drain(..) {
+            let queue = &mut state.channels[channel];
+            queue.blocked = false;
+            if !queue.elements.is_empty() {
+                state.ready.push_back(channel);
+            }
+        }
     }
 }
 
@@ -294,6 +388,12 @@ impl Channel {
         }
     }
 
+    /// Sends a barrier, for which there is always room.
+    pub fn barrier(&self, barrier: Barrier) {
+        let state = lock(&self.shared);
+        self.push(state, StreamElement::Barrier(barrier), None);
+    }
+
     /// Sends the end of the channel, for which there is always room.
     pub fn end(&self) {
         let state = lock(&self.shared);
@@ -305,14 +405,13 @@ impl Channel {
         let queue = &mut state.channels[self.index];
         assert!(!queue.ended, "nothing follows the end of a channel");
         queue.ended = matches!(element, StreamElement::End);
-        if queue.elements.is_empty() {
-            queue.elements.push_back((element, credit));
+        let is_first = queue.elements.is_empty() && !queue.blocked;
+        queue.elements.push_back((element, credit));
+        if is_first {
             state.ready.push_back(self.index);
-        } else {
-            queue.elements.push_back((element, credit));
         }
         drop(state);
-        if was_idle {
+        if was_idle && is_first {
             self.shared.consumer.wake_by_ref();
         }
     }
@@ -366,138 +465,4 @@ impl Drop for Charge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::Int64Type;
-    use arrow_array::{ArrayRef, Int64Array, RecordBatch};
-
-    fn batch(values: std::ops::Range<i64>) -> BatchRange {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
-        Batch::new(RecordBatch::try_from_iter([("n", numbers)]).unwrap()).into()
-    }
-
-    fn rows(received: Received) -> Option<Vec<i64>> {
-        match received {
-            Received::Rows(_, batch) => Some(batch.column(0).as_primitive::<Int64Type>().values().to_vec()),
-            Received::Mark(_) | Received::Nothing | Received::End => None,
-        }
-    }
-
-    #[test]
-    fn joins_what_waits_up_to_the_call_size_and_keeps_each_channels_order() {
-        let mut gate = InputGate::new(Waker::noop().clone());
-        let (a, b) = (gate.add_channel(0), gate.add_channel(0));
-        let waker = Waker::noop();
-        for (channel, range) in [(&a, 0..2), (&b, 10..12), (&a, 2..4)] {
-            channel.try_send(batch(range), None, waker).unwrap();
-        }
-        assert_eq!(rows(gate.receive(6).unwrap()), Some(vec![0, 1, 2, 3, 10, 11]));
-        assert!(matches!(gate.receive(6).unwrap(), Received::Nothing));
-        a.end();
-        assert!(matches!(gate.receive(6).unwrap(), Received::Nothing));
-        b.try_send(batch(12..13), None, waker).unwrap();
-        b.end();
-        assert_eq!(rows(gate.receive(6).unwrap()), Some(vec![12]));
-        assert!(matches!(gate.receive(6).unwrap(), Received::End));
-    }
-
-    #[test]
-    fn a_full_gate_refuses_but_an_empty_channel_takes_one() {
-        let mut gate = InputGate::new(Waker::noop().clone());
-        let (a, b) = (gate.add_channel(0), gate.add_channel(0));
-        gate.set_rows_max(2);
-        let waker = Waker::noop();
-        a.try_send(batch(0..5), None, waker).unwrap();
-        assert!(a.try_send(batch(5..6), None, waker).is_err());
-        b.try_send(batch(7..8), None, waker).unwrap();
-        assert_eq!(gate.rows_waiting(), 6);
-        assert_eq!(rows(gate.receive(1).unwrap()), Some((0..5).collect()));
-        assert_eq!(rows(gate.receive(1).unwrap()), Some(vec![7]));
-        a.try_send(batch(5..6), None, waker).unwrap();
-    }
-
-    #[test]
-    fn inputs_are_not_mixed() {
-        let mut gate = InputGate::new(Waker::noop().clone());
-        let (a, b) = (gate.add_channel(0), gate.add_channel(1));
-        a.try_send(batch(0..1), None, Waker::noop()).unwrap();
-        b.try_send(batch(1..2), None, Waker::noop()).unwrap();
-        assert!(matches!(gate.receive(9).unwrap(), Received::Rows(0, _)));
-        assert!(matches!(gate.receive(9).unwrap(), Received::Rows(1, _)));
-    }
-
-    /// Takes all that waits, as text: rows, watermarks, idleness.
-    fn all(gate: &mut InputGate) -> String {
-        let mut said = Vec::new();
-        loop {
-            match gate.receive(100).unwrap() {
-                Received::Mark(Mark::Watermark(time)) => said.push(format!("w{time}")),
-                Received::Mark(Mark::Idle) => said.push("idle".to_owned()),
-                Received::Nothing => return said.join(" "),
-                Received::End => {
-                    said.push("end".to_owned());
-                    return said.join(" ");
-                }
-                received => said.push(format!("{:?}", rows(received).unwrap())),
-            }
-        }
-    }
-
-    #[test]
-    fn the_watermark_is_the_least_of_the_channels_and_keeps_its_place() {
-        let mut gate = InputGate::new(Waker::noop().clone());
-        let (a, b) = (gate.add_channel(0), gate.add_channel(0));
-        let waker = Waker::noop();
-        a.mark(Mark::Watermark(5));
-        assert_eq!(all(&mut gate), "");
-        a.try_send(batch(0..1), None, waker).unwrap();
-        b.try_send(batch(10..11), None, waker).unwrap();
-        b.mark(Mark::Watermark(3));
-        b.try_send(batch(11..12), None, waker).unwrap();
-        b.mark(Mark::Watermark(9));
-        assert_eq!(all(&mut gate), "[0, 10] w3 [11] w5");
-        // It never falls, and one that waits gives way to the next.
-        b.mark(Mark::Watermark(1));
-        a.mark(Mark::Watermark(7));
-        a.mark(Mark::Watermark(8));
-        assert_eq!(all(&mut gate), "w8");
-    }
-
-    #[test]
-    fn what_is_idle_or_has_ended_holds_nothing_back() {
-        let mut gate = InputGate::new(Waker::noop().clone());
-        let (a, b, c) = (gate.add_channel(0), gate.add_channel(0), gate.add_channel(1));
-        a.mark(Mark::Watermark(5));
-        b.mark(Mark::Idle);
-        assert_eq!(all(&mut gate), "");
-        c.end();
-        assert_eq!(all(&mut gate), "w5");
-        // Rows make it active again; the watermark stays.
-        b.try_send(batch(0..1), None, Waker::noop()).unwrap();
-        a.mark(Mark::Watermark(6));
-        assert_eq!(all(&mut gate), "[0]");
-        b.mark(Mark::Watermark(9));
-        b.mark(Mark::Idle);
-        assert_eq!(all(&mut gate), "w6");
-        // All idle: the furthest counts.
-        a.mark(Mark::Idle);
-        assert_eq!(all(&mut gate), "w9 idle");
-        a.mark(Mark::Idle);
-        assert_eq!(all(&mut gate), "");
-        a.end();
-        b.end();
-        assert_eq!(all(&mut gate), "end");
-    }
-
-    #[test]
-    fn credit_returns_with_the_last_range() {
-        let budget = SendBudget::new(100, Waker::noop().clone());
-        let credit = budget.charge(150);
-        let second = credit.clone();
-        drop(credit);
-        assert!(!budget.has_room());
-        drop(second);
-        assert!(budget.has_room());
-    }
-}
+mod tests;

@@ -9,8 +9,20 @@ pub enum StreamElement {
     Batch(BatchRange),
     /// How far event time is.
     Mark(Mark),
+    /// What came before it is in the checkpoint, what comes after it is not.
+    Barrier(Barrier),
     /// Nothing follows on this channel.
     End,
+}
+
+/// Where a checkpoint cuts a stream.
+///
+/// Source: Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows" (2015), after Chandy
+/// and Lamport (1985).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Barrier {
+    /// The checkpoint's number; those of one attempt of a job rise.
+    pub checkpoint: u64,
 }
 
 /// How far event time is on a channel.

@@ -9,7 +9,7 @@ use crate::root;
 /// A crate depends on levels above its own only; those of one level do not know each other.
 const LEVELS: [&[&str]; 6] = [
     &["model", "platform", "features"],
-    &["graph", "connectors", "exchange", "guest", "state"],
+    &["graph", "connectors", "exchange", "guest", "state", "checkpoint"],
     &["window"],
     &["task"],
     &["streamctl"],

@@ -1,0 +1,296 @@
+//! What is written down of a checkpoint: whose it is, what is in it, and a checksum of every file that it
+//! names. It is written last, so that one that can be read is of a complete checkpoint.
+//!
+//! The form is JSON, one line, then a line with the BLAKE3 checksum of the first: people can read it, and what is
+//! cut off or changed is noticed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coordinator::CheckpointId;
+
+/// The version that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+
+/// The name in the first field: what the file is, whoever finds it.
+const FORMAT: &str = "millstream checkpoint";
+
+/// A checkpoint or savepoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: String,
+    version: u32,
+    /// Whose it is.
+    pub job: JobName,
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Somebody asked for it, and it is his.
+    pub is_savepoint: bool,
+    /// The job has nothing left to do: all input is handled, or it was drained.
+    pub is_final: bool,
+    /// When it began, in milliseconds since the epoch.
+    pub began: i64,
+    /// How long until every part was durable, in milliseconds.
+    pub duration: u64,
+    /// The operators with what they keep, by uid.
+    pub operators: BTreeMap<String, Operator>,
+    /// The files that its parts lie in, by path below the folder of the job's checkpoints.
+    pub files: BTreeMap<String, File>,
+}
+
+/// The job that a checkpoint is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobName {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The BLAKE3 digest of the component that made it, in hexadecimal.
+    pub component: String,
+}
+
+/// What an operator keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Its name, for people.
+    pub name: String,
+    /// How many subtasks it had.
+    pub parallelism: u32,
+    /// How many key groups its keys are in.
+    pub max_parallelism: u32,
+    /// What each subtask keeps, in their order.
+    pub subtasks: Vec<Subtask>,
+}
+
+/// What a subtask of an operator keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subtask {
+    /// It had handled all its input.
+    pub is_finished: bool,
+    /// Its parts, by what they are.
+    pub sections: Vec<Section>,
+}
+
+/// A part of a subtask's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// What it is, in the words of the operator that wrote it.
+    pub kind: String,
+    /// Where it lies.
+    pub place: Place,
+}
+
+/// Where a section lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Place {
+    /// Here: what is small.
+    Inline(String),
+    /// In a file.
+    File {
+        /// One of [`Manifest::files`].
+        path: String,
+        /// The first byte.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
+}
+
+/// A file that a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// How long it is.
+    pub bytes: u64,
+    /// The BLAKE3 checksum of all of it, in hexadecimal.
+    pub checksum: String,
+}
+
+/// Why a manifest, or a file that it names, is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It is shorter or longer than it was, or its checksum is another.
+    #[error("`{0}` is damaged: it is not what was written")]
+    Changed(String),
+    /// It is not there.
+    #[error("`{0}` is missing")]
+    Missing(String),
+    /// It is no manifest.
+    #[error("`{0}` is no manifest of a checkpoint: {1}")]
+    NoManifest(String, String),
+    /// It is of a version of this program that this one does not know.
+    #[error("`{path}` is of version {found} of the format, and this program reads version {VERSION}")]
+    Version {
+        /// The manifest.
+        path: String,
+        /// What it says.
+        found: u32,
+    },
+}
+
+impl File {
+    /// Of a file with these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, checksum: checksum(bytes) }
+    }
+
+    /// # Errors
+    /// If they are not the bytes that were written.
+    pub fn check(&self, path: &str, bytes: &[u8]) -> Result<(), Damage> {
+        match *self == Self::of(bytes) {
+            true => Ok(()),
+            false => Err(Damage::Changed(path.to_owned())),
+        }
+    }
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// What every version says first.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+impl Manifest {
+    /// Of a checkpoint in which nothing is yet.
+    #[must_use]
+    pub fn new(job: JobName, checkpoint: CheckpointId) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            job,
+            checkpoint,
+            is_savepoint: false,
+            is_final: false,
+            began: 0,
+            duration: 0,
+            operators: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// As it is written.
+    ///
+    /// # Panics
+    /// Never: it has nothing that JSON has not.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("a manifest is JSON");
+        let checksum = checksum(&bytes);
+        bytes.extend_from_slice(format!("\n{checksum}\n").as_bytes());
+        bytes
+    }
+
+    /// Reads one; `path` is for the error.
+    ///
+    /// # Errors
+    /// If it is damaged, or of a version that is not known.
+    pub fn from_bytes(path: &str, bytes: &[u8]) -> Result<Self, Damage> {
+        let changed = || Damage::Changed(path.to_owned());
+        let (last, rest) = bytes.split_last().ok_or_else(changed)?;
+        let at = rest.iter().rposition(|byte| *byte == b'\n').filter(|_| *last == b'\n');
+        let (body, sum) = rest.split_at(at.ok_or_else(changed)?);
+        if sum.get(1..) != Some(checksum(body).as_bytes()) {
+            return Err(changed());
+        }
+        let no_manifest = |why: String| Damage::NoManifest(path.to_owned(), why);
+        let head: Head = serde_json::from_slice(body).map_err(|error| no_manifest(error.to_string()))?;
+        if head.format != FORMAT {
+            return Err(no_manifest(format!("it says that it is `{}`", head.format)));
+        }
+        if head.version != VERSION {
+            return Err(Damage::Version { path: path.to_owned(), found: head.version });
+        }
+        let manifest: Self = serde_json::from_slice(body).map_err(|error| no_manifest(error.to_string()))?;
+        let sections = manifest.operators.values().flat_map(|of| &of.subtasks).flat_map(|of| &of.sections);
+        for section in sections {
+            let Place::File { path: of, offset, length } = &section.place else { continue };
+            let end = offset.checked_add(*length);
+            let is_in = manifest.files.get(of).zip(end).is_some_and(|(file, end)| end <= file.bytes);
+            if !is_in {
+                return Err(no_manifest(format!("a `{}` lies outside of `{of}`", section.kind)));
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let job = JobName { id: "ab".repeat(16), name: "word_count".into(), component: "cd".into() };
+        let mut manifest = Manifest::new(job, 42);
+        let place = Place::File { path: "chk-42/data".into(), offset: 1, length: 3 };
+        let sections = vec![
+            Section { kind: "values".into(), place },
+            Section { kind: "offsets".into(), place: Place::Inline("[1, 2]\n".into()) },
+        ];
+        let subtasks = vec![Subtask { is_finished: true, sections }];
+        let operator = Operator { name: "Count".into(), parallelism: 1, max_parallelism: 128, subtasks };
+        manifest.operators.insert("count-by-word".into(), operator);
+        manifest.files.insert("chk-42/data".into(), File::of(b"four"));
+        manifest
+    }
+
+    #[test]
+    fn comes_back_as_it_was_written() {
+        let bytes = manifest().to_bytes();
+        assert_eq!(Manifest::from_bytes("m", &bytes).unwrap(), manifest());
+        assert!(
+            String::from_utf8(bytes)
+                .unwrap()
+                .starts_with(r#"{"format":"millstream checkpoint","version":1,"#)
+        );
+    }
+
+    #[test]
+    fn every_changed_or_missing_byte_is_noticed() {
+        let bytes = manifest().to_bytes();
+        for length in 0..bytes.len() {
+            assert!(Manifest::from_bytes("m", &bytes[..length]).is_err(), "cut at {length}");
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_eq!(
+                Manifest::from_bytes("m", &changed),
+                Err(Damage::Changed("m".into())),
+                "flipped at {at}"
+            );
+        }
+        let file = File::of(b"four");
+        assert_eq!(file.check("f", b"four"), Ok(()));
+        for bytes in [&b"fou"[..], b"fours", b"fouR"] {
+            assert_eq!(file.check("f", bytes), Err(Damage::Changed("f".into())));
+        }
+    }
+
+    #[test]
+    fn another_version_and_a_section_outside_are_refused() {
+        let other = Manifest { version: 2, ..manifest() };
+        let refused = Manifest::from_bytes("m", &other.to_bytes()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "`m` is of version 2 of the format, and this program reads version 1"
+        );
+        let mut short = manifest();
+        short.files.insert("chk-42/data".into(), File::of(b"fou"));
+        let refused = Manifest::from_bytes("m", &short.to_bytes()).unwrap_err();
+        let why = "a `values` lies outside of `chk-42/data`";
+        assert_eq!(refused, Damage::NoManifest("m".into(), why.into()));
+    }
+}

@@ -1,0 +1,334 @@
+//! How checkpoints lie in a store, Flink's way:
+//!
+//! ```text
+//! <job id>/chk-42/_metadata      the manifest, put last
+//! <job id>/chk-42/<part>         what the manifest names
+//! ```
+//!
+//! A folder without a manifest is of a checkpoint that was never complete. To remove one its manifest goes
+//! first; so what is left over by a crash on the way is never taken for a checkpoint.
+
+use std::io;
+use std::sync::Arc;
+
+use platform::Store;
+
+use crate::coordinator::CheckpointId;
+use crate::manifest::{Damage, File, Manifest};
+
+/// The manifest's name in its folder.
+const MANIFEST: &str = "_metadata";
+const PREFIX: &str = "chk-";
+
+/// The checkpoints of one job in a store.
+#[derive(Clone)]
+pub struct Storage {
+    store: Arc<dyn Store>,
+    job: String,
+}
+
+/// Why a checkpoint cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// It is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The store does not answer.
+    #[error("the checkpoint storage cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The newest checkpoint that is whole.
+#[derive(Debug, Default)]
+pub struct Latest {
+    /// It; none = there is no whole one.
+    pub manifest: Option<Manifest>,
+    /// Newer ones that were passed over, and why, the newest first.
+    pub damaged: Vec<(CheckpointId, Damage)>,
+    /// A number above those of all that there are traces of.
+    pub next: CheckpointId,
+}
+
+impl Storage {
+    /// Those of the job of this id.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, job: &str) -> Self {
+        Self { store, job: job.to_owned() }
+    }
+
+    fn folder(&self, checkpoint: CheckpointId) -> String {
+        format!("{}/{PREFIX}{checkpoint}", self.job)
+    }
+
+    fn manifest_path(&self, checkpoint: CheckpointId) -> String {
+        format!("{}/{MANIFEST}", self.folder(checkpoint))
+    }
+
+    /// Puts a part of a checkpoint. Its path and what the manifest says of it.
+    ///
+    /// # Errors
+    /// If it may not be durable.
+    pub fn put_part(&self, checkpoint: CheckpointId, name: &str, bytes: &[u8]) -> io::Result<(String, File)> {
+        let path = format!("{}/{name}", self.folder(checkpoint));
+        self.store.put(&path, bytes)?;
+        Ok((path, File::of(bytes)))
+    }
+
+    /// Puts the manifest: from now on the checkpoint is complete.
+    ///
+    /// # Errors
+    /// If it may not be durable. It may be, all the same: [`remove`](Self::remove) it before anything is told.
+    pub fn put_manifest(&self, manifest: &Manifest) -> io::Result<()> {
+        self.store.put(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())
+    }
+
+    /// A file that a manifest names, checked.
+    ///
+    /// # Errors
+    /// If it is damaged or missing, or the store does not answer.
+    pub fn file(&self, path: &str, file: &File) -> Result<Vec<u8>, StorageError> {
+        match self.store.get(path) {
+            Ok(bytes) => {
+                file.check(path, &bytes)?;
+                Ok(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Damage::Missing(path.to_owned()).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The numbers of all checkpoints of which there is anything, and whether a manifest is there.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub fn traces(&self) -> io::Result<Vec<(CheckpointId, bool)>> {
+        let mut traces: Vec<(CheckpointId, bool)> = Vec::new();
+        for path in self.store.list(&self.job)? {
+            let Some((folder, name)) = path.get(self.job.len() + 1..).and_then(|rest| rest.split_once('/'))
+            else {
+                continue;
+            };
+            let Some(Ok(id)) = folder.strip_prefix(PREFIX).map(str::parse) else { continue };
+            match traces.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, has_manifest)) => *has_manifest |= name == MANIFEST,
+                None => traces.push((id, name == MANIFEST)),
+            }
+        }
+        traces.sort_unstable();
+        Ok(traces)
+    }
+
+    /// A checkpoint with every file of it read and checked.
+    ///
+    /// # Errors
+    /// If anything of it is damaged or missing, or the store does not answer.
+    pub fn whole(&self, checkpoint: CheckpointId) -> Result<Manifest, StorageError> {
+        let path = self.manifest_path(checkpoint);
+        let bytes = match self.store.get(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Damage::Missing(path).into());
+            }
+            bytes => bytes?,
+        };
+        let manifest = Manifest::from_bytes(&path, &bytes)?;
+        for (path, file) in &manifest.files {
+            self.file(path, file)?;
+        }
+        Ok(manifest)
+    }
+
+    /// The newest checkpoint that is whole: those that are damaged are passed over, and said.
+    ///
+    /// # Errors
+    /// If the store does not answer: that is no reason to go back to an older one.
+    pub fn latest(&self) -> io::Result<Latest> {
+        let traces = self.traces()?;
+        let mut latest = Latest { next: traces.last().map_or(1, |(id, _)| id + 1), ..Latest::default() };
+        for (id, _) in traces.into_iter().rev().filter(|(_, has_manifest)| *has_manifest) {
+            match self.whole(id) {
+                Ok(manifest) => {
+                    latest.manifest = Some(manifest);
+                    break;
+                }
+                Err(StorageError::Damaged(damage)) => latest.damaged.push((id, damage)),
+                Err(StorageError::Io(error)) => return Err(error),
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Removes a checkpoint, or what is left of one.
+    ///
+    /// # Errors
+    /// If some of it may still be there; what is, is no checkpoint once its manifest has gone.
+    pub fn remove(&self, checkpoint: CheckpointId) -> io::Result<()> {
+        self.store.remove(&self.manifest_path(checkpoint))?;
+        for path in self.store.list(&self.folder(checkpoint))? {
+            self.store.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what checkpoints have left that never were complete, but for these.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub fn sweep(&self, under_way: &[CheckpointId]) -> io::Result<()> {
+        for (id, has_manifest) in self.traces()? {
+            if !has_manifest && !under_way.contains(&id) {
+                self.remove(id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::disk::ModelDisk;
+    use platform::store::FileStore;
+    use platform::{Clock, Disk, Faults, Random};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::JobName;
+
+    const JOB: &str = "0123456789abcdef0123456789abcdef";
+
+    fn on(disk: &ModelDisk, faults: Faults) -> Storage {
+        Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), faults)), JOB)
+    }
+
+    /// Makes a checkpoint of two parts.
+    fn make(storage: &Storage, checkpoint: CheckpointId) -> io::Result<()> {
+        let job = JobName { id: JOB.into(), name: "job".into(), component: String::new() };
+        let mut manifest = Manifest::new(job, checkpoint);
+        for name in ["one", "two"] {
+            let (path, file) =
+                storage.put_part(checkpoint, name, format!("{name} {checkpoint}").as_bytes())?;
+            manifest.files.insert(path, file);
+        }
+        storage.put_manifest(&manifest)
+    }
+
+    fn latest(storage: &Storage) -> (Option<CheckpointId>, Vec<String>, CheckpointId) {
+        let latest = storage.latest().unwrap();
+        let damaged = latest.damaged.iter().map(|(_, damage)| damage.to_string()).collect();
+        (latest.manifest.map(|manifest| manifest.checkpoint), damaged, latest.next)
+    }
+
+    #[test]
+    fn the_newest_whole_one_is_found_and_what_is_damaged_is_named() {
+        let disk = ModelDisk::new();
+        let storage = on(&disk, Faults::none());
+        assert_eq!(latest(&storage), (None, vec![], 1));
+        for checkpoint in [8, 9, 10, 11] {
+            make(&storage, checkpoint).unwrap();
+        }
+        storage.put_part(12, "one", b"never complete").unwrap();
+        assert_eq!(latest(&storage), (Some(11), vec![], 13));
+        // A flipped bit, a missing file, a manifest cut short.
+        let at = |path: &str| format!("{JOB}/{path}");
+        let replace = |path: &str, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = disk.read(&at(path)).unwrap();
+            change(&mut bytes);
+            disk.remove(&at(path)).unwrap();
+            disk.create(&at(path), &bytes).unwrap();
+        };
+        replace("chk-11/two", &|bytes| bytes[0] ^= 1);
+        disk.remove(&at("chk-10/one")).unwrap();
+        replace("chk-9/_metadata", &|bytes| bytes.truncate(40));
+        let damaged = [
+            format!("`{JOB}/chk-11/two` is damaged: it is not what was written"),
+            format!("`{JOB}/chk-10/one` is missing"),
+            format!("`{JOB}/chk-9/_metadata` is damaged: it is not what was written"),
+        ];
+        assert_eq!(latest(&storage), (Some(8), damaged.to_vec(), 13));
+        storage.sweep(&[12]).unwrap();
+        assert_eq!(storage.traces().unwrap().len(), 5);
+        storage.sweep(&[]).unwrap();
+        storage.remove(9).unwrap();
+        assert_eq!(storage.traces().unwrap(), [(8, true), (10, true), (11, true)]);
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_is_no_reason_to_go_back() {
+        let disk = ModelDisk::new();
+        make(&on(&disk, Faults::none()), 1).unwrap();
+        let faults = Faults::parse("store.read=eio", &Clock::simulated()).unwrap();
+        assert!(on(&disk, faults).latest().is_err());
+    }
+
+    /// Makes and removes checkpoints until a fault, crashes, and looks what is there: which checkpoint
+    /// was complete last, and which is found.
+    fn crashed(seed: u64, point: &str, nth: u64) -> Result<(), String> {
+        let disk = ModelDisk::new();
+        let storage = on(&disk, Faults::parse(&format!("{point}@{nth}=eio"), &Clock::simulated()).unwrap());
+        let (mut complete, mut tried) = (0, 0);
+        for checkpoint in 1..8 {
+            tried = checkpoint;
+            if make(&storage, checkpoint).is_err() {
+                break;
+            }
+            complete = checkpoint;
+            if checkpoint > 1 && storage.remove(checkpoint - 1).is_err() {
+                break;
+            }
+        }
+        disk.crash(&mut Random::of_seed(seed));
+        let after = on(&disk, Faults::none());
+        let found = after.latest().map_err(|error| error.to_string())?;
+        let number = found.manifest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        if number != complete && number != tried {
+            return Err(format!("{complete} was complete, {tried} tried, and {number} is found"));
+        }
+        if !found.damaged.is_empty() {
+            return Err(format!("{:?} are taken for checkpoints", found.damaged));
+        }
+        if found.next <= tried
+            && after.traces().is_ok_and(|traces| traces.iter().any(|(id, _)| *id >= found.next))
+        {
+            return Err(format!("{} would be used again", found.next));
+        }
+        after.sweep(&[]).map_err(|error| error.to_string())?;
+        let left = after.traces().map_err(|error| error.to_string())?;
+        match left.iter().all(|(_, has_manifest)| *has_manifest) {
+            true => Ok(()),
+            false => Err(format!("{left:?} is left over")),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+        #[test]
+        fn a_crash_anywhere_loses_no_complete_checkpoint_and_makes_up_none(
+            seed in any::<u64>(),
+            point in prop::sample::select(vec![
+                "store.write", "store.sync", "store.rename", "store.sync-folder", "store.done", "store.remove",
+            ]),
+            nth in 1..24u64,
+        ) {
+            let found = crashed(seed, point, nth);
+            prop_assert!(found.is_ok(), "{}", found.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_put_first_is_reported() {
+        let reported = (0..40).filter(|seed| {
+            let disk = ModelDisk::new();
+            let storage = on(&disk, Faults::none());
+            let job = JobName { id: JOB.into(), name: "job".into(), component: String::new() };
+            let mut manifest = Manifest::new(job, 1);
+            manifest.files.insert(format!("{JOB}/chk-1/one"), File::of(b"one"));
+            storage.put_manifest(&manifest).unwrap();
+            // The part is written, and not made durable.
+            disk.create(&format!("{JOB}/chk-1/one"), b"one").unwrap();
+            disk.crash(&mut Random::of_seed(*seed));
+            !on(&disk, Faults::none()).latest().unwrap().damaged.is_empty()
+        });
+        assert!(reported.count() > 10);
+    }
+}

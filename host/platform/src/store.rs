@@ -1,0 +1,247 @@
+//! Where durable things are put: whole objects by path, which are there as they were put, or not at all.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Disk, Faults};
+
+/// Objects by paths with `/` between the names. Every call blocks.
+pub trait Store: Send + Sync {
+    /// Puts an object in place of what was there. When it returns, the object is durable.
+    ///
+    /// # Errors
+    /// If it may not be there; what was there before may be.
+    fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// An object.
+    ///
+    /// # Errors
+    /// If it is not there ([`io::ErrorKind::NotFound`]), or cannot be read.
+    fn get(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// The paths of all objects whose paths begin with these names, in order.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn list(&self, names: &str) -> io::Result<Vec<String>>;
+    /// Removes an object; one that is not there is removed.
+    ///
+    /// # Errors
+    /// If it may still be there.
+    fn remove(&self, path: &str) -> io::Result<()>;
+}
+
+/// A store in files: each object is written under another name, made durable, and then given its own.
+pub struct FileStore {
+    disk: Arc<dyn Disk>,
+    faults: Faults,
+    /// For names that nobody has.
+    next: AtomicU64,
+    process: u32,
+}
+
+/// Files that are not objects yet begin so.
+const UNFINISHED: &str = ".unfinished-";
+
+impl FileStore {
+    /// On this disk.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, faults: Faults) -> Self {
+        Self { disk, faults, next: AtomicU64::new(0), process: std::process::id() }
+    }
+
+    /// Writes an object, which is not there until its last step but one.
+    fn write(&self, unfinished: &str, path: &str, folder: &str, bytes: &[u8]) -> io::Result<()> {
+        self.faults.pass("store.write")?;
+        self.disk.create(unfinished, bytes)?;
+        self.faults.pass("store.sync")?;
+        self.disk.sync(unfinished)?;
+        self.faults.pass("store.rename")?;
+        self.disk.rename(unfinished, path)?;
+        self.faults.pass("store.sync-folder")?;
+        self.disk.sync_folder(folder)?;
+        self.faults.pass("store.done")
+    }
+
+    /// Removes what processes have begun and not ended. No other may write here meanwhile.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn sweep(&self, folder: &str) -> io::Result<()> {
+        let mut ahead = vec![folder.to_owned()];
+        while let Some(folder) = ahead.pop() {
+            for name in self.disk.list(&folder)? {
+                let path = joined(&folder, name.trim_end_matches('/'));
+                if name.ends_with('/') {
+                    ahead.push(path);
+                } else if name.starts_with(UNFINISHED) {
+                    self.disk.remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+impl Store for FileStore {
+    fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.disk.create_folder(folder)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let unfinished = joined(folder, &format!("{UNFINISHED}{}-{number}", self.process));
+        let written = self.write(&unfinished, path, folder, bytes);
+        if written.is_err() {
+            // It is gone already where the renaming was done; and what cannot be removed is swept later.
+            drop(self.disk.remove(&unfinished));
+        }
+        written
+    }
+
+    fn get(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.faults.pass("store.read")?;
+        self.disk.read(path)
+    }
+
+    fn list(&self, names: &str) -> io::Result<Vec<String>> {
+        let (mut found, mut ahead) = (Vec::new(), vec![names.to_owned()]);
+        while let Some(folder) = ahead.pop() {
+            for name in self.disk.list(&folder)? {
+                let path = joined(&folder, name.trim_end_matches('/'));
+                match name.ends_with('/') {
+                    true => ahead.push(path),
+                    false if name.starts_with(UNFINISHED) => {}
+                    false => found.push(path),
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.faults.pass("store.remove")?;
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.disk.sync_folder(folder)?;
+        // Folders are there for what is in them: nobody asks for an empty one.
+        while !folder.is_empty() && self.disk.list(folder)?.is_empty() {
+            self.disk.remove(folder)?;
+            folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::{ModelDisk, SystemDisk};
+    use crate::{Clock, Random};
+
+    fn faults(text: &str) -> Faults {
+        Faults::parse(text, &Clock::simulated()).unwrap()
+    }
+
+    /// What every store does.
+    fn keeps(disk: Arc<dyn Disk>) {
+        let store = FileStore::new(disk, Faults::none());
+        store.put("a/b/one", b"1").unwrap();
+        store.put("a/two", b"2").unwrap();
+        store.put("a/b/one", b"11").unwrap();
+        assert_eq!(store.get("a/b/one").unwrap(), b"11");
+        assert_eq!(store.list("a").unwrap(), ["a/b/one", "a/two"]);
+        assert_eq!(store.list("a/b").unwrap(), ["a/b/one"]);
+        assert_eq!(store.list("none").unwrap(), Vec::<String>::new());
+        assert_eq!(store.get("a/none").unwrap_err().kind(), io::ErrorKind::NotFound);
+        store.remove("a/b/one").unwrap();
+        store.remove("a/none").unwrap();
+        assert_eq!(store.list("").unwrap(), ["a/two"]);
+        assert_eq!(store.disk.list("a").unwrap(), ["two"]);
+    }
+
+    #[test]
+    fn keeps_what_is_put_on_either_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        keeps(Arc::new(SystemDisk::new(folder.path().join("root"))));
+        keeps(Arc::new(ModelDisk::new()));
+    }
+
+    #[test]
+    fn what_fails_is_not_there_and_leaves_nothing() {
+        for point in ["store.write", "store.sync", "store.rename"] {
+            for fault in ["eio", "enospc"] {
+                let disk = ModelDisk::new();
+                let store = FileStore::new(Arc::new(disk.clone()), faults(&format!("{point}@2={fault}")));
+                store.put("a/one", b"old").unwrap();
+                assert!(store.put("a/one", b"new").is_err(), "{point} {fault}");
+                assert_eq!(disk.list("a").unwrap(), ["one"], "{point} {fault}");
+                assert_eq!(store.get("a/one").unwrap(), b"old");
+                store.put("a/one", b"new").unwrap();
+                assert_eq!(store.get("a/one").unwrap(), b"new");
+            }
+        }
+    }
+
+    /// Puts objects until a fault, then crashes; what a store finds afterwards.
+    fn crashed(seed: u64, point: &str, nth: u64, careless: bool) -> Result<(), String> {
+        let disk = ModelDisk::new();
+        let store = FileStore::new(Arc::new(disk.clone()), faults(&format!("{point}@{nth}=eio")));
+        let mut random = Random::of_seed(seed);
+        let (mut acknowledged, mut tried): (Option<u64>, Option<u64>) = (None, None);
+        for version in 0..6 {
+            tried = Some(version);
+            let bytes = version.to_string().repeat(100).into_bytes();
+            let put = match careless {
+                // Without making the bytes durable first.
+                true => disk.create_folder("a").and_then(|()| {
+                    disk.create(&format!("a/x{version}"), &bytes)?;
+                    disk.rename(&format!("a/x{version}"), "a/one")?;
+                    disk.sync_folder("a")
+                }),
+                false => store.put("a/one", &bytes),
+            };
+            if put.is_err() {
+                break;
+            }
+            acknowledged = Some(version);
+        }
+        disk.crash(&mut random);
+        store.sweep("").map_err(|error| error.to_string())?;
+        let found = FileStore::new(Arc::new(disk), Faults::none()).get("a/one").ok();
+        let is = |version: Option<u64>| version.map(|v| v.to_string().repeat(100).into_bytes()) == found;
+        match is(acknowledged) || is(tried) {
+            true => Ok(()),
+            false => {
+                Err(format!("{acknowledged:?} was acknowledged, {tried:?} tried, and {found:?} is there"))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn after_a_crash_an_object_is_the_last_that_was_acknowledged_or_the_next(
+            seed in any::<u64>(),
+            point in prop::sample::select(vec![
+                "store.write", "store.sync", "store.rename", "store.sync-folder", "store.done", "nowhere",
+            ]),
+            nth in 1..7u64,
+        ) {
+            let found = crashed(seed, point, nth, false);
+            prop_assert!(found.is_ok(), "{}", found.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_store_that_does_not_wait_for_the_disk_is_reported() {
+        let reported = (0..20).filter(|seed| crashed(*seed, "nowhere", 1, true).is_err()).count();
+        assert!(reported > 10, "{reported} of 20 seeds");
+    }
+}

@@ -80,6 +80,22 @@ pub trait SourceFactory: Send + Sync {
     fn prepare(&self) -> Result<(), Diagnostic> {
         Ok(())
     }
+    /// Whether what it has given can be given again, from a [`position`](Source::position) on. If not, a failure
+    /// loses rows.
+    fn can_go_back(&self) -> bool {
+        false
+    }
+    /// Goes on where the subtasks of an earlier run stood, however many there were. After
+    /// [`prepare`](Self::prepare), before the first subtask is opened.
+    ///
+    /// # Errors
+    /// If what they stood in is not there any more, or is another.
+    fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
+        match positions {
+            [] => Ok(()),
+            _ => Err(Diagnostic::user("this source cannot go back to where it was")),
+        }
+    }
     /// Opens a subtask's part.
     ///
     /// # Errors
@@ -96,6 +112,11 @@ pub trait Source: Send {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic>;
     /// Bytes handed out so far, as they were outside.
     fn bytes_read(&self) -> u64;
+    /// Where it stands between two polls: behind all that it has given. In a form of its own, which its factory
+    /// reads again. None = it [cannot go back](SourceFactory::can_go_back).
+    fn position(&self) -> Option<String> {
+        None
+    }
     /// The splits that it shares with the source's other subtasks, for event time by split. Rows
     /// that it gives are of the split that it took last. None = all its rows are one stream.
     fn splits(&self) -> Option<Arc<Splits>> {

@@ -188,6 +188,14 @@ impl RecordReader {
         self.finished || if self.skipping { self.rest_at > self.end } else { self.rest_at >= self.end }
     }
 
+    /// Where the next record begins, or is looked for: all that begin before have been given.
+    pub(crate) fn position(&self) -> u64 {
+        match self.blocks.front() {
+            Some(block) => block.offset + block.at as u64,
+            None => self.rest_at,
+        }
+    }
+
     /// The next rows, at most so many and about so many bytes; none until more bytes have come.
     pub(crate) fn next(&mut self, rows_max: usize, bytes_max: usize) -> Option<Decoded> {
         while !self.is_done() {

@@ -184,6 +184,39 @@ impl World {
         Ok(given)
     }
 
+    /// Reads a source in part: each subtask until it has been polled so often as `polls` says for it, when its
+    /// position is noted, and then on, which nobody sees. What was given before, and the positions.
+    pub(crate) fn read_in_part(
+        &mut self,
+        factory: &dyn SourceFactory,
+        polls: &[usize],
+    ) -> Result<(Given, Vec<String>), Diagnostic> {
+        // A handful of subtasks.
+        let parallelism = polls.len() as u32;
+        let mut sources = (0..parallelism)
+            .map(|subtask| factory.open(self.context(subtask, parallelism)).map(Some))
+            .collect::<Result<Vec<_>, _>>()?;
+        (0..polls.len()).for_each(|subtask| self.ready.mark(subtask));
+        let (mut given, mut unseen) = (Given::default(), Given::default());
+        let mut polled = vec![0; polls.len()];
+        let mut positions = vec![None; polls.len()];
+        while sources.iter().any(Option::is_some) {
+            for subtask in self.wait() {
+                let Some(source) = &mut sources[subtask] else { continue };
+                if polled[subtask] == polls[subtask] {
+                    positions[subtask] = source.position();
+                }
+                let given = if polled[subtask] < polls[subtask] { &mut given } else { &mut unseen };
+                polled[subtask] += 1;
+                if !self.step(subtask, source.as_mut(), given)? {
+                    positions[subtask] = positions[subtask].take().or_else(|| source.position());
+                    sources[subtask] = None;
+                }
+            }
+        }
+        Ok((given, positions.into_iter().map(|position| position.expect("it can go back")).collect()))
+    }
+
     /// Polls a source once. False at its end.
     fn step(&self, subtask: usize, source: &mut dyn Source, given: &mut Given) -> Result<bool, Diagnostic> {
         match source.poll()? {

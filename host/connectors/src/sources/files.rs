@@ -4,6 +4,7 @@
 //! belongs to the split in which its first byte lies. The subtasks take splits from one queue, so
 //! a slow one holds nobody back. Reading is ahead of decoding by one chunk, in the I/O pool.
 
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::options::Options;
 use crate::records::RecordReader;
 use crate::splits::SplitName;
 use crate::{Context, Need, Source, SourceFactory, SourcePoll, Splits};
+use progress::{Progress, Ranges};
 
 /// Splits for each subtask, so that all end at about the same time.
 const SPLITS_EACH: u64 = 4;
@@ -35,6 +37,8 @@ pub struct FilesFactory {
     path: String,
     decoding: Arc<Decoding>,
     files: OnceLock<Vec<InputFile>>,
+    /// What an earlier run has read.
+    restored: OnceLock<Progress>,
     /// Made when the first subtask opens, which knows how many there are.
     splits: OnceLock<FileSplits>,
 }
@@ -70,6 +74,7 @@ impl FilesFactory {
             path: options.required("path")?.to_owned(),
             decoding: Arc::new(Decoding::of(connection, schema)?),
             files: OnceLock::new(),
+            restored: OnceLock::new(),
             splits: OnceLock::new(),
         })
     }
@@ -78,28 +83,57 @@ impl FilesFactory {
         self.files.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Cuts the files for so many subtasks; no split below `bytes_min`.
+    /// The files, as long as they are read: those of an earlier run as long as they were then.
+    fn to_read(&self) -> impl Iterator<Item = (InputFile, Ranges)> {
+        let restored = self.restored.get();
+        self.found().iter().map(move |file| {
+            let path = file.path.to_string_lossy();
+            let before = restored.and_then(|progress| progress.of(&path));
+            match before {
+                Some((bytes, done)) => (InputFile { bytes, ..file.clone() }, done.left_of(bytes)),
+                None => (file.clone(), Ranges::whole(file.bytes)),
+            }
+        })
+    }
+
+    /// Cuts what is to be read for so many subtasks; no split below `bytes_min`.
     fn cut(&self, parallelism: u32, bytes_min: u64) -> FileSplits {
-        let total: u64 = self.found().iter().map(|file| file.bytes).sum();
+        let total: u64 = self.to_read().map(|(_, left)| left.bytes()).sum();
         let size = match parallelism {
             1 => u64::MAX,
             p => (total / (SPLITS_EACH * u64::from(p))).max(bytes_min).max(1),
         };
         let mut ranges = Vec::new();
-        for (number, file) in self.found().iter().enumerate() {
+        for (number, (file, left)) in self.to_read().enumerate() {
             let size = if self.decoding.splittable() { size } else { u64::MAX };
-            let mut start = 0;
-            while start < file.bytes {
-                let end = start.saturating_add(size).min(file.bytes);
-                let (path, file_bytes) = (Arc::clone(&file.path), file.bytes);
-                ranges.push(Split { file: number, path, start, end, file_bytes });
-                start = end;
+            for (mut start, range_end) in left.iter() {
+                while start < range_end {
+                    let end = start.saturating_add(size).min(range_end);
+                    let (path, file_bytes) = (Arc::clone(&file.path), file.bytes);
+                    ranges.push(Split { file: number, path, start, end, file_bytes });
+                    start = end;
+                }
             }
         }
         // The ranges of a file are in its order, so they are one sequence.
         let named = ranges.iter().map(|split| SplitName { sequence: split.file, name: split.name() });
         let splits = Arc::new(Splits::new(named.collect(), parallelism));
         FileSplits { ranges: ranges.into(), splits }
+    }
+
+    /// What a subtask says that it has read before it has read anything: by the first subtask the files, so
+    /// that a later run knows how long they were.
+    fn nothing_read(&self, subtask: u32) -> Progress {
+        let mut progress = Progress::default();
+        if subtask == 0 {
+            let before = self.restored.get();
+            for (file, _) in self.to_read() {
+                let path = file.path.to_string_lossy();
+                let done = before.and_then(|before| before.of(&path)).map(|(_, done)| done.clone());
+                progress.add_file(&path, file.bytes, done.unwrap_or_default());
+            }
+        }
+        progress
     }
 }
 
@@ -133,6 +167,36 @@ impl SourceFactory for FilesFactory {
         self.files.get_or_init(|| files);
         Ok(())
     }
+    fn can_go_back(&self) -> bool {
+        true
+    }
+    fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
+        let progress = Progress::read(positions)?;
+        for (path, bytes, done) in progress.files() {
+            let now = self.found().iter().find(|file| file.path.to_string_lossy() == *path);
+            let is_read = done.left_of(bytes).bytes() == 0;
+            match now {
+                // What has been read to its end is not asked for again.
+                None if is_read => {}
+                None => {
+                    return Err(Diagnostic::user(format!("`{path}` is not there any more"))
+                        .detail("the job was in the middle of it when its checkpoint was made"));
+                }
+                Some(file) if file.bytes < bytes => {
+                    return Err(Diagnostic::user(format!("`{path}` is shorter than it was"))
+                        .detail(format!(
+                            "it had {bytes} bytes when the job began, and has {} now",
+                            file.bytes
+                        ))
+                        .hint("an input file must stay as it is until the job has read it"));
+                }
+                Some(_) => {}
+            }
+        }
+        // Set by the one restore of a job.
+        self.restored.get_or_init(|| progress);
+        Ok(())
+    }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
         let splits = self.splits.get_or_init(|| self.cut(context.parallelism, context.batch_bytes as u64));
         Ok(Box::new(Files {
@@ -141,6 +205,7 @@ impl SourceFactory for FilesFactory {
             reads: Inbox::new(context.waker.clone()),
             current: None,
             bytes_read: 0,
+            progress: self.nothing_read(context.subtask),
             context,
         }))
     }
@@ -251,6 +316,8 @@ struct Files {
     reads: Inbox<io::Result<Chunk>>,
     current: Option<Current>,
     bytes_read: u64,
+    /// The splits that it has read to their end.
+    progress: Progress,
     context: Context,
 }
 
@@ -267,7 +334,19 @@ struct Current {
     at: u64,
     /// A read is under way.
     reading: bool,
+    /// Something of it has been given.
+    has_given: bool,
     file: Option<Arc<File>>,
+}
+
+impl Current {
+    /// Up to where it has been read.
+    fn position(&self) -> u64 {
+        match self.has_given {
+            true => self.records.position().clamp(self.split.start, self.split.end),
+            false => self.split.start,
+        }
+    }
 }
 
 impl Files {
@@ -352,14 +431,18 @@ impl Source for Files {
                 let name = split.path.display().to_string();
                 let records = RecordReader::new(Arc::clone(&self.decoding), name, split.start, split.end);
                 let at = split.start.saturating_sub(1);
-                self.current = Some(Current { split, records, at, reading: false, file: None });
+                self.current =
+                    Some(Current { split, records, at, reading: false, has_given: false, file: None });
                 self.read_on();
                 continue;
             };
             if let Some(decoded) = current.records.next(self.context.batch_rows, self.context.batch_bytes) {
+                current.has_given = true;
                 return Ok(SourcePoll::Rows(decoded));
             }
             if current.records.is_done() && !current.reading {
+                let Split { path, start, end, .. } = &current.split;
+                self.progress.done(&path.to_string_lossy(), *start, *end);
                 self.current = None;
                 continue;
             }
@@ -376,6 +459,13 @@ impl Source for Files {
     }
     fn bytes_read(&self) -> u64 {
         self.bytes_read
+    }
+    fn position(&self) -> Option<String> {
+        let mut progress = self.progress.clone();
+        if let Some(current) = &self.current {
+            progress.done(&current.split.path.to_string_lossy(), current.split.start, current.position());
+        }
+        Some(progress.to_text())
     }
     fn splits(&self) -> Option<Arc<Splits>> {
         Some(Arc::clone(&self.splits.splits))

@@ -288,3 +288,80 @@ fn a_source_that_is_dropped_while_it_reads_harms_nobody() {
     drop(source);
     assert!(world.platform.io.run_one(&mut Random::of_seed(1)));
 }
+
+/// Lines that were given before subtasks noted where they were, and those that a later run reads.
+fn stopped_and_gone_on(seed: u64, path: &str, again: &str) -> Result<Vec<String>, Diagnostic> {
+    let mut random = Random::of_seed(seed);
+    let mut world = World::simulated(seed).with_batches(7, [1, 16, 200, 5_000][seed as usize % 4]);
+    let (mut lines, mut positions) = (Vec::new(), Vec::<String>::new());
+    // Each run goes on where the one before was, at another parallelism.
+    for _ in 0..3 {
+        let factory = lines_of(if positions.is_empty() { path } else { again });
+        factory.prepare()?;
+        factory.restore(&positions)?;
+        let polls: Vec<usize> = (0..1 + random.below(4)).map(|_| random.below(40) as usize).collect();
+        let (given, next) = world.read_in_part(&factory, &polls)?;
+        lines.extend(given.texts());
+        positions = next;
+    }
+    let factory = lines_of(again);
+    factory.prepare()?;
+    factory.restore(&positions)?;
+    let polls = vec![usize::MAX; 1 + random.below(4) as usize];
+    let (given, _) = world.read_in_part(&factory, &polls)?;
+    lines.extend(given.texts());
+    Ok(sorted(lines))
+}
+
+#[test]
+fn each_line_comes_once_however_often_reading_stops_and_goes_on() {
+    let lines = many_lines(300, 6);
+    let folder = folder(&[("a", &lines.join("\r\n")), ("b", "\u{FEFF}first\ntail"), ("c", "")]);
+    let expected = sorted([lines, vec!["first".to_owned(), "tail".to_owned()]].concat());
+    let path = path_in(&folder, "");
+    for seed in 0..120 {
+        assert_eq!(stopped_and_gone_on(seed, &path, &path).unwrap(), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_position_that_is_lost_is_noticed() {
+    let lines = many_lines(300, 6);
+    let folder = folder(&[("a", &lines.join("\n"))]);
+    let factory = lines_of(&path_in(&folder, "a"));
+    factory.prepare().unwrap();
+    let mut world = World::simulated(1).with_batches(7, 200);
+    let (given, mut positions) = world.read_in_part(&factory, &[20, 20]).unwrap();
+    positions.pop();
+    let again = lines_of(&path_in(&folder, "a"));
+    again.prepare().unwrap();
+    again.restore(&positions).unwrap();
+    let (rest, _) = world.read_in_part(&again, &[usize::MAX]).unwrap();
+    assert_ne!(sorted([given.texts(), rest.texts()].concat()), sorted(lines));
+}
+
+#[test]
+fn files_that_are_not_what_they_were_are_refused_and_what_was_appended_is_left() {
+    let lines = many_lines(50, 7);
+    let folder = folder(&[("a", &lines.join("\n")), ("read", "r\n")]);
+    let (path, polls) = (path_in(&folder, ""), [12]);
+    let factory = lines_of(&path);
+    factory.prepare().unwrap();
+    let mut world = World::system().with_batches(3, 200);
+    let (given, positions) = world.read_in_part(&factory, &polls).unwrap();
+    let again = || {
+        let factory = lines_of(&path);
+        factory.prepare().unwrap();
+        factory.restore(&positions).map(|()| factory)
+    };
+    // A new file is read; of what was appended nobody knows whether it was there.
+    fs::write(folder.path().join("a"), lines.join("\n") + "\nmore").unwrap();
+    fs::write(folder.path().join("new"), "n").unwrap();
+    let rest = world.read_in_part(&again().unwrap(), &[usize::MAX]).unwrap().0;
+    let expected = sorted([lines.clone(), vec!["n".into(), "r".into()]].concat());
+    assert_eq!(sorted([given.texts(), rest.texts()].concat()), expected);
+    fs::write(folder.path().join("a"), "short").unwrap();
+    assert!(error_of(again()).message.ends_with("a` is shorter than it was"));
+    fs::remove_file(folder.path().join("a")).unwrap();
+    assert!(error_of(again()).message.ends_with("a` is not there any more"));
+}

@@ -85,7 +85,7 @@ pub trait SourceFactory: Send + Sync {
     fn can_go_back(&self) -> bool {
         false
     }
-    /// Goes on where the subtasks of an earlier run stood, however many there were. After
+    /// Goes on where the subtasks of an earlier run stood, however many there were; none = from the beginning. After
     /// [`prepare`](Self::prepare), before the first subtask is opened.
     ///
     /// # Errors
@@ -113,7 +113,8 @@ pub trait Source: Send {
     /// Bytes handed out so far, as they were outside.
     fn bytes_read(&self) -> u64;
     /// Where it stands between two polls: behind all that it has given. In a form of its own, which its factory
-    /// reads again. None = it [cannot go back](SourceFactory::can_go_back).
+    /// reads again. None = in the middle of something, so that it is to be polled before, which takes no waiting;
+    /// or it [cannot go back](SourceFactory::can_go_back).
     fn position(&self) -> Option<String> {
         None
     }

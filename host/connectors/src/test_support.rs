@@ -203,10 +203,10 @@ impl World {
         while sources.iter().any(Option::is_some) {
             for subtask in self.wait() {
                 let Some(source) = &mut sources[subtask] else { continue };
-                if polled[subtask] == polls[subtask] {
+                if polled[subtask] >= polls[subtask] && positions[subtask].is_none() {
                     positions[subtask] = source.position();
                 }
-                let given = if polled[subtask] < polls[subtask] { &mut given } else { &mut unseen };
+                let given = if positions[subtask].is_none() { &mut given } else { &mut unseen };
                 polled[subtask] += 1;
                 if !self.step(subtask, source.as_mut(), given)? {
                     positions[subtask] = positions[subtask].take().or_else(|| source.position());

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, SchemaRef};
@@ -11,6 +11,7 @@ use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::Random;
 
+use super::lanes::Lanes;
 use super::no_format;
 use super::pace::{self, Pace};
 use crate::options::Options;
@@ -25,6 +26,8 @@ pub struct GeneratorFactory {
     seed: u64,
     vocabulary: u64,
     schema: SchemaRef,
+    /// Where an earlier run stood.
+    restored: OnceLock<Vec<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -62,6 +65,7 @@ impl GeneratorFactory {
             seed: options.parsed("seed")?.unwrap_or(0),
             vocabulary,
             schema: Arc::clone(schema),
+            restored: OnceLock::new(),
         })
     }
 }
@@ -76,15 +80,28 @@ impl SourceFactory for GeneratorFactory {
     fn bounded(&self) -> bool {
         self.rows.is_some()
     }
+    fn can_go_back(&self) -> bool {
+        true
+    }
+    fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        Lanes::restored(1, positions, 0, 1)?;
+        // Set by the one restore of a job.
+        self.restored.get_or_init(|| positions.to_vec());
+        Ok(())
+    }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
+        let (lanes, first) = Lanes::open(1, self.restored.get(), &context)?;
         Ok(Box::new(Generator {
             kind: self.kind,
             rows: self.rows.unwrap_or(u64::MAX),
-            pace: Pace::new("generator", self.rate, &context),
+            pace: Pace::new("generator", self.rate, first, &context),
             seed: self.seed,
             vocabulary: self.vocabulary as f64,
             schema: Arc::clone(&self.schema),
-            next: u64::from(context.subtask),
+            lanes,
             bytes: 0,
             context,
         }))
@@ -98,8 +115,8 @@ struct Generator {
     seed: u64,
     vocabulary: f64,
     schema: SchemaRef,
-    /// The number of the next row: those of a subtask are `parallelism` apart.
-    next: u64,
+    /// The numbers of its rows.
+    lanes: Lanes,
     bytes: u64,
     context: Context,
 }
@@ -146,19 +163,18 @@ pub fn word(mut rank: u64, line: &mut String) {
 
 impl Source for Generator {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic> {
-        if self.next >= self.rows {
+        if self.lanes.next().is_none_or(|next| next >= self.rows) {
             return Ok(SourcePoll::End);
         }
         let due = self.pace.due(self.rows);
-        let step = u64::from(self.context.parallelism);
-        let numbers: Vec<u64> = (0..self.context.batch_rows as u64)
-            .map_while(|i| self.next.checked_add(i * step).filter(|number| *number < due))
+        let numbers: Vec<u64> = (0..self.context.batch_rows)
+            .map_while(|_| self.lanes.take(due, 1))
+            .map(|one| one.start)
             .collect();
-        let Some(last) = numbers.last() else {
+        if numbers.is_empty() {
             self.pace.sleep();
             return Ok(SourcePoll::Pending);
-        };
-        self.next = last.saturating_add(step);
+        }
         let column = self.make(&numbers);
         self.bytes += column.get_array_memory_size() as u64;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![column])
@@ -167,5 +183,8 @@ impl Source for Generator {
     }
     fn bytes_read(&self) -> u64 {
         self.bytes
+    }
+    fn position(&self) -> Option<String> {
+        Some(self.lanes.position())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod generator;
+mod lanes;
 pub mod nexmark;
 mod pace;
 pub mod socket;

@@ -24,6 +24,7 @@ use model::{Batch, Diagnostic};
 use self::rows::Maker;
 use self::texts::Tables;
 use self::timeline::{EPOCH, PLACES, Run, Timeline};
+use super::lanes::Lanes;
 use super::pace::{self, Pace};
 use super::{SourcePort, no_format};
 use crate::options::Options;
@@ -49,6 +50,8 @@ pub struct NexmarkFactory {
     ports: Vec<(usize, SchemaRef)>,
     /// Made when the first subtask is opened.
     maker: OnceLock<Arc<Maker>>,
+    /// Where an earlier run stood.
+    restored: OnceLock<Vec<String>>,
 }
 
 /// The columns of the ports: persons, auctions, bids. A job may call them otherwise.
@@ -121,6 +124,7 @@ impl NexmarkFactory {
             // With no edge at all it runs to its end all the same.
             ports: if used.is_empty() { of_port(false) } else { used },
             maker: OnceLock::new(),
+            restored: OnceLock::new(),
         })
     }
 }
@@ -167,6 +171,18 @@ impl SourceFactory for NexmarkFactory {
     fn bounded(&self) -> bool {
         self.events.is_some()
     }
+    fn can_go_back(&self) -> bool {
+        true
+    }
+    fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        Lanes::restored(EPOCH, positions, 0, 1)?;
+        // Set by the one restore of a job.
+        self.restored.get_or_init(|| positions.to_vec());
+        Ok(())
+    }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
         let maker = self.maker.get_or_init(|| {
             let tables = Tables::of(self.seed);
@@ -176,14 +192,14 @@ impl SourceFactory for NexmarkFactory {
             let rows = context.batch_rows.min(context.batch_bytes / ROW_BYTES[*port]).max(1) as u64;
             (rows * EPOCH / (PLACES[*port].end - PLACES[*port].start)).max(1)
         };
+        let (lanes, first) = Lanes::open(EPOCH, self.restored.get(), &context)?;
         Ok(Box::new(Nexmark {
             maker: Arc::clone(maker),
             events: self.events.unwrap_or(u64::MAX),
             events_a_batch: self.ports.iter().map(row_events).min().unwrap_or(EPOCH),
-            pace: Pace::new("nexmark", self.rate, &context),
+            pace: Pace::new("nexmark", self.rate, first, &context),
             ports: self.ports.clone(),
-            next: u64::from(context.subtask) * EPOCH,
-            parallelism: u64::from(context.parallelism),
+            lanes,
             ready: VecDeque::new(),
             bytes: 0,
         }))
@@ -198,9 +214,8 @@ struct Nexmark {
     events_a_batch: u64,
     pace: Pace,
     ports: Vec<(usize, SchemaRef)>,
-    /// The number of this subtask's next event.
-    next: u64,
-    parallelism: u64,
+    /// The numbers of its events, in blocks of an epoch.
+    lanes: Lanes,
     /// Made, not yet given: one batch a port.
     ready: VecDeque<Decoded>,
     bytes: u64,
@@ -210,14 +225,12 @@ impl Nexmark {
     /// This subtask's next events below `due`, as many as a batch should have.
     fn take_runs(&mut self, due: u64) -> Vec<Run> {
         let (mut runs, mut left) = (Vec::new(), self.events_a_batch);
-        while left > 0 && self.next < due {
-            let (epoch, place) = (self.next / EPOCH, self.next % EPOCH);
-            let count = (EPOCH - place).min(due - self.next).min(left);
+        while left > 0
+            && let Some(taken) = self.lanes.take(due, left)
+        {
+            let (epoch, place, count) = (taken.start / EPOCH, taken.start % EPOCH, taken.end - taken.start);
             runs.push(Run { epoch, places: place..place + count });
             left -= count;
-            let others =
-                if place + count == EPOCH { (self.parallelism - 1).saturating_mul(EPOCH) } else { 0 };
-            self.next = self.next.saturating_add(count).saturating_add(others);
         }
         runs
     }
@@ -243,7 +256,7 @@ impl Source for Nexmark {
             if let Some(decoded) = self.ready.pop_front() {
                 return Ok(SourcePoll::Rows(decoded));
             }
-            if self.next >= self.events {
+            if self.lanes.next().is_none_or(|next| next >= self.events) {
                 return Ok(SourcePoll::End);
             }
             let due = self.pace.due(self.events);
@@ -258,5 +271,8 @@ impl Source for Nexmark {
     }
     fn bytes_read(&self) -> u64 {
         self.bytes
+    }
+    fn position(&self) -> Option<String> {
+        self.ready.is_empty().then(|| self.lanes.position())
     }
 }

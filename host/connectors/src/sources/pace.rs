@@ -25,6 +25,8 @@ pub(super) struct Pace {
     /// Rows a second, of all subtasks together; none = as fast as it goes.
     rate: Option<f64>,
     start: Duration,
+    /// The number that was due first.
+    first: u64,
     ticks: Inbox<()>,
     /// A tick will come.
     asleep: bool,
@@ -34,10 +36,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// From now on.
-    pub(super) fn new(name: &'static str, rate: Option<f64>, context: &Context) -> Self {
+    /// From now on, when the row of the number `first` is due.
+    pub(super) fn new(name: &'static str, rate: Option<f64>, first: u64, context: &Context) -> Self {
         Self {
             rate,
+            first,
             start: context.platform.clock.now(),
             ticks: Inbox::new(context.waker.clone()),
             asleep: false,
@@ -51,7 +54,7 @@ impl Pace {
         let Some(rate) = self.rate else { return total };
         let since = self.platform.clock.now() - self.start;
         // The first row is due at once.
-        ((since.as_secs_f64() * rate) as u64).saturating_add(1).min(total)
+        ((since.as_secs_f64() * rate) as u64).saturating_add(1).saturating_add(self.first).min(total)
     }
 
     /// Wakes the subtask after a tick.

@@ -173,3 +173,20 @@ fn a_seeds_lines_are_the_same_in_every_release() {
     let given = read(&words(&[("seed", "1")]), 1);
     assert_eq!(texts(&given.batches[0].1)[0], "mitaso noremi to neremi ne sota tadatoto relu to mi");
 }
+
+#[test]
+fn each_row_comes_once_however_often_making_them_stops_and_goes_on() {
+    let mut numbers = Vec::new();
+    let mut positions = Vec::new();
+    for polls in [&[3, 0, 5][..], &[2], &[1, 1, 1, 1, 1, 1, 1], &[usize::MAX, usize::MAX]] {
+        let factory = sequence(&[("rows", "400")]);
+        factory.restore(&positions).unwrap();
+        let mut world = World::simulated(1).with_batches(9, 1 << 16);
+        let (given, next) = world.read_in_part(&factory, polls).unwrap();
+        numbers.extend(all_numbers(&given));
+        positions = next;
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..400).collect::<Vec<_>>());
+    assert!(sequence(&[]).restore(&["no position".to_owned()]).is_err());
+}

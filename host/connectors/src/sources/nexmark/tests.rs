@@ -374,3 +374,24 @@ fn a_seeds_events_are_the_same_in_every_release() {
 const PERSON: &str = r#"{"id":1000,"name":"Sarah White","emailAddress":"tzzhwx@wuf.com","creditCard":"6891 1597 0966 2573","city":"Redmond","state":"ID","dateTime":"2015-07-15 00:00:00.000","extra":"hnlwblbrlwtduviurja"#;
 const AUCTION: &str = r#"{"id":1000,"itemName":"zoylfplkk","description":"bdzgooilbt gcquvgee zuedzffdb ramowng yflbrr zwpdlhfornaubrku","initialBid":7847,"reserve":9301,"dateTime":"2015-07-15 00:00:00.000","expires":"2015-07-15 00:00:00.029","seller":1000,"category":12,"extra":"ihifwupr"#;
 const BID: &str = r#"{"auction":1000,"bidder":1001,"price":1039,"channel":"channel-8768","url":"https://www.nexmark.com/ego/vkw/mnd/item.htm?query=1","dateTime":"2015-07-15 00:00:00.000","extra":"gpqxbgllhflbdabmivvcfzaxozzwychtnllsrvkwcmyewaaoxfnyorbwxtqmc"}"#;
+
+#[test]
+fn each_event_comes_once_however_often_making_them_stops_and_goes_on() {
+    let options = [("events", "3000")];
+    let expected = rows(&nexmark(&options, ALL), simulated(), 2);
+    for batch in [7, 60] {
+        let (mut given, mut positions) = (BTreeMap::<u32, Vec<String>>::new(), Vec::new());
+        for polls in [&[3, 0, 5][..], &[20], &[1, 6, 1, 11], &[usize::MAX, usize::MAX]] {
+            let factory = nexmark(&options, ALL);
+            factory.restore(&positions).unwrap();
+            let mut world = World::simulated(1).with_batches(batch, 1 << 16);
+            let (part, next) = world.read_in_part(&factory, polls).unwrap();
+            for (port, rows) in part.by_port {
+                given.entry(port).or_default().extend(crate::formats::as_json_lines(&rows));
+            }
+            positions = next;
+        }
+        given.values_mut().for_each(|rows| rows.sort_unstable());
+        assert!(given == expected, "batches of {batch}");
+    }
+}

@@ -60,6 +60,7 @@ fn each_batch(
         waker: Waker::noop().clone(),
         batch_rows: 1_024,
         batch_bytes: 64 << 10,
+        checkpoints: false,
     };
     let mut source = factory.open(context).map_err(plain)?;
     while let SourcePoll::Rows(decoded) = source.poll().map_err(plain)? {

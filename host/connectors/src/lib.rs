@@ -59,6 +59,8 @@ pub struct Context {
     pub batch_rows: usize,
     /// How many bytes a batch should have at most, about (one row may be larger).
     pub batch_bytes: usize,
+    /// Checkpoints are made: a sink that can shows rows only once they are [committed](Sink::commit).
+    pub checkpoints: bool,
 }
 
 /// A source, checked, not yet open. Shared by its subtasks.
@@ -180,6 +182,16 @@ pub trait SinkFactory: Send + Sync {
     /// # Errors
     /// What is wrong, for the user.
     fn open(&self, context: Context) -> Result<Box<dyn Sink>, Diagnostic>;
+    /// Brings the outside back to what the subtasks of an earlier run [kept](Sink::poll_prepare), however many
+    /// there were: what was ready to be committed is, what came later goes. In place of
+    /// [`prepare`](Self::prepare); doing it again changes nothing.
+    ///
+    /// # Errors
+    /// If the outside is not as it was left, or cannot be changed.
+    fn restore(&self, states: &[String]) -> Result<(), Diagnostic> {
+        let _ = states;
+        self.prepare()
+    }
     /// After all subtasks have finished (or the job has failed or was cancelled): what the sink
     /// has to tell the user, one line each (a blackhole's row count and checksum).
     fn summary(&self) -> Vec<String> {
@@ -215,5 +227,19 @@ pub trait Sink: Send {
     /// Where something could not be written.
     fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>> {
         Poll::Ready(Ok(()))
+    }
+    /// Where checkpoints are made, when a barrier has come: ready when all that was written before is durable, and
+    /// can be committed whatever happens. What the checkpoint is to keep of it, for
+    /// [`SinkFactory::restore`]. None = nothing: what was written is outside, and comes again after a failure.
+    ///
+    /// # Errors
+    /// Where something could not be written.
+    fn poll_prepare(&mut self) -> Poll<Result<Option<String>, Diagnostic>> {
+        self.poll_flush().map(|flushed| flushed.map(|()| None))
+    }
+    /// A checkpoint is complete: shows what was prepared up to it, `prepared` calls of
+    /// [`poll_prepare`](Self::poll_prepare) that were ready ago. Errors come with the next `poll_`.
+    fn commit(&mut self, prepared: usize) {
+        let _ = prepared;
     }
 }

@@ -100,6 +100,7 @@ pub(crate) struct World {
     pub(crate) platform: Platform,
     pub(crate) batch_rows: usize,
     pub(crate) batch_bytes: usize,
+    pub(crate) checkpoints: bool,
     random: Random,
     ready: Arc<ReadySet>,
 }
@@ -122,12 +123,24 @@ impl World {
 
     fn of(platform: Platform, seed: u64) -> Self {
         let ready = ReadySet::new(SUBTASKS_MAX);
-        Self { platform, batch_rows: 100, batch_bytes: 1 << 16, random: Random::of_seed(seed), ready }
+        Self {
+            platform,
+            batch_rows: 100,
+            batch_bytes: 1 << 16,
+            checkpoints: false,
+            random: Random::of_seed(seed),
+            ready,
+        }
     }
 
     /// The same world with batches of about so many rows and bytes.
     pub(crate) fn with_batches(self, batch_rows: usize, batch_bytes: usize) -> Self {
         Self { batch_rows, batch_bytes, ..self }
+    }
+
+    /// The same world, where checkpoints are made.
+    pub(crate) fn with_checkpoints(self) -> Self {
+        Self { checkpoints: true, ..self }
     }
 
     pub(crate) fn context(&self, subtask: u32, parallelism: u32) -> Context {
@@ -138,6 +151,7 @@ impl World {
             waker: self.ready.waker(subtask as usize),
             batch_rows: self.batch_rows,
             batch_bytes: self.batch_bytes,
+            checkpoints: self.checkpoints,
         }
     }
 
@@ -249,6 +263,16 @@ impl World {
                     ready?;
                     return sink.write(batch);
                 }
+                std::task::Poll::Pending => self.wait(),
+            };
+        }
+    }
+
+    /// Waits until all that was written is ready to be committed.
+    pub(crate) fn prepare(&mut self, sink: &mut dyn Sink) -> Result<Option<String>, Diagnostic> {
+        loop {
+            match sink.poll_prepare() {
+                std::task::Poll::Ready(prepared) => return prepared,
                 std::task::Poll::Pending => self.wait(),
             };
         }

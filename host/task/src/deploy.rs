@@ -290,6 +290,7 @@ impl Deployment<'_> {
             waker: waker.clone(),
             batch_rows: plan.options.sizes.batch_rows,
             batch_bytes: plan.options.sizes.batch_bytes,
+            checkpoints: false,
         };
         // Nodes have few ports.
         let port = |port: usize| (port as u32, Arc::clone(&node.outputs[port].schema));

@@ -1,15 +1,18 @@
 //! Files in a folder: `part-<subtask>-<number>.<format>`.
 //!
-//! A file under way has a dot in front; it is given its name when it is whole and on the disk.
+//! A file under way has a dot in front; it is given its name when it is whole and on the disk. Where
+//! checkpoints are made, also the checkpoint is to be complete in which it was whole.
 
+mod kept;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
 use platform::Inbox;
 
+use self::kept::Kept;
 use super::changelog::{self, Arriving, Changelog};
 use crate::formats::Encoding;
 use crate::options::Options;
@@ -29,6 +33,8 @@ pub struct FilesFactory {
     roll_bytes: u64,
     encoding: Encoding,
     changelog: Changelog,
+    /// What an earlier run has left.
+    restored: OnceLock<Kept>,
 }
 
 /// As Flink's default rolling policy.
@@ -50,7 +56,25 @@ impl FilesFactory {
             roll_bytes: options.parsed("roll-bytes")?.unwrap_or(ROLL_BYTES).max(1),
             encoding,
             changelog,
+            restored: OnceLock::new(),
         })
+    }
+
+    /// Makes the folder, and tries to write in it.
+    fn make_folder(&self) -> Result<(), Diagnostic> {
+        let folder = Path::new(&self.path);
+        if folder.exists() && !folder.is_dir() {
+            return Err(Diagnostic::user(format!("the output `{}` is not a folder", self.path)));
+        }
+        let probe = folder.join(".millstream-probe");
+        fs::create_dir_all(folder)
+            .and_then(|()| File::create(&probe))
+            .and_then(|_| fs::remove_file(&probe))
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Diagnostic {
+        Diagnostic::user(format!("cannot write to the folder `{}`", self.path)).detail(error.to_string())
     }
 }
 
@@ -59,16 +83,9 @@ impl SinkFactory for FilesFactory {
         vec![Need::Write(self.path.clone())]
     }
     fn prepare(&self) -> Result<(), Diagnostic> {
-        let failed = |error: io::Error| {
-            Diagnostic::user(format!("cannot write to the folder `{}`", self.path)).detail(error.to_string())
-        };
-        let folder = Path::new(&self.path);
-        if folder.exists() && !folder.is_dir() {
-            return Err(Diagnostic::user(format!("the output `{}` is not a folder", self.path)));
-        }
-        fs::create_dir_all(folder).map_err(failed)?;
-        for entry in fs::read_dir(folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
+        self.make_folder()?;
+        for entry in fs::read_dir(&self.path).map_err(|error| self.failed(&error))? {
+            let name = entry.map_err(|error| self.failed(&error))?.file_name();
             // Names with a dot in front are left over from a job that did not end.
             if !name.as_encoded_bytes().starts_with(b".") {
                 return Err(Diagnostic::user(format!("the output folder `{}` is not empty", self.path))
@@ -76,16 +93,34 @@ impl SinkFactory for FilesFactory {
                     .hint("name another folder, or empty this one"));
             }
         }
-        let probe = folder.join(".millstream-probe");
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)
+        Ok(())
+    }
+    fn restore(&self, states: &[String]) -> Result<(), Diagnostic> {
+        let kept = Kept::read(states)?;
+        self.make_folder()?;
+        kept.bring_back(Path::new(&self.path))?;
+        // Set by the one restore of a job.
+        self.restored.get_or_init(|| kept);
+        Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Sink>, Diagnostic> {
+        let restored = self.restored.get();
+        let number = restored.and_then(|kept| kept.numbers.get(&context.subtask)).copied().unwrap_or(0);
+        // Subtasks that are not there now may be there again.
+        let absent = restored.into_iter().flat_map(|kept| &kept.numbers);
+        let absent = absent.filter(|(subtask, _)| context.subtask == 0 && **subtask >= context.parallelism);
         Ok(Box::new(Files {
+            absent: absent.map(|(subtask, number)| (*subtask, *number)).collect(),
+            closed: Vec::new(),
+            prepared: VecDeque::new(),
+            committed: Inbox::new(context.waker.clone()),
+            committing: BTreeMap::new(),
+            next_commit: 0,
             folder: Path::new(&self.path).into(),
             encoding: self.encoding.clone(),
             changelog: self.changelog.clone(),
             roll_bytes: self.roll_bytes,
-            number: 0,
+            number,
             file: None,
             file_bytes: 0,
             held: Vec::new(),
@@ -111,6 +146,16 @@ struct Files {
     done: Inbox<io::Result<Option<Arc<File>>>>,
     /// Something is under way in the I/O pool.
     working: bool,
+    /// Where checkpoints are made: files that are whole, since the last barrier.
+    closed: Vec<String>,
+    /// Those of each barrier that is not committed, the oldest first.
+    prepared: VecDeque<Vec<String>>,
+    committed: Inbox<(u64, io::Result<()>)>,
+    /// Those of commits that are under way, by number: until they are done a checkpoint keeps them.
+    committing: BTreeMap<u64, Vec<String>>,
+    next_commit: u64,
+    /// The numbers of the files of subtasks that an earlier run had more.
+    absent: Vec<(u32, u64)>,
     context: Context,
 }
 
@@ -120,10 +165,17 @@ impl Files {
     }
 
     fn in_progress(&self) -> PathBuf {
-        self.folder.join(format!(".{}.inprogress", self.name()))
+        self.folder.join(kept::hidden(&self.name()))
     }
 
     fn settle(&mut self) -> Result<(), Diagnostic> {
+        while let Some((commit, committed)) = self.committed.take() {
+            self.committing.remove(&commit);
+            committed.map_err(|error| {
+                Diagnostic::external(format!("cannot show what is written in `{}`", self.folder.display()))
+                    .detail(error.to_string())
+            })?;
+        }
         let Some(done) = self.done.take() else { return Ok(()) };
         self.working = false;
         self.file = done.map_err(|error| {
@@ -132,6 +184,9 @@ impl Files {
         })?;
         if self.file.is_none() {
             // It was finished: the next file has the next number.
+            if self.context.checkpoints {
+                self.closed.push(self.name());
+            }
             self.number += 1;
             self.file_bytes = 0;
         }
@@ -143,7 +198,7 @@ impl Files {
         let bytes = mem::take(&mut self.held);
         let (file, path) = (self.file.take(), self.in_progress());
         let named = finish.then(|| self.folder.join(self.name()));
-        let folder = Arc::clone(&self.folder);
+        let (folder, checkpoints) = (Arc::clone(&self.folder), self.context.checkpoints);
         self.working = true;
         self.context.platform.io.submit(&self.done, move || {
             let file = match file {
@@ -160,7 +215,9 @@ impl Files {
                     "another sink has written this file",
                 ));
             }
-            fs::rename(&path, named)?;
+            if !checkpoints {
+                fs::rename(&path, named)?;
+            }
             File::open(folder)?.sync_all()?;
             Ok(None)
         });
@@ -206,10 +263,47 @@ impl Sink for Files {
             return Poll::Pending;
         }
         if self.file_bytes == 0 {
-            return Poll::Ready(Ok(()));
+            // What is written is outside when it is committed.
+            let is_outside = self.closed.is_empty() && self.prepared.is_empty() && self.committing.is_empty();
+            return if is_outside { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         self.send(true);
         Poll::Pending
+    }
+    fn poll_prepare(&mut self) -> Poll<Result<Option<String>, Diagnostic>> {
+        if let Err(error) = self.settle() {
+            return Poll::Ready(Err(error));
+        }
+        if self.working {
+            return Poll::Pending;
+        }
+        if self.file_bytes > 0 {
+            self.send(true);
+            return Poll::Pending;
+        }
+        self.prepared.push_back(mem::take(&mut self.closed));
+        let mut kept = Kept { numbers: self.absent.iter().copied().collect(), ..Kept::default() };
+        kept.numbers.insert(self.context.subtask, self.number);
+        kept.pending = self.committing.values().chain(&self.prepared).flatten().cloned().collect();
+        Poll::Ready(Ok(Some(kept.to_text())))
+    }
+    fn commit(&mut self, prepared: usize) {
+        let names: Vec<String> = self.prepared.drain(..prepared.min(self.prepared.len())).flatten().collect();
+        if names.is_empty() {
+            return;
+        }
+        let (folder, commit) = (Arc::clone(&self.folder), self.next_commit);
+        self.next_commit += 1;
+        self.committing.insert(commit, names.clone());
+        let show = move || {
+            for name in &names {
+                if !kept::finish(&folder, name)? {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, format!("`{name}` is gone")));
+                }
+            }
+            File::open(&folder)?.sync_all()
+        };
+        self.context.platform.io.submit(&self.committed, move || (commit, show()));
     }
 }
 

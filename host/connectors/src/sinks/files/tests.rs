@@ -2,6 +2,7 @@
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
+use platform::Random;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -293,4 +294,100 @@ fn a_changelogs_kinds_are_the_first_column() {
     let expected = ["+I", "-U", "+U", "+I"].iter().zip([0, 1, 2, 7]);
     let expected: Vec<String> = expected.map(|(op, n)| format!("{{\"op\":\"{op}\",\"n\":{n}}}")).collect();
     assert_eq!(lines(folder.path()), expected);
+}
+
+/// Writes numbers with checkpoints, with a crash at random and a restore, again and again. What rows are to be
+/// seen in the end; each run goes on behind the rows of its last complete checkpoint.
+fn crashed_and_gone_on(seed: u64, folder: &Path) -> Vec<String> {
+    let mut random = Random::of_seed(seed);
+    let roll = (1 + random.below(60)).to_string();
+    let (mut complete, mut states): (i64, Option<Vec<String>>) = (0, None);
+    let all = 400;
+    for run in 0.. {
+        let factory = sink_into(folder, &[("roll-bytes", &roll)], "text");
+        match &states {
+            None => factory.prepare().unwrap(),
+            Some(states) => factory.restore(states).unwrap(),
+        }
+        let mut world = World::simulated(seed + run).with_checkpoints();
+        let parallelism = 1 + random.below(3) as u32;
+        let mut sinks: Vec<_> =
+            (0..parallelism).map(|i| factory.open(world.context(i, parallelism)).unwrap()).collect();
+        let mut next = complete;
+        let steps = if run == 6 { u64::MAX } else { random.below(30) };
+        for _ in 0..steps {
+            if next < all {
+                let end = (next + 1 + random.below(9) as i64).min(all);
+                let sink = random.below(u64::from(parallelism)) as usize;
+                world.write_one(sinks[sink].as_mut(), &numbers(next..end)).unwrap();
+                next = end;
+            }
+            if random.one_in(3) || next == all {
+                let prepared: Vec<String> =
+                    sinks.iter_mut().map(|sink| world.prepare(sink.as_mut()).unwrap().unwrap()).collect();
+                // The crash comes before the checkpoint is complete, or after, committed or not.
+                if random.one_in(6) && run < 6 {
+                    break;
+                }
+                (complete, states) = (next, Some(prepared));
+                if random.one_in(6) && run < 6 {
+                    break;
+                }
+                sinks.iter_mut().for_each(|sink| sink.commit(1));
+                if next == all && run == 6 {
+                    for sink in &mut sinks {
+                        world.finish(sink.as_mut()).unwrap();
+                    }
+                    let seen = contents(folder).into_iter().filter(|(name, _)| !name.starts_with('.'));
+                    let mut lines: Vec<String> = seen
+                        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+                        .collect();
+                    lines.sort_by_key(|line| line.parse::<i64>().unwrap());
+                    return lines;
+                }
+            }
+            // What was submitted may run before the crash, or never.
+            while random.one_in(2) && world.platform.io.run_one(&mut random) {}
+        }
+        // A crash: nothing is cleaned up.
+        sinks.into_iter().for_each(std::mem::forget);
+    }
+    unreachable!("the last run comes to the end")
+}
+
+#[test]
+fn each_row_is_seen_once_whatever_crashes() {
+    for seed in 0..200 {
+        let folder = TempDir::new().unwrap();
+        let lines = crashed_and_gone_on(seed, folder.path());
+        assert_eq!(lines, texts_of(0..400), "seed {seed}");
+        let hidden = names(folder.path()).into_iter().filter(|name| name.ends_with(".inprogress"));
+        assert_eq!(hidden.collect::<Vec<_>>(), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+#[test]
+fn rows_are_seen_only_when_they_are_committed_and_files_that_are_gone_are_missed() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[], "text");
+    factory.prepare().unwrap();
+    let mut world = World::system().with_checkpoints();
+    let mut sink = factory.open(world.context(0, 1)).unwrap();
+    world.write_one(sink.as_mut(), &numbers(0..2)).unwrap();
+    let first = world.prepare(sink.as_mut()).unwrap().unwrap();
+    world.write_one(sink.as_mut(), &numbers(2..3)).unwrap();
+    let second = world.prepare(sink.as_mut()).unwrap().unwrap();
+    assert_eq!(names(folder.path()), [".part-0-0.text.inprogress", ".part-0-1.text.inprogress"]);
+    assert!(sink.poll_finish().is_pending());
+    sink.commit(2);
+    world.finish(sink.as_mut()).unwrap();
+    assert_eq!(names(folder.path()), ["part-0-0.text", "part-0-1.text"]);
+    // Again, and back to the first: what came later is put aside.
+    let restore = |state: &String| sink_into(folder.path(), &[], "text").restore(std::slice::from_ref(state));
+    restore(&second).unwrap();
+    restore(&first).unwrap();
+    restore(&first).unwrap();
+    assert_eq!(names(folder.path()), ["part-0-0.text", ".superseded-part-0-1.text"]);
+    fs::remove_file(folder.path().join("part-0-0.text")).unwrap();
+    assert!(error_of(restore(&first)).message.ends_with("part-0-0.text` is not there any more"));
 }

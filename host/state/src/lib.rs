@@ -4,10 +4,12 @@
 
 pub mod backend;
 mod chunks;
+pub mod encoded;
 pub mod entry_table;
 pub mod grouping;
 pub mod key_index;
 pub mod memory;
+mod shared;
 pub mod timers;
 pub mod value_table;
 
@@ -16,5 +18,6 @@ pub use entry_table::{EntryChange, EntryPage, EntryTable, Riders};
 pub use grouping::Grouping;
 pub use key_index::KeyIndex;
 pub use memory::MemoryBackend;
+pub use shared::SharedBackend;
 pub use timers::Timers;
 pub use value_table::{StoreError, ValueTable};

@@ -90,6 +90,14 @@ impl IoPool {
         true
     }
 
+    /// Simulation: the process has ended, and what waits is never done.
+    pub fn forget(&self) {
+        if self.0.simulated {
+            // They may hold what, dropped, would clean up.
+            std::mem::forget(std::mem::take(&mut lock(&self.0.queue).jobs));
+        }
+    }
+
     /// Simulation: how many jobs wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -14,9 +14,11 @@ use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Pa
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
+use crate::checkpoints::section;
+use crate::deploy::uid_of;
 use crate::grants::Grants;
 use crate::operator::native::NativeFunction;
-use crate::{Execution, RunOptions};
+use crate::{Execution, Restored, RunOptions};
 
 /// A job that may start.
 pub struct Plan {
@@ -66,8 +68,33 @@ impl Plan {
         for (id, need) in self.needs() {
             grants.check(&self.physical.job.nodes[id as usize].name, &need)?;
         }
-        self.sources.values().try_for_each(|source| source.prepare())?;
-        self.sinks.values().try_for_each(|sink| sink.prepare())
+        self.prepare_sources()?;
+        let Some(restored) = self.restored() else {
+            return self.sinks.values().try_for_each(|sink| sink.prepare());
+        };
+        self.sinks.iter().try_for_each(|(id, sink)| {
+            sink.restore(&restored.texts(&uid_of(&self.physical.job, *id), section::PREPARED))
+        })
+    }
+
+    /// The part of [`prepare`](Self::prepare) that is about sources.
+    ///
+    /// # Errors
+    /// What is not granted, or not there.
+    pub fn prepare_sources(&self) -> Result<(), Diagnostic> {
+        self.sources.iter().try_for_each(|(id, source)| {
+            source.prepare()?;
+            match self.restored() {
+                Some(restored) => {
+                    source.restore(&restored.texts(&uid_of(&self.physical.job, *id), section::POSITION))
+                }
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn restored(&self) -> Option<&Restored> {
+        self.options.checkpoints.as_ref()?.restored.as_deref()
     }
 }
 

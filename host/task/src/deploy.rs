@@ -6,17 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
 
 use arrow_schema::SchemaRef;
+use checkpoint::manifest::JobName;
 use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
-use graph::{Stage, Vertex};
+use graph::{PhysicalGraph, Stage, Vertex};
 use guest::{NodePort, Task};
 use model::Diagnostic;
-use model::job_graph::{FailurePolicy, NodeId, NodeKind, Partition};
+use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::{Backend, MemoryBackend};
+use state::{Backend, MemoryBackend, SharedBackend};
 use window::KeyedAggregate;
 use window::operator::{Setting, operator_of};
+
+use crate::checkpoints::Checkpoints;
+use crate::checkpoints::checkpointer::{About, Checkpointer};
+use crate::checkpoints::cut::Cuts;
+use crate::checkpoints::restored::Share;
 
 use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
@@ -40,6 +46,8 @@ use crate::{Execution, Plan};
 /// A job's workers, ready to run.
 pub(crate) struct Deployed {
     pub(crate) workers: Vec<Worker>,
+    /// Where checkpoints are made: who decides of them, and what wakes him.
+    pub(crate) checkpointer: Option<(Checkpointer, Arc<ReadySet>)>,
     pub(crate) control: Arc<Control>,
     pub(crate) watch: Watch,
 }
@@ -101,18 +109,69 @@ pub(crate) fn deploy(
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
     let watch = Watch::of(&plan);
+    let subtask_wakers: Vec<Waker> = wakers.iter().flatten().cloned().collect();
+    let checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
+        let ready = ReadySet::new(1);
+        ready.mark(0);
+        let about = about(&plan, checkpoints);
+        let waker = ready.waker(0);
+        let checkpointer = Checkpointer::new(checkpoints, about, &subtask_wakers, &waker, platform, &control);
+        (checkpointer, ready)
+    });
     let (alignments, split_times) = (BTreeMap::new(), BTreeMap::new());
     let mut deployment = Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times };
     let (mut gates, mut channels) = deployment.exchanges();
+    let mut number = 0;
     for (v, subtasks) in places.iter().enumerate() {
         for (s, (worker, index)) in subtasks.iter().enumerate() {
             let gate = gates[v][s].take();
-            let subtask = deployment.subtask(v, s, gate, &mut channels)?;
+            let mut subtask = deployment.subtask(v, s, gate, &mut channels)?;
+            subtask.cuts =
+                checkpointer.as_ref().map(|(checkpointer, _)| Cuts::new(checkpointer.line(number)));
+            number += 1;
             workers[*worker].subtasks[*index] = Some(subtask);
             workers[*worker].ready.mark(*index);
         }
     }
-    Ok(Deployed { workers, control, watch: deployment.watch })
+    Ok(Deployed { workers, checkpointer, control, watch: deployment.watch })
+}
+
+/// What manifests say of a job.
+fn about(plan: &Plan, checkpoints: &Checkpoints) -> About {
+    let physical = &plan.physical;
+    let mut operators = BTreeMap::new();
+    for vertex in &physical.vertices {
+        for stage in &vertex.stages {
+            let node = &physical.job.nodes[stage.nodes[0] as usize];
+            let uid = uid_of(&physical.job, stage.nodes[0]);
+            let max_parallelism = physical.max_parallelism;
+            operators.insert(stage.nodes[0], (uid, node.name.clone(), vertex.parallelism, max_parallelism));
+        }
+    }
+    let places = physical.vertices.iter().flat_map(|vertex| 0..vertex.parallelism);
+    let job = JobName {
+        id: checkpoints.job_id.clone(),
+        name: physical.job.name.clone(),
+        component: plan.program.digest().to_owned(),
+    };
+    About { job, places: places.collect(), operators }
+}
+
+/// Which part of an operator's state is a subtask's.
+fn share<'a>(
+    physical: &PhysicalGraph,
+    uid: &'a str,
+    subtask: u32,
+    parallelism: u32,
+    key_columns: usize,
+) -> Share<'a> {
+    Share { uid, subtask, parallelism, max_parallelism: physical.max_parallelism, key_columns }
+}
+
+/// What names an operator in a checkpoint.
+pub(crate) fn uid_of(job: &JobGraph, id: NodeId) -> String {
+    let node = &job.nodes[id as usize];
+    node.uid.clone().unwrap_or_else(|| format!("{}-{id}", node.name))
 }
 
 struct Deployment<'a> {
@@ -196,7 +255,8 @@ impl Deployment<'_> {
                 _ => None,
             }));
             let counters = Arc::new(Counters::default());
-            let mut operator = self.operator(v, s, &vertex, stage, &targets, &waker)?;
+            let mut backends = Vec::new();
+            let mut operator = self.operator(v, s, &vertex, stage, &targets, &waker, &mut backends)?;
             if let (Operator::Watermarks(node, watermarks), Some((from, _, 0))) =
                 (&mut operator, stage.fed_by)
                 && let Some(StageInstance { operator: Operator::Source(_, source), .. }) = stages.get(from)
@@ -209,7 +269,16 @@ impl Deployment<'_> {
                 _ => stage.nodes[0],
             };
             self.watch.counters.push((counted, Arc::clone(&counters)));
-            stages.push(StageInstance { operator, input: Input::default(), targets, counters, ended: false });
+            stages.push(StageInstance {
+                operator,
+                input: Input::default(),
+                targets,
+                counters,
+                ended: false,
+                node: stage.nodes[0],
+                backends,
+                snapshot: None,
+            });
         }
         Ok(Subtask {
             gate,
@@ -219,6 +288,7 @@ impl Deployment<'_> {
             sizes: self.plan.options.sizes,
             eaten: Eaten::default(),
             blocked: false,
+            cuts: None,
         })
     }
 
@@ -266,8 +336,12 @@ impl Deployment<'_> {
         stage: &Stage,
         targets: &[(NodeId, u32, Target)],
         waker: &Waker,
+        shared: &mut Vec<SharedBackend>,
     ) -> Result<Operator, Diagnostic> {
         let (plan, head) = (&self.plan, stage.nodes[0]);
+        let checkpoints = plan.options.checkpoints.as_ref();
+        let restored = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref());
+        let uid = uid_of(&plan.physical.job, head);
         let node = &plan.physical.job.nodes[head as usize];
         let subtask = u32::try_from(s).unwrap_or(u32::MAX);
         let names: Vec<&str> =
@@ -290,7 +364,7 @@ impl Deployment<'_> {
             waker: waker.clone(),
             batch_rows: plan.options.sizes.batch_rows,
             batch_bytes: plan.options.sizes.batch_bytes,
-            checkpoints: false,
+            checkpoints: checkpoints.is_some(),
         };
         // Nodes have few ports.
         let port = |port: usize| (port as u32, Arc::clone(&node.outputs[port].schema));
@@ -307,24 +381,30 @@ impl Deployment<'_> {
                     failures: failures.pop(),
                     place,
                     bytes_seen: 0,
+                    can_go_back: plan.sources[&head].can_go_back(),
                 }),
             )),
             NodeKind::Sink(_) => Ok(Operator::Sink(Box::new(SinkOperator::new(
                 plan.sinks.get(&head).ok_or_else(missing)?.open(context())?,
+                checkpoints.is_some(),
             )))),
             NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
             NodeKind::Aggregate(_) if node.outputs[0].changes => {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
             NodeKind::Aggregate(aggregates) => {
                 let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
                 let keys = plan.physical.key_of(v, 0).unwrap_or_default();
                 let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                 let output = Arc::clone(&node.outputs[0].schema);
-                let aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
+                let mut aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
                     .map_err(|error| Diagnostic::internal(error.to_string()))?;
+                if let Some(restored) = restored {
+                    let share = share(&plan.physical, &uid, subtask, vertex.parallelism, keys.len());
+                    restored.fill_aggregate(&share, &mut aggregate)?;
+                }
                 let (execution, fold) = (plan.options.execution, plan.options.fold_updates);
                 Ok(Operator::Aggregate(
                     head,
@@ -344,7 +424,11 @@ impl Deployment<'_> {
                         Alignment::join(group, alignment.drift_max, waker.clone())
                     }),
                     splits: None,
-                    progress: EventTime::new(self.platform.clock.now()),
+                    progress: {
+                        let mut progress = EventTime::new(self.platform.clock.now());
+                        restored.into_iter().for_each(|restored| progress.raise(restored.watermark(&uid)));
+                        progress
+                    },
                 }),
             )),
             NodeKind::Lookup(_) => Err(Diagnostic::internal("a lookup was planned, and cannot be run yet")),
@@ -374,8 +458,13 @@ impl Deployment<'_> {
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                     let backend = MemoryBackend::new(&types, &function.states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
-                    let backend = (self.backends)(backend, waker);
-                    Some(KeyedState::new(backend, keys, &function.states))
+                    let mut backend = SharedBackend::new((self.backends)(backend, waker));
+                    shared.push(backend.clone());
+                    if let Some(restored) = restored {
+                        let share = share(&plan.physical, &uid, subtask, vertex.parallelism, types.len());
+                        restored.fill(&share, 0, &mut backend)?;
+                    }
+                    Some(KeyedState::new(Box::new(backend), keys, &function.states))
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)
@@ -431,7 +520,13 @@ impl Deployment<'_> {
     }
 
     /// A native operator over keys.
-    fn keyed(&mut self, id: NodeId, place: Place, waker: &Waker) -> Result<KeyedStage, Diagnostic> {
+    fn keyed(
+        &mut self,
+        id: NodeId,
+        place: Place,
+        waker: &Waker,
+        shared: &mut Vec<SharedBackend>,
+    ) -> Result<KeyedStage, Diagnostic> {
         let (plan, backends) = (&self.plan, &mut self.backends);
         let job = &plan.physical.job;
         let node = &job.nodes[id as usize];
@@ -445,9 +540,22 @@ impl Deployment<'_> {
             changes: node.outputs.first().is_some_and(|port| port.changes),
             from_changes: &shape.from_changes,
             batch,
-            backend: &mut |types, states| Ok(backends(MemoryBackend::new(types, states, seed)?, waker)),
+            backend: &mut |types, states| {
+                let backend = SharedBackend::new(backends(MemoryBackend::new(types, states, seed)?, waker));
+                shared.push(backend.clone());
+                Ok(Box::new(backend))
+            },
         };
         let operator = operator_of(&node.kind, setting).map_err(|error| native_error(&place, &error))?;
+        let checkpoints = plan.options.checkpoints.as_ref();
+        if let Some(restored) = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref()) {
+            let uid = uid_of(job, id);
+            let keys = shape.keys.first().map_or(0, Vec::len);
+            let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
+            for (number, backend) in shared.iter_mut().enumerate() {
+                restored.fill(&share, number, backend)?;
+            }
+        }
         Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))
     }
 }

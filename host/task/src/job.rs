@@ -1,7 +1,7 @@
 //! A running job: started, watched, cancelled, waited for.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -124,7 +124,16 @@ impl EventTime {
 pub struct Job {
     control: Arc<Control>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    checkpointer: Mutex<Option<CheckpointThread>>,
     watch: Watch,
+}
+
+/// The thread that decides of checkpoints.
+struct CheckpointThread {
+    thread: JoinHandle<()>,
+    /// It has nothing to do any more.
+    over: Arc<AtomicBool>,
+    ready: Arc<ReadySet>,
 }
 
 /// What can be seen of a job from outside.
@@ -219,7 +228,26 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         .enumerate()
         .map(|(number, worker)| spawn_thread(format!("worker-{number}"), move || worker.run()))
         .collect();
-    Ok(Job { control: deployed.control, workers: Mutex::new(workers), watch: deployed.watch })
+    let checkpointer = deployed.checkpointer.map(|(mut checkpointer, ready)| {
+        let (waker, over, clock) =
+            (Arc::clone(&ready), Arc::new(AtomicBool::new(false)), platform.clock.clone());
+        let is_over = Arc::clone(&over);
+        let thread = spawn_thread("checkpoints", move || {
+            let mut marked = Vec::new();
+            while !is_over.load(Ordering::Acquire) {
+                let at = checkpointer.step();
+                ready.park(at.map(|at| at.saturating_sub(clock.now())));
+                ready.take(&mut marked);
+            }
+        });
+        CheckpointThread { thread, over, ready: waker }
+    });
+    Ok(Job {
+        control: deployed.control,
+        workers: Mutex::new(workers),
+        checkpointer: Mutex::new(checkpointer),
+        watch: deployed.watch,
+    })
 }
 
 impl Job {
@@ -229,6 +257,13 @@ impl Job {
         for worker in workers {
             if worker.join().is_err() {
                 self.control.fail(Diagnostic::internal("Millstream has a bug: a worker panicked"));
+            }
+        }
+        if let Some(CheckpointThread { thread, over, ready }) = lock(&self.checkpointer).take() {
+            over.store(true, Ordering::Release);
+            ready.mark(0);
+            if thread.join().is_err() {
+                self.control.fail(Diagnostic::internal("Millstream has a bug: the checkpoints panicked"));
             }
         }
         self.control.outcome()

@@ -7,6 +7,7 @@
 
 mod admission;
 mod alignment;
+mod checkpoints;
 mod deploy;
 pub mod driver;
 mod grants;
@@ -20,6 +21,7 @@ mod subtask;
 mod worker;
 
 pub use admission::{Plan, plan};
+pub use checkpoints::{Checkpoints, Restored};
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};
 pub use operator::native::NativeFunction;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Checkpoints;
+
 /// Whether results come as they change, or once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Execution {
@@ -13,7 +15,7 @@ pub enum Execution {
 }
 
 /// What the command line and the configuration ask for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunOptions {
     /// Of operators that do not set their own; at least 1.
     pub parallelism: u32,
@@ -31,6 +33,8 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Sizes of calls, batches, queues and steps.
     pub sizes: Sizes,
+    /// That checkpoints are made; none = a failure loses all.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Default for RunOptions {
@@ -44,6 +48,7 @@ impl Default for RunOptions {
             allow: Vec::new(),
             seed: None,
             sizes: Sizes::default(),
+            checkpoints: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use arrow_schema::ArrowError;
 use exchange::{Channel, Credit, Partitioner, SendBudget};
-use model::element::Mark;
+use model::element::{Barrier, Mark};
 use model::{Batch, BatchRange};
 
 /// One outgoing edge of a subtask.
@@ -27,6 +27,7 @@ pub(crate) struct Output {
 enum Pending {
     Rows(BatchRange, Credit),
     Mark(Mark),
+    Barrier(Barrier),
 }
 
 impl Output {
@@ -67,6 +68,20 @@ impl Output {
         }
     }
 
+    /// Sends a barrier to all channels, after the rows before it.
+    pub(crate) fn barrier(&mut self, barrier: Barrier) {
+        // Nothing follows the end.
+        if self.ended {
+            return;
+        }
+        for (to, channel) in (self.first..).zip(&self.channels) {
+            match self.pending.is_empty() {
+                true => channel.barrier(barrier),
+                false => self.pending.push_back((to, Pending::Barrier(barrier))),
+            }
+        }
+    }
+
     /// Whether more rows may be sent; what waited is sent first. If not, the producer is woken
     /// when there is room.
     pub(crate) fn ready(&mut self) -> bool {
@@ -81,6 +96,7 @@ impl Output {
             let channel = &self.channels[(to - self.first) as usize];
             match waiting {
                 Pending::Mark(mark) => channel.mark(mark),
+                Pending::Barrier(barrier) => channel.barrier(barrier),
                 Pending::Rows(rows, credit) => {
                     if let Err(rows) = channel.try_send(rows, Some(credit.clone()), &self.producer) {
                         full.push(to);

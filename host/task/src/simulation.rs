@@ -39,6 +39,8 @@ pub enum Fault {
     SplitsMerged,
     /// Keyed state says that it is near when it is not.
     StateNotAwaited,
+    /// The process ends after so many steps.
+    Crash(u64),
 }
 
 /// Options of a simulated run: sizes drawn small, so that queues fill and calls are cut.
@@ -99,7 +101,17 @@ pub fn run(
     let mut ready: Vec<(usize, usize)> = Vec::new();
     let mut marked = Vec::new();
     let mut live: usize = deployed.workers.iter().map(crate::worker::Worker::live).sum();
+    // The number of the checkpointer among the workers.
+    let checkpoints = deployed.workers.len();
+    let mut checkpoint_at: Option<Duration> = None;
     while live > 0 && !deployed.control.is_stopping() && steps < STEPS_MAX {
+        if let Some((_, set)) = &deployed.checkpointer {
+            set.take(&mut marked);
+            let is_due = checkpoint_at.is_some_and(|at| at <= platform.clock.now());
+            if (marked.drain(..).next().is_some() || is_due) && !ready.contains(&(checkpoints, 0)) {
+                ready.push((checkpoints, 0));
+            }
+        }
         for (number, worker) in deployed.workers.iter_mut().enumerate() {
             worker.wake_due();
             worker.ready.take(&mut marked);
@@ -117,7 +129,8 @@ pub fn run(
         }
         if ready.is_empty() {
             // Nothing goes on before the next timer: the time is moved there.
-            let next = deployed.workers.iter().filter_map(|worker| worker.wakes.next()).min();
+            let next = deployed.workers.iter().filter_map(|worker| worker.wakes.next());
+            let next = next.chain(checkpoint_at).min();
             let Some(next) = next else { break };
             platform.clock.advance(next.saturating_sub(platform.clock.now()));
             trace.update(b"time");
@@ -125,6 +138,17 @@ pub fn run(
         }
         let chosen = usize::try_from(random.below(ready.len() as u64)).unwrap_or(0);
         let (number, index) = ready.swap_remove(chosen);
+        if matches!(fault, Some(Fault::Crash(at)) if steps >= at) {
+            // Nothing is cleaned up.
+            let progress = deployed.watch.progress();
+            std::mem::forget(deployed);
+            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress });
+        }
+        if number == checkpoints {
+            checkpoint_at = deployed.checkpointer.as_mut().and_then(|(checkpointer, _)| checkpointer.step());
+            trace.update(b"checkpoint");
+            continue;
+        }
         let worker = &mut deployed.workers[number];
         let step = worker.step(index);
         match step {

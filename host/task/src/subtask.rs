@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use exchange::InputGate;
 use exchange::input_gate::Received;
-use model::element::Mark;
+use model::element::{Barrier, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
+use state::SharedBackend;
 
 use crate::Sizes;
+use crate::checkpoints::cut::{Cuts, Snapshot, Told};
+use crate::checkpoints::{Content, section};
 use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
@@ -36,6 +39,8 @@ pub(crate) struct Subtask {
     pub(crate) eaten: Eaten,
     /// It waits for room in what it feeds.
     pub(crate) blocked: bool,
+    /// Where checkpoints are made.
+    pub(crate) cuts: Option<Cuts>,
 }
 
 /// A stage of a subtask: an operator, and where its rows go.
@@ -45,6 +50,12 @@ pub(crate) struct StageInstance {
     pub(crate) targets: Vec<(NodeId, u32, Target)>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) ended: bool,
+    /// Its head.
+    pub(crate) node: NodeId,
+    /// Where its operator's keyed state is.
+    pub(crate) backends: Vec<SharedBackend>,
+    /// What is sealed of it and not yet written.
+    pub(crate) snapshot: Option<Snapshot>,
 }
 
 /// Where rows of a port go.
@@ -90,12 +101,15 @@ const QUEUE_TIME: Duration = Duration::from_millis(2);
 const MEASURED_ROWS: usize = 8 * 1024;
 /// The bounds of that bound.
 const QUEUE_ROWS: (usize, usize) = (1_024, 1 << 20);
+/// How long a step writes sealed state.
+const SWEEP_TIME: Duration = Duration::from_micros(200);
 
 impl Subtask {
     /// Does what there is to do, for about `step_time`. Never blocks.
     pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
         let start = self.clock.now();
         self.blocked = false;
+        self.hear();
         let mut runs = 0;
         let step = loop {
             let mut room = true;
@@ -117,6 +131,7 @@ impl Subtask {
                 break Step::More;
             }
         };
+        let step = self.checkpoint(step)?;
         match step {
             Step::Idle => self.flush()?,
             Step::Done => self.outputs.iter_mut().for_each(Output::end),
@@ -130,6 +145,9 @@ impl Subtask {
     fn run_deepest(&mut self) -> Result<Ran, Diagnostic> {
         let mut all_ended = true;
         for at in (0..self.stages.len()).rev() {
+            if self.stages[at].input.barrier.is_some() && self.cut(at)? {
+                return Ok(Ran::Progress);
+            }
             if self.stages[at].ended {
                 continue;
             }
@@ -165,7 +183,7 @@ impl Subtask {
             Operator::Keyed(_, keyed) => keyed.is_busy(),
             _ => false,
         };
-        if busy || head.input.ended || !head.input.elements.is_empty() {
+        if busy || head.input.ended || !head.input.elements.is_empty() || head.input.barrier.is_some() {
             return Ok(());
         }
         match gate.receive(self.sizes.native_rows).map_err(|e| Diagnostic::internal(e.to_string()))? {
@@ -175,6 +193,10 @@ impl Subtask {
                 head.input.elements.push_back(Element::Rows(from, rows));
             }
             Received::Mark(mark) => head.input.elements.push_back(Element::Mark(mark)),
+            Received::Barrier(barrier) => {
+                head.input.barrier = Some(barrier);
+                self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier));
+            }
             Received::Nothing => {}
             Received::End => head.input.ended = true,
         }
@@ -242,7 +264,10 @@ impl Subtask {
     /// Whether nothing waits in what a stage feeds.
     fn has_room(&self, stage: &StageInstance) -> bool {
         stage.targets.iter().all(|(_, _, target)| match target {
-            Target::Stage(stage) => self.stages[*stage].input.elements.is_empty(),
+            Target::Stage(stage) => {
+                let input = &self.stages[*stage].input;
+                input.elements.is_empty() && input.barrier.is_none()
+            }
             Target::Output(output) => !self.outputs[*output].has_pending(),
         })
     }
@@ -268,6 +293,125 @@ impl Subtask {
                 _ => None,
             })
             .min()
+    }
+
+    /// Hears what is said of checkpoints.
+    fn hear(&mut self) {
+        let Some(cuts) = &mut self.cuts else { return };
+        while let Some(told) = cuts.hear() {
+            match told {
+                Told::Abort(barrier) => {
+                    self.gate.iter_mut().for_each(|gate| gate.abort(barrier));
+                }
+                Told::Commit(checkpoint) => {
+                    for stage in &mut self.stages {
+                        if let Operator::Sink(sink) = &mut stage.operator {
+                            sink.commit(checkpoint);
+                        }
+                    }
+                }
+            }
+        }
+        // A source cuts where it stands; what has no input left that could bring a barrier, too.
+        let head = &mut self.stages[0];
+        let is_source = self.gate.is_none();
+        if cuts.is_triggered() && head.input.barrier.is_none() && (is_source || head.ended) {
+            head.input.barrier = cuts.take_trigger();
+        }
+    }
+
+    /// Cuts at the barrier in front of a stage, if the stage has done all that came before. Whether it has.
+    fn cut(&mut self, at: usize) -> Result<bool, Diagnostic> {
+        let has_room = self.has_room(&self.stages[at]);
+        let stage = &mut self.stages[at];
+        let Some(barrier) = stage.input.barrier else { return Ok(false) };
+        let is_busy = match &stage.operator {
+            Operator::Function(function) => function.is_busy(),
+            Operator::Keyed(_, keyed) => keyed.is_busy(),
+            Operator::Watermarks(_, watermarks) => watermarks.progress.is_unsaid(),
+            _ => false,
+        };
+        let is_quiet = stage.ended || !is_busy;
+        if !has_room || !is_quiet || !stage.input.elements.is_empty() || stage.snapshot.is_some() {
+            return Ok(false);
+        }
+        let text = |kind: &str, text: String| vec![(kind.to_owned(), Content::Text(text))];
+        let sections = match &mut stage.operator {
+            Operator::Source(_, source) => match source.source.position() {
+                Some(position) => text(section::POSITION, position),
+                None if !source.can_go_back => Vec::new(),
+                // It is in the middle of something.
+                None => return Ok(false),
+            },
+            Operator::Sink(sink) => match sink.prepare(barrier.checkpoint)? {
+                Some(Some(prepared)) => text(section::PREPARED, prepared),
+                Some(None) => Vec::new(),
+                None => return Ok(false),
+            },
+            Operator::Watermarks(_, watermarks) => {
+                text(section::WATERMARK, watermarks.progress.watermark().to_string())
+            }
+            Operator::Aggregate(_, aggregate) if !stage.ended => {
+                vec![(section::AGGREGATE.to_owned(), Content::Bytes(aggregate.snapshot()?))]
+            }
+            Operator::Aggregate(..) | Operator::Function(_) | Operator::Native(..) | Operator::Keyed(..) => {
+                Vec::new()
+            }
+        };
+        stage.input.barrier = None;
+        let sealed = Snapshot::seal(barrier, stage.node, stage.ended, sections, &mut stage.backends)?;
+        stage.snapshot = Some(sealed);
+        self.forward_barrier(at, barrier);
+        Ok(true)
+    }
+
+    fn forward_barrier(&mut self, at: usize, barrier: Barrier) {
+        for i in 0..self.stages[at].targets.len() {
+            match self.stages[at].targets[i].2 {
+                Target::Stage(stage) => self.stages[stage].input.barrier = Some(barrier),
+                Target::Output(output) => self.outputs[output].barrier(barrier),
+            }
+        }
+    }
+
+    /// Writes on what is sealed, for a while; says what is ready; waits at the end for the last checkpoint.
+    fn checkpoint(&mut self, step: Step) -> Result<Step, Diagnostic> {
+        let stages = self.stages.len();
+        let Some(cuts) = &mut self.cuts else { return Ok(step) };
+        let end = self.clock.now() + SWEEP_TIME;
+        let mut is_writing = false;
+        for stage in &mut self.stages {
+            while let Some(snapshot) = &mut stage.snapshot {
+                if let Some((barrier, part)) = snapshot.write(&mut stage.backends)? {
+                    stage.snapshot = None;
+                    cuts.ready(barrier, part, stages);
+                } else if self.clock.now() >= end {
+                    is_writing = true;
+                    break;
+                }
+            }
+        }
+        if step != Step::Done {
+            return Ok(if is_writing { Step::More } else { step });
+        }
+        // Nothing follows; but what was written is to be committed.
+        self.outputs.iter_mut().for_each(Output::end);
+        cuts.ended();
+        let is_over = cuts.is_over;
+        let mut is_outside = is_over;
+        if is_over {
+            for stage in &mut self.stages {
+                if let Operator::Sink(sink) = &mut stage.operator {
+                    is_outside &= sink.finish()?;
+                }
+            }
+        }
+        Ok(match (is_outside, is_writing) {
+            (true, _) => Step::Done,
+            (false, true) => Step::More,
+            // A command wakes it, or what a sink waits for.
+            (false, false) => Step::Idle,
+        })
     }
 
     fn end_stage(&mut self, at: usize) {

@@ -7,6 +7,7 @@ use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use model::Batch;
 use model::job_graph::Aggregate;
 use state::KeyIndex;
+use state::backend::{StateChunk, StateTable};
 use state::key_index::KeyId;
 use thiserror::Error;
 
@@ -198,6 +199,43 @@ impl KeyedAggregate {
             columns.push(accumulator.finals(from..to)?);
         }
         Ok(Some(Batch::of(Arc::clone(&self.output), to - from, columns)?))
+    }
+
+    /// All keys with what is kept of them, as a snapshot has it.
+    ///
+    /// # Errors
+    /// If columns cannot be made.
+    pub fn snapshot(&mut self) -> Result<StateChunk, AggregateError> {
+        let groups = self.index.len();
+        // Key numbers are below 2^32.
+        let keys = self.index.keys(0..groups as u32)?;
+        let mut columns = Vec::new();
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(groups)?);
+        }
+        Ok(StateChunk { table: StateTable::Values(0), keys, columns, touched: None })
+    }
+
+    /// Takes back rows of a [`snapshot`](Self::snapshot), before any others.
+    ///
+    /// # Errors
+    /// If they are not of these aggregates.
+    pub fn import(&mut self, chunk: &StateChunk) -> Result<(), AggregateError> {
+        let mut ids = Vec::new();
+        self.index.ids(&chunk.keys, chunk.rows(), &mut ids)?;
+        let (groups, mut at) = (self.index.bound(), 0);
+        for (place, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let fields = accumulator.state_fields(&place.to_string());
+            let columns = chunk.columns.get(at..at + fields.len()).unwrap_or_default();
+            let types = columns.iter().map(|column| column.data_type());
+            if !types.eq(fields.iter().map(Field::data_type)) {
+                let what = "the checkpoint is of other aggregates".to_owned();
+                return Err(ArrowError::SchemaError(what).into());
+            }
+            accumulator.merge(&ids, groups, columns)?;
+            at += fields.len();
+        }
+        Ok(())
     }
 
     /// How many keys there are.

@@ -6,6 +6,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod checkpoints;
 mod nexmark;
 mod simulated;
 mod splits;

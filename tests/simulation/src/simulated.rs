@@ -49,6 +49,32 @@ impl Simulated {
         self.run_with(job, args, options, seed, fault, |_| {})
     }
 
+    /// Runs a job whose graph is changed before, with whatever sinks it has; a crash leaves blocking work undone. With
+    /// `sinks_unheard` sinks do not hear what is restored.
+    #[expect(clippy::too_many_arguments, reason = "what a run is made of")]
+    pub(crate) fn run_in_files(
+        &self,
+        job: &str,
+        args: &[String],
+        options: RunOptions,
+        seed: u64,
+        fault: Option<Fault>,
+        sinks_unheard: bool,
+        change: impl FnOnce(&mut JobGraph),
+    ) -> Result<Report, model::Diagnostic> {
+        let mut graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
+        change(&mut graph);
+        let plan = task::plan(&self.program, job, args, graph, options)?;
+        match sinks_unheard {
+            true => plan.prepare_sources()?,
+            false => plan.prepare()?,
+        }
+        let log: task::LogSink = Arc::new(|_| {});
+        let report = run(plan, &self.platform, &log, seed, fault);
+        self.platform.io.forget();
+        report
+    }
+
     /// The same, of a graph that is changed before.
     pub(crate) fn run_with(
         &self,

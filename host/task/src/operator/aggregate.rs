@@ -1,6 +1,7 @@
 //! A native aggregate in its subtask: a row for each row, or one a key at the end.
 
 use model::Diagnostic;
+use state::encoded::SnapshotWriter;
 use window::{AggregateError, KeyedAggregate};
 
 use super::{Element, Emit, Input, Place, Ran, native_error};
@@ -41,6 +42,15 @@ impl AggregateOperator {
             Execution::Batch => self.aggregate.absorb(&rows).map_err(|e| self.failed(&e))?,
         }
         Ok(Ran::Progress)
+    }
+
+    /// All keys with what is kept of them.
+    pub(crate) fn snapshot(&mut self) -> Result<Vec<u8>, Diagnostic> {
+        let chunk = self.aggregate.snapshot().map_err(|error| self.failed(&error))?;
+        let mut writer = SnapshotWriter::default();
+        let written = writer.add(&chunk).and_then(|()| writer.finish());
+        let tables = written.map_err(|error| Diagnostic::internal(error.to_string()))?;
+        Ok(tables.into_iter().map(|(_, bytes)| bytes).next().unwrap_or_default())
     }
 
     fn end(&mut self, counters: &Counters, emit: &mut Emit<'_>) -> Result<Ran, Diagnostic> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow_array::StringArray;
 use arrow_schema::SchemaRef;
-use model::element::Mark;
+use model::element::{Barrier, Mark};
 use model::{Batch, Diagnostic};
 use window::AggregateError;
 
@@ -43,6 +43,8 @@ pub(crate) type Emit<'a> = dyn FnMut(u32, Batch) -> Result<(), Diagnostic> + 'a;
 pub(crate) struct Input {
     /// What one run of the stage before has given.
     pub(crate) elements: VecDeque<Element>,
+    /// It follows `elements`, and nothing comes after it until it has gone on.
+    pub(crate) barrier: Option<Barrier>,
     /// Nothing follows `elements`.
     pub(crate) ended: bool,
 }

@@ -1,7 +1,9 @@
 //! A sink in its subtask.
 
+use std::collections::VecDeque;
 use std::task::Poll;
 
+use checkpoint::coordinator::CheckpointId;
 use connectors::Sink;
 use model::Diagnostic;
 
@@ -12,11 +14,38 @@ pub(crate) struct SinkOperator {
     pub(crate) sink: Box<dyn Sink>,
     /// Something was written and not flushed.
     pub(crate) dirty: bool,
+    /// Where checkpoints are made: those that have been prepared and are not complete, the oldest first.
+    checkpoints: Option<VecDeque<CheckpointId>>,
 }
 
 impl SinkOperator {
-    pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, dirty: false }
+    pub(crate) fn new(sink: Box<dyn Sink>, checkpoints: bool) -> Self {
+        Self { sink, dirty: false, checkpoints: checkpoints.then(VecDeque::new) }
+    }
+
+    /// Prepares what was written for a checkpoint; what that keeps of it. None: not yet.
+    pub(crate) fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Option<Option<String>>, Diagnostic> {
+        let Poll::Ready(prepared) = self.sink.poll_prepare() else { return Ok(None) };
+        let prepared = prepared?;
+        self.dirty = false;
+        self.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.push_back(checkpoint));
+        Ok(Some(prepared))
+    }
+
+    /// A checkpoint is complete, and with it those before it that were given up.
+    pub(crate) fn commit(&mut self, checkpoint: CheckpointId) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let prepared = checkpoints.iter().take_while(|other| **other <= checkpoint).count();
+        checkpoints.drain(..prepared);
+        self.sink.commit(prepared);
+    }
+
+    /// After the last commit: whether all is outside.
+    pub(crate) fn finish(&mut self) -> Result<bool, Diagnostic> {
+        match self.sink.poll_finish() {
+            Poll::Ready(finished) => finished.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
     }
 
     pub(crate) fn run(&mut self, input: &mut Input, counters: &Counters) -> Result<Ran, Diagnostic> {
@@ -27,6 +56,10 @@ impl SinkOperator {
         if input.elements.is_empty() {
             if !input.ended {
                 return Ok(Ran::Idle);
+            }
+            if self.checkpoints.is_some() {
+                // It is finished when the last checkpoint is complete.
+                return Ok(Ran::Ended);
             }
             return Ok(match self.sink.poll_finish() {
                 Poll::Ready(finished) => {
@@ -95,7 +128,7 @@ mod tests {
     fn what_could_not_be_sent_is_tried_again() {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let rows = Batch::of(schema, 1, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
-        let mut sink = SinkOperator::new(Box::<Slow>::default());
+        let mut sink = SinkOperator::new(Box::<Slow>::default(), false);
         let mut input = Input::default();
         input.elements.push_back(Element::Rows(0, rows));
         assert!(matches!(sink.run(&mut input, &Counters::default()), Ok(Ran::Progress)));

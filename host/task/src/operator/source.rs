@@ -18,6 +18,8 @@ pub(crate) struct SourceOperator {
     pub(crate) failures: Option<(u32, SchemaRef)>,
     pub(crate) place: Place,
     pub(crate) bytes_seen: u64,
+    /// What it has given can be given again.
+    pub(crate) can_go_back: bool,
 }
 
 impl SourceOperator {

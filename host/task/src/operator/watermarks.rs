@@ -52,6 +52,16 @@ impl EventTime {
         Self { watermark: i64::MIN, unsaid: None, last_rows: now, idle: false, rows: 0 }
     }
 
+    /// Whether there is something to say before anything else.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.unsaid.is_some()
+    }
+
+    /// The greatest watermark so far; the least instant = none.
+    pub(crate) fn watermark(&self) -> i64 {
+        self.watermark
+    }
+
     /// Raises the watermark to a time, whatever the rows say.
     pub(crate) fn raise(&mut self, time: i64) {
         if time > self.watermark {

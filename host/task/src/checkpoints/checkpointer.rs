@@ -1,0 +1,191 @@
+//! Who decides of a job's checkpoints and writes them: the coordinator, with its hands.
+//!
+//! It lives in a thread of its own, or in simulation in the one loop, and is stepped when it is woken or its time
+//! has come, like a subtask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
+use checkpoint::manifest::{JobName, Operator, Place, Section, Subtask};
+use checkpoint::{Action, Coordinator, Event, Manifest, Storage};
+use model::Diagnostic;
+use platform::{Inbox, Platform};
+
+use super::{Checkpoints, Command, Content, Line, Part};
+use crate::job::Control;
+
+/// A job's checkpoints.
+pub(crate) struct Checkpointer {
+    coordinator: Coordinator<Part>,
+    storage: Storage,
+    events: Inbox<Event<Part>>,
+    commands: Vec<Inbox<Command>>,
+    about: Arc<About>,
+    platform: Platform,
+    control: Arc<Control>,
+    /// When the one under way began, by the wall clock and by the other.
+    began: (i64, Duration),
+}
+
+/// What a manifest says of the job.
+pub(crate) struct About {
+    pub(crate) job: JobName,
+    /// Of each subtask its number within its operators.
+    pub(crate) places: Vec<u32>,
+    /// The operators by the nodes that they begin with: uid, name, parallelism, number of key groups.
+    pub(crate) operators: BTreeMap<u32, (String, String, u32, u32)>,
+}
+
+/// A section that is not longer lies in the manifest itself.
+const INLINE_BYTES: usize = 1024;
+
+impl Checkpointer {
+    /// For subtasks that these wake, in their order; `waker` wakes the checkpointer.
+    pub(crate) fn new(
+        checkpoints: &Checkpoints,
+        about: About,
+        subtasks: &[Waker],
+        waker: &Waker,
+        platform: &Platform,
+        control: &Arc<Control>,
+    ) -> Self {
+        let now = platform.clock.now();
+        let Checkpoints { settings, storage, next, retained, .. } = checkpoints;
+        let numbers = (0..).zip(subtasks).map(|(number, _): (SubtaskId, _)| number);
+        Self {
+            coordinator: Coordinator::new(settings.clone(), numbers, *next, retained.iter().copied(), now),
+            storage: storage.clone(),
+            events: Inbox::new(waker.clone()),
+            commands: subtasks.iter().map(|waker| Inbox::new(waker.clone())).collect(),
+            about: Arc::new(about),
+            platform: platform.clone(),
+            control: Arc::clone(control),
+            began: (0, now),
+        }
+    }
+
+    /// A subtask's line.
+    pub(crate) fn line(&self, number: SubtaskId) -> Line {
+        Line { number, commands: self.commands[number as usize].clone(), events: self.events.clone() }
+    }
+
+    /// Does what there is to do. When its time comes again.
+    pub(crate) fn step(&mut self) -> Option<Duration> {
+        let now = self.platform.clock.now();
+        while let Some(event) = self.events.take() {
+            let actions = self.coordinator.on(event, now);
+            actions.into_iter().for_each(|action| self.act(action));
+        }
+        let actions = self.coordinator.on(Event::Tick, now);
+        actions.into_iter().for_each(|action| self.act(action));
+        self.coordinator.wakes_at()
+    }
+
+    fn tell(&self, command: Command) {
+        self.commands.iter().for_each(|commands| commands.put(command));
+    }
+
+    fn act(&mut self, action: Action<Part>) {
+        match action {
+            Action::Trigger { checkpoint, .. } => {
+                self.began = (self.platform.clock.wall_ms(), self.platform.clock.now());
+                self.tell(Command::Trigger(checkpoint));
+            }
+            Action::Store { checkpoint, kind, parts } => self.store(checkpoint, kind, parts),
+            Action::Complete { checkpoint, kind } => self.tell(Command::Complete(checkpoint, kind)),
+            Action::Abort { checkpoint, .. } => {
+                self.tell(Command::Abort(checkpoint));
+                self.remove(checkpoint);
+            }
+            Action::Remove { checkpoint } => self.remove(checkpoint),
+            Action::Fail { reason } => {
+                self.control.fail(Diagnostic::external("the job's checkpoints fail").detail(reason));
+            }
+            // Nobody asks yet; and the subtasks know by themselves that the last one is complete.
+            Action::Answer { .. } | Action::Finish => {}
+        }
+    }
+
+    fn remove(&self, checkpoint: CheckpointId) {
+        let storage = self.storage.clone();
+        // What cannot be removed now is swept when the job is restored.
+        let done = Inbox::new(Waker::noop().clone());
+        self.platform.io.submit(&done, move || drop(storage.remove(checkpoint)));
+    }
+
+    fn store(&self, checkpoint: CheckpointId, kind: Kind, parts: BTreeMap<SubtaskId, Part>) {
+        let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
+        let duration = self.platform.clock.now().saturating_sub(since);
+        self.platform.io.submit(&self.events, move || {
+            let mut manifest = about.manifest(checkpoint, parts);
+            manifest.0.began = began;
+            manifest.0.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            manifest.0.is_savepoint = matches!(kind, Kind::Savepoint { .. });
+            manifest.0.is_final = matches!(kind, Kind::Final);
+            match put(&storage, manifest) {
+                Ok(()) => Event::Stored { checkpoint },
+                Err(error) => Event::NotStored { checkpoint, reason: error.to_string() },
+            }
+        });
+    }
+}
+
+/// The name of the file with all that is not inline.
+const DATA: &str = "data-0";
+
+fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>)) -> std::io::Result<()> {
+    if !data.is_empty() {
+        let (path, file) = storage.put_part(manifest.checkpoint, DATA, &data)?;
+        for operator in manifest.operators.values_mut() {
+            for section in operator.subtasks.iter_mut().flat_map(|subtask| &mut subtask.sections) {
+                if let Place::File { path: at, .. } = &mut section.place {
+                    at.clone_from(&path);
+                }
+            }
+        }
+        manifest.files.insert(path, file);
+    }
+    storage.put_manifest(&manifest)
+}
+
+impl About {
+    /// The manifest, and the bytes of the file that it names.
+    fn manifest(&self, checkpoint: CheckpointId, parts: BTreeMap<SubtaskId, Part>) -> (Manifest, Vec<u8>) {
+        let mut manifest = Manifest::new(self.job.clone(), checkpoint);
+        let mut data = Vec::new();
+        for (number, part) in parts {
+            for stage in part {
+                let Some((uid, name, parallelism, max_parallelism)) = self.operators.get(&stage.node) else {
+                    continue;
+                };
+                let operator = manifest.operators.entry(uid.clone()).or_insert_with(|| Operator {
+                    name: name.clone(),
+                    parallelism: *parallelism,
+                    max_parallelism: *max_parallelism,
+                    subtasks: vec![Subtask::default(); *parallelism as usize],
+                });
+                let sections = stage.sections.into_iter().map(|(kind, content)| {
+                    let place = match content {
+                        Content::Text(text) if text.len() <= INLINE_BYTES => Place::Inline(text),
+                        Content::Text(text) => append(&mut data, text.as_bytes()),
+                        Content::Bytes(bytes) => append(&mut data, &bytes),
+                    };
+                    Section { kind, place }
+                });
+                let place = self.places[number as usize] as usize;
+                operator.subtasks[place] =
+                    Subtask { is_finished: stage.is_finished, sections: sections.collect() };
+            }
+        }
+        (manifest, data)
+    }
+}
+
+fn append(data: &mut Vec<u8>, bytes: &[u8]) -> Place {
+    let offset = data.len() as u64;
+    data.extend_from_slice(bytes);
+    Place::File { path: DATA.to_owned(), offset, length: bytes.len() as u64 }
+}

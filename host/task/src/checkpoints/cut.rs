@@ -1,0 +1,175 @@
+//! What a subtask does with a barrier.
+//!
+//! A barrier waits in front of a stage until the stage has done all that came before it. Then the stage's state is
+//! sealed, at once, and the barrier goes on; what is sealed is written bit by bit in later steps, while rows
+//! go on. When all stages have written theirs, the subtask says so.
+
+use std::collections::VecDeque;
+
+use checkpoint::Event;
+use checkpoint::coordinator::{CheckpointId, Kind};
+use model::Diagnostic;
+use model::element::Barrier;
+use model::job_graph::NodeId;
+use state::encoded::SnapshotWriter;
+use state::{Backend, SharedBackend, Sweep};
+
+use super::{Command, Content, Line, Part, StagePart};
+
+/// The checkpoints of a subtask.
+pub(crate) struct Cuts {
+    line: Line,
+    /// One that was triggered, and has not come to the first stage.
+    triggered: Option<Barrier>,
+    /// The last that has.
+    last: Option<Barrier>,
+    /// Those under way, the oldest first, with the parts that are ready.
+    under_way: VecDeque<(Barrier, Part)>,
+    /// The last one is complete: what is left is to finish the sinks.
+    pub(crate) is_over: bool,
+    /// It has been said that all input is handled.
+    has_ended: bool,
+}
+
+/// What is to be done of what a subtask was told.
+pub(crate) enum Told {
+    /// Gives a barrier up.
+    Abort(Barrier),
+    /// Commits what sinks have prepared up to a checkpoint.
+    Commit(CheckpointId),
+}
+
+impl Cuts {
+    pub(crate) fn new(line: Line) -> Self {
+        Self {
+            line,
+            triggered: None,
+            last: None,
+            under_way: VecDeque::new(),
+            is_over: false,
+            has_ended: false,
+        }
+    }
+
+    /// Hears what the subtask is told.
+    pub(crate) fn hear(&mut self) -> Option<Told> {
+        loop {
+            match self.line.commands.take()? {
+                Command::Trigger(checkpoint) => {
+                    // The barrier itself may have been faster.
+                    let barrier = Barrier { checkpoint };
+                    self.triggered =
+                        Some(barrier).filter(|barrier| self.last.is_none_or(|last| last < *barrier));
+                }
+                Command::Abort(checkpoint) => {
+                    let barrier = Barrier { checkpoint };
+                    self.triggered = self.triggered.filter(|triggered| *triggered > barrier);
+                    self.under_way.retain(|(other, _)| *other > barrier);
+                    return Some(Told::Abort(barrier));
+                }
+                Command::Complete(checkpoint, kind) => {
+                    self.is_over |= matches!(kind, Kind::Final | Kind::Savepoint { stop: Some(_) });
+                    return Some(Told::Commit(checkpoint));
+                }
+            }
+        }
+    }
+
+    /// The barrier that the first stage of a source, or of a subtask without any input left, is to cut at.
+    pub(crate) fn take_trigger(&mut self) -> Option<Barrier> {
+        self.last = self.triggered.or(self.last);
+        self.triggered.take()
+    }
+
+    pub(crate) fn is_triggered(&self) -> bool {
+        self.triggered.is_some()
+    }
+
+    /// A barrier has come by the gate: what was triggered has its way.
+    pub(crate) fn came(&mut self, barrier: Barrier) {
+        self.last = Some(barrier);
+        self.triggered = self.triggered.filter(|triggered| *triggered > barrier);
+    }
+
+    /// A stage's part is ready; of so many stages.
+    pub(crate) fn ready(&mut self, barrier: Barrier, part: StagePart, stages: usize) {
+        let at = match self.under_way.iter().position(|(other, _)| *other == barrier) {
+            Some(at) => at,
+            None => {
+                self.under_way.push_back((barrier, Vec::new()));
+                self.under_way.len() - 1
+            }
+        };
+        self.under_way[at].1.push(part);
+        if self.under_way[at].1.len() == stages
+            && let Some((barrier, part)) = self.under_way.remove(at)
+        {
+            let (checkpoint, subtask) = (barrier.checkpoint, self.line.number);
+            self.line.events.put(Event::Acknowledged { checkpoint, subtask, part });
+        }
+    }
+
+    /// All input is handled.
+    pub(crate) fn ended(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.line.events.put(Event::Ended { subtask: self.line.number });
+        }
+    }
+}
+
+/// The sealed state of a stage, on its way out.
+pub(crate) struct Snapshot {
+    barrier: Barrier,
+    node: NodeId,
+    is_finished: bool,
+    /// What is ready.
+    sections: Vec<(String, Content)>,
+    /// The backend that is swept.
+    at: usize,
+    writer: SnapshotWriter,
+}
+
+fn failed(error: &dyn std::error::Error) -> Diagnostic {
+    Diagnostic::internal(error.to_string()).detail("while a checkpoint was made")
+}
+
+impl Snapshot {
+    /// Seals the backends of a stage.
+    pub(crate) fn seal(
+        barrier: Barrier,
+        node: NodeId,
+        is_finished: bool,
+        sections: Vec<(String, Content)>,
+        backends: &mut [SharedBackend],
+    ) -> Result<Self, Diagnostic> {
+        for backend in backends {
+            backend.seal(barrier.checkpoint).map_err(|error| failed(&error))?;
+        }
+        let writer = SnapshotWriter::default();
+        Ok(Self { barrier, node, is_finished, sections, at: 0, writer })
+    }
+
+    /// Writes on, a bit. The part, once it is whole.
+    pub(crate) fn write(
+        &mut self,
+        backends: &mut [SharedBackend],
+    ) -> Result<Option<(Barrier, StagePart)>, Diagnostic> {
+        if let Some(backend) = backends.get_mut(self.at) {
+            match backend.sweep().map_err(|error| failed(&error))? {
+                Sweep::Rows(chunk) => self.writer.add(&chunk).map_err(|error| failed(&error))?,
+                Sweep::Nothing => {}
+                Sweep::Done(_) | Sweep::Idle => {
+                    let tables = std::mem::take(&mut self.writer).finish().map_err(|error| failed(&error))?;
+                    let named = tables.into_iter().map(|(table, bytes)| {
+                        (format!("{}.{}", self.at, table.name()), Content::Bytes(bytes))
+                    });
+                    self.sections.extend(named);
+                    self.at += 1;
+                }
+            }
+            return Ok(None);
+        }
+        let sections = std::mem::take(&mut self.sections);
+        Ok(Some((self.barrier, StagePart { node: self.node, is_finished: self.is_finished, sections })))
+    }
+}

@@ -1,0 +1,84 @@
+//! Checkpoints of a running job: what a subtask does with a barrier ([`cut`]), who decides and writes
+//! ([`checkpointer`]), and how a job goes on from one ([`restored`]).
+
+pub(crate) mod checkpointer;
+pub(crate) mod cut;
+pub(crate) mod restored;
+
+use std::sync::Arc;
+
+use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
+use checkpoint::{Event, Settings, Storage};
+use model::job_graph::NodeId;
+use platform::Inbox;
+
+pub use restored::Restored;
+
+/// That a job makes checkpoints, and where.
+#[derive(Clone)]
+pub struct Checkpoints {
+    /// How often, and what is done when they fail.
+    pub settings: Settings,
+    /// Where they are put.
+    pub storage: Storage,
+    /// 32 hexadecimal digits, the same over restarts.
+    pub job_id: String,
+    /// What the job goes on from; none = from the beginning.
+    pub restored: Option<Arc<Restored>>,
+    /// Above the numbers of all checkpoints that the job has had.
+    pub next: CheckpointId,
+    /// The complete ones that are there, in their order.
+    pub retained: Vec<CheckpointId>,
+}
+
+/// What a subtask is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    /// Begin a checkpoint.
+    Trigger(CheckpointId),
+    /// It is complete.
+    Complete(CheckpointId, Kind),
+    /// It is given up.
+    Abort(CheckpointId),
+}
+
+/// A subtask's part of a checkpoint: of each stage.
+pub(crate) type Part = Vec<StagePart>;
+
+/// What a stage keeps.
+#[derive(Debug)]
+pub(crate) struct StagePart {
+    /// Its head.
+    pub(crate) node: NodeId,
+    /// It had handled all its input.
+    pub(crate) is_finished: bool,
+    /// By what they are.
+    pub(crate) sections: Vec<(String, Content)>,
+}
+
+/// A section, small or large.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// A subtask's line to the job's checkpoints.
+pub(crate) struct Line {
+    pub(crate) number: SubtaskId,
+    pub(crate) commands: Inbox<Command>,
+    pub(crate) events: Inbox<Event<Part>>,
+}
+
+/// The sections that stages keep, besides the tables of their backends, which are named
+/// `<number of the backend>.<table>`.
+pub(crate) mod section {
+    /// Where a source stands.
+    pub(crate) const POSITION: &str = "position";
+    /// What a sink has prepared.
+    pub(crate) const PREPARED: &str = "prepared";
+    /// How far event time is.
+    pub(crate) const WATERMARK: &str = "watermark";
+    /// The keys of a running aggregate.
+    pub(crate) const AGGREGATE: &str = "aggregate";
+}

@@ -69,11 +69,12 @@ impl Plan {
             grants.check(&self.physical.job.nodes[id as usize].name, &need)?;
         }
         self.prepare_sources()?;
-        let Some(restored) = self.restored() else {
+        if !self.options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.takes_over) {
             return self.sinks.values().try_for_each(|sink| sink.prepare());
-        };
+        }
         self.sinks.iter().try_for_each(|(id, sink)| {
-            sink.restore(&restored.texts(&uid_of(&self.physical.job, *id), section::PREPARED))
+            let uid = uid_of(&self.physical.job, *id);
+            sink.restore(&self.restored().map_or_else(Vec::new, |it| it.texts(&uid, section::PREPARED)))
         })
     }
 

@@ -17,7 +17,7 @@ use platform::{Faults, Random};
 use task::simulation::{Fault, options};
 use task::{Checkpoints, JobOutcome, Restored};
 
-use crate::simulated::{Simulated, load, seeds};
+use crate::simulated::{Simulated, Unheard, load, seeds};
 
 const JOB_ID: &str = "00000000000000000000000000000001";
 /// Crashes of a job at most.
@@ -78,22 +78,13 @@ fn seen(folder: &Path, changes: bool) -> BTreeMap<String, i64> {
     rows
 }
 
-/// A fault put in on purpose.
-#[derive(Clone, Copy, PartialEq)]
-enum Broken {
-    /// The job goes on from its beginning, in the folder as it is.
-    Forgets,
-    /// It goes on from the checkpoint, and its sinks do not hear of it.
-    SinksUnheard,
-}
-
 /// Runs a job to its end, however often it crashes. What can be seen then, and how often it has gone on from a
 /// checkpoint.
 fn crashed_and_gone_on(
     simulated: &Simulated,
     case: &Case<'_>,
     seed: u64,
-    broken: Option<Broken>,
+    unheard: Unheard,
 ) -> Result<(BTreeMap<String, i64>, u64), String> {
     let mut random = Random::of_seed(seed);
     let (disk, folder) = (ModelDisk::new(), tempfile::tempdir().unwrap());
@@ -129,15 +120,15 @@ fn crashed_and_gone_on(
             settings: settings.clone(),
             storage,
             job_id: JOB_ID.to_owned(),
-            restored: restored.filter(|_| broken != Some(Broken::Forgets)),
+            takes_over: attempt > 0,
+            restored: restored,
             next: latest.next,
             retained: retained.into_iter().map(|(id, _)| id).collect(),
         });
         let fault = (attempt < CRASHES).then(|| Fault::Crash(random.below(case.steps)));
         let change = |graph: &mut JobGraph| with_files(graph, folder.path(), case.changes);
-        let is_unheard = broken == Some(Broken::SinksUnheard);
         let report =
-            simulated.run_in_files(case.job, &case.args, options, random.bits(), fault, is_unheard, change);
+            simulated.run_in_files(case.job, &case.args, options, random.bits(), fault, unheard, change);
         let report = report.map_err(|error| format!("{error:?}"))?;
         if std::env::var_os("SEED").is_some() {
             println!("attempt {attempt} at {parallelism}: {} steps, fault {fault:?}", report.steps);
@@ -164,7 +155,7 @@ fn crashed_and_gone_on(
 fn hold(simulated: &Simulated, case: &Case<'_>, expected: &BTreeMap<String, i64>, seeds: &[u64]) {
     let mut gone_on = 0;
     for seed in seeds {
-        match crashed_and_gone_on(simulated, case, *seed, None) {
+        match crashed_and_gone_on(simulated, case, *seed, Unheard::Nobody) {
             Err(error) => panic!("SEED={seed}: {}: {error}", case.job),
             Ok((rows, times)) => {
                 let lost = expected.iter().filter(|(row, count)| rows.get(*row) != Some(count)).take(3);
@@ -206,19 +197,17 @@ fn each_word_is_counted_once_whatever_crashes() {
     hold(&load("word_count"), &case, &expected, &seeds);
 }
 
-/// The deliberate faults: a job that forgets its checkpoint, or whose sinks do.
+/// The deliberate fault: sinks that do not hear of the checkpoint that the job goes on from.
 #[test]
-fn a_job_that_forgets_is_reported() {
+fn sinks_that_forget_are_reported() {
     let (_folder, case, expected) = words();
     let simulated = load("word_count");
-    for broken in [Broken::Forgets, Broken::SinksUnheard] {
-        let is_wrong = |seed: &u64| match crashed_and_gone_on(&simulated, &case, *seed, Some(broken)) {
-            Err(_) => true,
-            Ok((rows, _)) => rows != expected,
-        };
-        let reported = (0..20u64).filter(is_wrong).count();
-        assert!(reported > 10, "only {reported} of 20 were found");
-    }
+    let is_wrong = |seed: &u64| match crashed_and_gone_on(&simulated, &case, *seed, Unheard::Sinks) {
+        Err(_) => true,
+        Ok((rows, _)) => rows != expected,
+    };
+    let reported = (0..20u64).filter(is_wrong).count();
+    assert!(reported > 10, "only {reported} of 20 were found");
 }
 
 #[test]
@@ -240,12 +229,13 @@ fn queries_give_the_same_final_rows_whatever_crashes() {
         ("q20", false),
     ];
     for (job, changes) in cases {
-        let case = Case { job, args: ["--events", "1500"].map(str::to_owned).to_vec(), changes, steps: 1_500 };
+        let case =
+            Case { job, args: ["--events", "1500"].map(str::to_owned).to_vec(), changes, steps: 1_500 };
         let folder = tempfile::tempdir().unwrap();
         let change = |graph: &mut JobGraph| with_files(graph, folder.path(), changes);
         let mut straight = options(1, 1);
         straight.allow = vec![folder.path().display().to_string()];
-        let straight = simulated.run_in_files(job, &case.args, straight, 1, None, false, change);
+        let straight = simulated.run_in_files(job, &case.args, straight, 1, None, Unheard::Nobody, change);
         assert!(matches!(straight.unwrap().outcome, Some(JobOutcome::Finished)), "{job}");
         let expected = seen(folder.path(), changes);
         assert!(!expected.is_empty(), "{job}");

@@ -22,6 +22,13 @@ pub(crate) struct Simulated {
     program: Program,
 }
 
+/// Who is not told what a job goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    Nobody,
+    Sinks,
+}
+
 /// Loads a guest.
 pub(crate) fn load(name: &str) -> Simulated {
     let platform = Platform::simulated();
@@ -49,8 +56,8 @@ impl Simulated {
         self.run_with(job, args, options, seed, fault, |_| {})
     }
 
-    /// Runs a job whose graph is changed before, with whatever sinks it has; a crash leaves blocking work undone. With
-    /// `sinks_unheard` sinks do not hear what is restored.
+    /// Runs a job whose graph is changed before, with whatever sinks it has; a crash leaves blocking work undone.
+    /// A fault on purpose: these do not hear what is restored.
     #[expect(clippy::too_many_arguments, reason = "what a run is made of")]
     pub(crate) fn run_in_files(
         &self,
@@ -59,15 +66,15 @@ impl Simulated {
         options: RunOptions,
         seed: u64,
         fault: Option<Fault>,
-        sinks_unheard: bool,
+        unheard: Unheard,
         change: impl FnOnce(&mut JobGraph),
     ) -> Result<Report, model::Diagnostic> {
         let mut graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
         change(&mut graph);
         let plan = task::plan(&self.program, job, args, graph, options)?;
-        match sinks_unheard {
-            true => plan.prepare_sources()?,
-            false => plan.prepare()?,
+        match unheard {
+            Unheard::Nobody => plan.prepare()?,
+            Unheard::Sinks => plan.prepare_sources()?,
         }
         let log: task::LogSink = Arc::new(|_| {});
         let report = run(plan, &self.platform, &log, seed, fault);

@@ -25,6 +25,9 @@ pub struct Checkpoints {
     pub job_id: String,
     /// What the job goes on from; none = from the beginning.
     pub restored: Option<Arc<Restored>>,
+    /// An attempt before this one may have left something outside, of which this one takes over what it goes on
+    /// from, and nothing else.
+    pub takes_over: bool,
     /// Above the numbers of all checkpoints that the job has had.
     pub next: CheckpointId,
     /// The complete ones that are there, in their order.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::checkpoints::Restore;
+
 /// Runs stream-processing jobs whose operators are WebAssembly components.
 #[derive(Parser)]
 #[command(name = "streamctl", version, max_term_width = 100, arg_required_else_help = true)]
@@ -100,6 +102,9 @@ pub(crate) struct RunArgs {
     /// Says nothing on standard error but warnings and errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Goes on from a checkpoint: `latest` of this job in execution.checkpointing.dir, or the path of one
+    #[arg(long, value_name = "latest|PATH")]
+    pub(crate) restore: Option<Restore>,
 }
 
 /// Show a component

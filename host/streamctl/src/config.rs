@@ -17,7 +17,49 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 9] = [
+pub(crate) const KEYS: [Key; 15] = [
+    Key {
+        name: "execution.checkpointing.dir",
+        default: "",
+        what: "folder in which checkpoints are put",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "execution.checkpointing.interval",
+        default: "",
+        what: "from the beginning of a checkpoint to that of the next [empty: there are none]",
+        check: optional_duration,
+    },
+    Key {
+        name: "execution.checkpointing.min-pause",
+        default: "",
+        what: "from the end of a checkpoint to the beginning of the next, at least [empty: none]",
+        check: optional_duration,
+    },
+    Key {
+        name: "execution.checkpointing.num-retained",
+        default: "1",
+        what: "how many complete checkpoints are kept",
+        check: |value| match value.parse::<u32>() {
+            Ok(0) => Err("at least one is kept".into()),
+            checked => checked.map(drop).map_err(|error| error.to_string()),
+        },
+    },
+    Key {
+        name: "execution.checkpointing.timeout",
+        default: "10min",
+        what: "a checkpoint that takes longer is given up",
+        check: |value| duration(value).map(drop),
+    },
+    Key {
+        name: "execution.checkpointing.tolerable-failed-checkpoints",
+        default: "",
+        what: "how many checkpoints may fail one after the other before the job does [empty: any number]",
+        check: |value| match value {
+            "" => Ok(()),
+            _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
+        },
+    },
     Key {
         name: "execution.runtime-mode",
         default: "streaming",
@@ -191,6 +233,11 @@ impl Config {
         duration(self.get(name).0).unwrap_or_default()
     }
 
+    /// None where the value is empty.
+    pub(crate) fn optional_duration(&self, name: &str) -> Option<Duration> {
+        duration(self.get(name).0).ok()
+    }
+
     pub(crate) fn size(&self, name: &str) -> usize {
         size(self.get(name).0).unwrap_or_default()
     }
@@ -291,6 +338,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(ms) => Ok(Duration::from_millis(ms)),
         None => Err("that is too long".into()),
     }
+}
+
+/// A time, or nothing.
+fn optional_duration(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { duration(text).map(drop) }
 }
 
 #[cfg(test)]

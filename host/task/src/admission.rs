@@ -1,10 +1,11 @@
 //! Whether a job may start: its graph makes sense, its connectors exist, what it asks is granted,
 //! its input is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
+use checkpoint::manifest::Operator;
 use connectors::{Arriving, Need, SinkFactory, SourceFactory, SourcePort};
 use graph::physical::Parallelism;
 use graph::{PhysicalGraph, arriving};
@@ -94,6 +95,19 @@ impl Plan {
         })
     }
 
+    /// How the job is to run.
+    #[must_use]
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    /// The names of sources whose rows come once only.
+    #[must_use]
+    pub fn sources_that_cannot_go_back(&self) -> Vec<String> {
+        let once = self.sources.iter().filter(|(_, source)| !source.can_go_back());
+        once.map(|(id, _)| self.physical.job.nodes[*id as usize].name.clone()).collect()
+    }
+
     fn restored(&self) -> Option<&Restored> {
         self.options.checkpoints.as_ref()?.restored.as_deref()
     }
@@ -149,11 +163,12 @@ pub fn plan(
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
     }
-    let parallelism = Parallelism { default: options.parallelism, max: options.max_parallelism };
+    let parallelism = Parallelism { default: options.parallelism, max: max_parallelism(&options)? };
     let physical = PhysicalGraph::plan(graph, parallelism, |id| {
         sources.get(&id).and_then(|source: &Arc<dyn SourceFactory>| source.parallelism_max())
     })
     .map_err(|error| error.diagnostic())?;
+    check_kept(&physical, &options)?;
     let plan = Plan {
         physical,
         program: program.clone(),
@@ -170,6 +185,39 @@ pub fn plan(
             .hint("run it with --execution streaming"));
     }
     Ok(plan)
+}
+
+/// The number of key groups that is asked for: that of the checkpoint, whose keys are in them.
+fn max_parallelism(options: &RunOptions) -> Result<Option<u32>, Diagnostic> {
+    let restored = options.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.as_deref());
+    let kept = restored.and_then(|restored| restored.manifest().operators.values().next());
+    match (kept.map(|operator| operator.max_parallelism), options.max_parallelism) {
+        (Some(kept), Some(asked)) if kept != asked => Err(Diagnostic::user(format!(
+            "pipeline.max-parallelism is {asked}, and the checkpoint's is {kept}"
+        ))
+        .detail("the number of key groups stays what it was when the job began")
+        .hint("leave it out: it is taken from the checkpoint")),
+        (kept, asked) => Ok(asked.or(kept)),
+    }
+}
+
+/// A checkpoint that keeps what nobody in the job asks for is of another job.
+fn check_kept(physical: &PhysicalGraph, options: &RunOptions) -> Result<(), Diagnostic> {
+    let restored = options.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.as_deref());
+    let Some(restored) = restored else { return Ok(()) };
+    let uids: BTreeSet<String> =
+        (0..).zip(&physical.job.nodes).map(|(id, _)| uid_of(&physical.job, id)).collect();
+    let has_state =
+        |operator: &&Operator| operator.subtasks.iter().any(|subtask| !subtask.sections.is_empty());
+    let operators = restored.manifest().operators.iter().filter(|(_, operator)| has_state(operator));
+    match operators.into_iter().find(|(uid, _)| !uids.contains(*uid)) {
+        None => Ok(()),
+        Some((uid, operator)) => Err(Diagnostic::user(format!(
+            "the checkpoint has state of `{}` (uid `{uid}`), which is not in the job",
+            operator.name
+        ))
+        .hint("give the operator that it is of the uid that it had")),
+    }
 }
 
 /// Whether a native operator over keys can be made, and gives what its output declares.

@@ -391,8 +391,13 @@ impl Subtask {
                 }
             }
         }
+        // What was triggered before all input had ended is heard of in the next step.
+        let is_missed = cuts.is_triggered() && self.stages[0].ended;
+        if is_writing || is_missed {
+            return Ok(Step::More);
+        }
         if step != Step::Done {
-            return Ok(if is_writing { Step::More } else { step });
+            return Ok(step);
         }
         // Nothing follows; but what was written is to be committed.
         self.outputs.iter_mut().for_each(Output::end);
@@ -406,12 +411,8 @@ impl Subtask {
                 }
             }
         }
-        Ok(match (is_outside, is_writing) {
-            (true, _) => Step::Done,
-            (false, true) => Step::More,
-            // A command wakes it, or what a sink waits for.
-            (false, false) => Step::Idle,
-        })
+        // A command wakes it, or what a sink waits for.
+        Ok(if is_outside { Step::Done } else { Step::Idle })
     }
 
     fn end_stage(&mut self, at: usize) {
@@ -426,7 +427,15 @@ impl Subtask {
 
     /// Sends on what sinks hold back.
     fn flush(&mut self) -> Result<(), Diagnostic> {
-        self.sinks().try_for_each(SinkOperator::flush)
+        for stage in self.stages.iter_mut().filter(|stage| !stage.ended) {
+            // One that prepares for a checkpoint sends all on by itself, and is to hear of it alone.
+            if let Operator::Sink(sink) = &mut stage.operator
+                && stage.input.barrier.is_none()
+            {
+                sink.flush()?;
+            }
+        }
+        Ok(())
     }
 
     /// The subtask's sinks: for ending them when the job is stopped.

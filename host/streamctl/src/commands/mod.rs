@@ -1,6 +1,7 @@
 //! One file each.
 
 pub(crate) mod build;
+pub(crate) mod checkpoints;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;

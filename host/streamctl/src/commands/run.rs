@@ -17,6 +17,7 @@ use platform::{Clock, Platform, spawn_task, spawn_thread};
 use task::{Job, JobOutcome, LogRecord, LogSink, Progress};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::checkpoints::{self, Asked};
 use super::load;
 use crate::cli::RunArgs;
 use crate::config::Config;
@@ -39,9 +40,23 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let graph = load::graph(&program, file, name, &args.job.args)?;
     let mut options = load::options(&args.job, &mut config, &graph)?;
     options.chaos_instances = args.chaos_instances;
+    let asked = checkpoints::asked(&config, args.restore.as_ref(), name, &platform.clock, terminal);
+    let Asked { checkpoints, is_finished } = asked.map_err(Stop::Refused)?;
+    options.checkpoints = checkpoints;
     let prints = prints(&graph);
     let plan = task::plan(&program, name, &args.job.args, graph, options).map_err(Stop::Refused)?;
     plan.prepare().map_err(Stop::Refused)?;
+    if is_finished {
+        terminal.line("the job has finished before: nothing is left to do");
+        return Ok(());
+    }
+    if plan.options().checkpoints.is_some() {
+        for source in plan.sources_that_cannot_go_back() {
+            terminal.warning(&format!(
+                "`{source}` cannot be read again: what it has given since the last checkpoint is lost when the job fails (at most once)"
+            ));
+        }
+    }
     let title = plan.physical.job.name.clone();
     let nodes: Vec<String> = plan.physical.job.nodes.iter().map(|node| node.name.clone()).collect();
 

@@ -7,6 +7,7 @@ mod input;
 mod operators;
 mod output;
 mod project;
+mod recovery;
 mod signals;
 mod sockets;
 mod support;

@@ -1,0 +1,172 @@
+//! Jobs that are killed, and go on from their last checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{Folder, Ran, component};
+
+/// A text of so many lines.
+fn text(lines: u64) -> String {
+    let line = |i: u64| {
+        (0..8).map(|j| format!("w{} ", i.wrapping_mul(7 + j).wrapping_add(j * j) % 997)).collect::<String>()
+    };
+    (0..lines).map(|i| line(i) + "\n").collect()
+}
+
+/// Every row that word count gives, each once.
+fn expected(text: &str) -> Vec<String> {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    let mut rows: Vec<String> = text
+        .split_whitespace()
+        .map(|word| {
+            let count = counts.entry(word).or_default();
+            *count += 1;
+            format!("{{\"word\":\"{word}\",\"count\":{count}}}")
+        })
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn checkpoints(folder: &Folder) -> usize {
+    let jobs = std::fs::read_dir(folder.path("chk")).into_iter().flatten().flatten();
+    jobs.flat_map(|job| std::fs::read_dir(job.path()).into_iter().flatten().flatten()).count()
+}
+
+const ARGS: [&str; 4] =
+    ["-Dexecution.checkpointing.interval=20ms", "-Dexecution.checkpointing.dir=chk", "--restore", "latest"];
+
+fn run_of<'a>(wasm: &'a str, parallelism: &'a str) -> Vec<&'a str> {
+    let job = [wasm, "--input", "text.txt", "--output", "out", "--format", "json"];
+    ["run", "-q", "-p", parallelism].into_iter().chain(ARGS).chain(job).collect()
+}
+
+#[test]
+fn each_row_is_there_once_however_often_the_process_is_killed() {
+    let folder = Folder::new();
+    let text = text(150_000);
+    folder.write("text.txt", &text);
+    let wasm = component("word_count");
+    let mut killed = 0;
+    for attempt in 0..40u64 {
+        let parallelism = ["2", "3", "1"][(attempt % 3) as usize];
+        let mut child = folder.start(&run_of(&wasm, parallelism));
+        std::thread::sleep(Duration::from_millis(60 + attempt * 37 % 150));
+        if attempt < 12 && child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            killed += 1;
+        }
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        if ran.code == 0 {
+            break;
+        }
+        assert_eq!(ran.code, -1, "{}", ran.err);
+    }
+    assert!(killed > 3, "it was killed {killed} times only");
+    assert!(folder.parts("out") == expected(&text), "other rows than the text's");
+    assert_eq!(checkpoints(&folder), 1, "more is left than is kept");
+    // It has finished: nothing is left to do, and nothing changes.
+    let again = folder.streamctl(&run_of(&wasm, "2"));
+    assert!(again.succeeds().err.contains("has finished before"), "{}", again.err);
+    assert!(folder.parts("out") == expected(&text));
+}
+
+#[test]
+fn a_process_that_ends_at_any_point_of_a_checkpoint_loses_nothing() {
+    let text = text(20_000);
+    let expected = expected(&text);
+    let wasm = component("word_count");
+    for point in ["store.write", "store.sync", "store.rename", "store.sync-folder", "store.done"] {
+        let folder = Folder::new();
+        folder.write("text.txt", &text);
+        for nth in [1, 2, 3] {
+            let mut command = folder.command();
+            command.args(run_of(&wasm, "2")).env("MILLSTREAM_FAULTS", format!("{point}@{nth}=kill"));
+            let ran = Ran::of(command.output().unwrap());
+            assert_eq!(ran.code, -1, "{point} at {nth}: {}", ran.err);
+        }
+        folder.streamctl(&run_of(&wasm, "3")).succeeds();
+        assert!(folder.parts("out") == expected, "{point}: other rows than the text's");
+        assert_eq!(checkpoints(&folder), 1, "{point}: more is left than is kept");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_checkpoint_and_not_the_job() {
+    let folder = Folder::new();
+    let text = text(50_000);
+    folder.write("text.txt", &text);
+    let wasm = component("word_count");
+    let mut command = folder.command();
+    command.args(run_of(&wasm, "2")).env("MILLSTREAM_FAULTS", "store.sync@1=enospc,store.write@4=eio");
+    Ran::of(command.output().unwrap()).succeeds();
+    assert!(folder.parts("out") == expected(&text));
+    assert_eq!(checkpoints(&folder), 1);
+}
+
+/// Makes a job's folder after a crash that left a complete checkpoint.
+fn crashed(folder: &Folder, wasm: &str) -> std::path::PathBuf {
+    folder.write("text.txt", text(100_000));
+    let mut command = folder.command();
+    let mut args = run_of(wasm, "2");
+    args.insert(1, "-Dexecution.checkpointing.num-retained=2");
+    command.args(args).env("MILLSTREAM_FAULTS", "store.write@7=kill");
+    assert_eq!(Ran::of(command.output().unwrap()).code, -1);
+    let job = std::fs::read_dir(folder.path("chk")).unwrap().next().unwrap().unwrap();
+    job.path()
+}
+
+fn newest(job: &Path) -> std::path::PathBuf {
+    let mut complete: Vec<_> = std::fs::read_dir(job)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("_metadata").exists())
+        .collect();
+    complete.sort_by_key(|path| path.to_string_lossy().rsplit('-').next().unwrap().parse::<u64>().unwrap());
+    complete.pop().unwrap()
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
+    let folder = Folder::new();
+    let wasm = component("word_count");
+    let job = crashed(&folder, &wasm);
+    let data = newest(&job).join("data-0");
+    let mut bytes = std::fs::read(&data).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+    let args: Vec<&str> = run_of(&wasm, "2").into_iter().filter(|arg| *arg != "-q").collect();
+    let ran = folder.streamctl(&args);
+    assert!(ran.succeeds().err.contains("data-0` is damaged"), "{}", ran.err);
+    let hidden = |name: &str| name.starts_with(".superseded-");
+    for entry in std::fs::read_dir(folder.path("out")).unwrap().flatten() {
+        if hidden(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    assert!(folder.parts("out") == expected(&text(100_000)));
+}
+
+#[test]
+fn what_cannot_be_restored_is_refused() {
+    let folder = Folder::new();
+    let wasm = component("word_count");
+    let job = crashed(&folder, &wasm);
+    let run = |more: &[&str]| {
+        let args = ["run", "-q"].into_iter().chain(more.iter().copied());
+        let args: Vec<&str> = args.chain([wasm.as_str(), "--input", "text.txt", "--output", "out"]).collect();
+        folder.streamctl(&args)
+    };
+    run(&["--restore", "latest"]).fails(2, &["no folder", "execution.checkpointing.dir"]);
+    run(&["--restore", "nowhere"]).fails(2, &["`nowhere` is no checkpoint", "DIR/JOB-ID/chk-NUMBER"]);
+    let missing = job.join("chk-999").display().to_string();
+    run(&["--restore", &missing]).fails(2, &["chk-999", "is missing"]);
+    let path = newest(&job).display().to_string();
+    run(&["--restore", &path, "-Dpipeline.max-parallelism=256"]).fails(2, &["256", "128"]);
+    run(&["-Dexecution.checkpointing.interval=1s"]).fails(2, &["no folder"]);
+    // A second start without it says that there is something to restore, and does not touch the output.
+    let again = run(&["-Dexecution.checkpointing.dir=chk"]);
+    again.fails(2, &["is not empty"]);
+    assert!(again.err.contains("--restore latest"), "{}", again.err);
+}

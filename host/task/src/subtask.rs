@@ -156,7 +156,11 @@ impl Subtask {
                 continue;
             }
             if at == 0 {
+                let had_barrier = self.stages[0].input.barrier.is_some();
                 self.receive()?;
+                if !had_barrier && self.stages[0].input.barrier.is_some() {
+                    return Ok(Ran::Progress);
+                }
             }
             match self.run_stage(at)? {
                 Ran::Idle => {}

@@ -287,7 +287,7 @@ fn bids(name: String, options: &Options) -> JobGraph {
             time("window_start"),
             time("window_end"),
             number("count", false),
-            number("sum", true),
+            number("sum", false),
         ];
         (NodeKind::Window(window), schema)
     } else {

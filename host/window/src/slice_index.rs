@@ -130,8 +130,8 @@ impl SliceIndex {
         }
     }
 
-    /// Ends the windows of the last of these timers, which are near: so many that they have about `max`
-    /// slices. The slices that no later window needs are out of the index then.
+    /// Ends the windows of the last of these timers, which are near: so many that they have `max` slices at
+    /// most, but one at least. The slices that no later window needs are out of the index then.
     ///
     /// # Errors
     /// If the lists cannot be kept.
@@ -141,25 +141,23 @@ impl SliceIndex {
         max: usize,
         now: i64,
     ) -> Result<Ending, AggregateError> {
-        let taken = due.split_off(due.len().saturating_sub(max));
+        // A window's slices lie between two edges of it each.
+        let windows = (max / self.edges.slices_a_window()).max(1);
+        let taken = due.split_off(due.len().saturating_sub(windows));
         let ids: Vec<KeyId> = taken.iter().map(|(_, id)| *id).collect();
         let mut lists = self.load(&ids, now)?;
         let edges = self.edges;
         let (mut ending, mut of_windows, mut timers) = (Ending::default(), Vec::new(), Vec::new());
         let (mut slice_starts, mut slice_ends) = (Vec::new(), Vec::new());
-        let mut count = 0;
         for ((time, id), list) in taken.iter().zip(&mut lists) {
-            if slice_ends.len() >= max {
-                break;
-            }
-            count += 1;
             let end = time + 1;
             let start = edges.window_start(end);
             let within =
                 list.partition_point(|slice| *slice <= start)..list.partition_point(|slice| *slice <= end);
             if !within.is_empty() {
                 let window = ending.ends.len() as u32;
-                (ending.starts.push(start), ending.ends.push(end));
+                ending.starts.push(start);
+                ending.ends.push(end);
                 of_windows.push(*id);
                 for slice in &list[within] {
                     ending.of_slices.push(window);
@@ -173,15 +171,13 @@ impl SliceIndex {
                 timers.push(self.timer(*id, edges.first_window(*first, end - 1)));
             }
         }
-        lists.truncate(count);
-        due.extend(&taken[count..]);
         ending.keys = self.backend.keys(&of_windows)?;
         let gather = |key: &ArrayRef| model::gather(key, &ending.of_slices);
         ending.slices = ending.keys.iter().map(gather).collect::<Result<_, _>>()?;
         ending.slices.extend([instants(slice_starts), instants(slice_ends)]);
-        self.store(&ids[..count], &lists, now)?;
+        self.store(&ids, &lists, now)?;
         self.backend.change_timers(&timers)?;
-        self.backend.forget_empty(&ids[..count]);
+        self.backend.forget_empty(&ids);
         Ok(ending)
     }
 

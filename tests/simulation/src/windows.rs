@@ -606,6 +606,48 @@ fn windows_that_fail_are_left_out() {
     );
 }
 
+/// A row that fails in several windows of a call goes aside once, with its columns as they came.
+#[test]
+fn rows_that_fail_go_aside_once() {
+    let simulated = load("windows");
+    for seed in seeds().into_iter().take(60) {
+        let mut random = Random::of_seed(seed ^ 0xA51DE);
+        let kept = ["each", "merges"][seed as usize % 2];
+        let windows = ["sliding", "cumulating", "tumbling"][(seed / 2) as usize % 3];
+        let mut case = Case { bound: 30, ..Case::draw(&mut random, windows, kept, false) };
+        case.late_port = seed % 3 == 0;
+        // What traps is halved, so that its neighbours are called with several times.
+        let traps = seed % 4 == 3;
+        let rows = rows(&mut random, if traps { &[0, FAIL, TRAP] } else { &[0, 0, FAIL] }, 25);
+        let folder = tempfile::tempdir().unwrap();
+        let args = args_of(&case, folder.path(), [&rows, &[]], &["--policy", "divert"]);
+        let mut options = options(seed, 1);
+        (options.sizes.call_rows, options.sizes.batch_rows, options.sizes.queue_rows) = (10_000, 8, Some(1));
+        let (report, batches) = simulated.run("windows", &args, options, seed, None);
+        assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={seed}: {report:?}");
+        let (aside, main): (Vec<Batch>, Vec<Batch>) =
+            batches.into_iter().partition(|batch| batch.schema().fields().len() == 5);
+        let mut failed: Vec<(i64, i64)> = Vec::new();
+        for batch in &aside {
+            let instants = batch.column(1).as_primitive::<TimestampMillisecondType>().values();
+            let deeds = batch.column(2).as_primitive::<Int64Type>().values();
+            failed.extend(
+                instants.iter().copied().zip(deeds.iter().copied()).filter(|(_, deed)| *deed == FAIL),
+            );
+        }
+        failed.sort_unstable();
+        let mut expected_failed: Vec<(i64, i64)> =
+            rows.iter().filter(|row| row.deed == FAIL).map(|row| (row.at, FAIL)).collect();
+        expected_failed.sort_unstable();
+        if traps {
+            failed.dedup();
+            expected_failed.dedup();
+        }
+        assert_eq!(failed, expected_failed, "SEED={seed}: {case:?}");
+        assert_eq!(collected(&main).0, expected(&case, &rows, false).0, "SEED={seed}: {case:?}");
+    }
+}
+
 /// What the job fails with, where a guest merges so.
 fn failure_of_merge(windows: &str, merge: &str) -> String {
     let simulated = load("windows");

@@ -540,7 +540,7 @@ impl KeyedState {
         let backend = &mut self.shared.lock().backend;
         for state in 0..self.types.len() as u32 {
             let failed = |error: ArrowError| (state, error.into());
-            let page = backend.scan(state, &[from], None, CLEARED_ENTRIES, now).map_err(failed)?;
+            let page = backend.scan(state, &[from], None, MOVED_ENTRIES, now).map_err(failed)?;
             let count = page.values.len();
             if count == 0 {
                 continue;
@@ -637,6 +637,8 @@ impl KeyedState {
 /// Keys whose states are removed at once, and their entries, at most.
 const CLEARED_KEYS: usize = 2 * 1024;
 const CLEARED_ENTRIES: usize = 4 * 1024;
+/// Entries that go from one key to another at once, at most.
+const MOVED_ENTRIES: usize = 1024;
 
 /// The columns that name the entries of a riding.
 fn named_by(rows: &Batch, riding: &Riding) -> Vec<ArrayRef> {

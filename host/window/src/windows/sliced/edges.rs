@@ -70,6 +70,12 @@ impl Edges {
         window_end.saturating_sub(self.size)
     }
 
+    /// How many slices a window has at most: two a step.
+    pub(crate) fn slices_a_window(&self) -> usize {
+        usize::try_from((self.size / self.step.max(1)).saturating_add(1).saturating_mul(2))
+            .unwrap_or(usize::MAX)
+    }
+
     /// The end of the last window that a slice is in.
     pub(crate) fn last_window(&self, slice_end: i64) -> i64 {
         if self.is_cumulating {

@@ -1,4 +1,4 @@
-//! Windows of many rows, which a guest reads page by page; and one that reads for ever.
+//! Windows of many rows, which a guest reads page by page; guests that read, or merge, for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,4 +57,14 @@ fn a_window_of_a_million_rows_is_read_page_by_page() {
 fn a_guest_that_reads_for_ever_is_cut() {
     let said = run("for ever", "5000", &["--read", "for-ever"], Duration::from_millis(100)).unwrap_err();
     assert!(said.contains("ran longer than 100ms"), "{said}");
+}
+
+/// A merge that never returns is cut after its time, and the job's user is told of which window.
+#[test]
+fn a_merge_that_never_returns_is_cut() {
+    let more =
+        ["--windows", "sliding", "--size", "10", "--step", "2", "--kept", "merges", "--merge", "never"];
+    let said = run("never", "5000", &more, Duration::from_millis(100)).unwrap_err();
+    assert!(said.contains("`Sum` ran longer than 100ms"), "{said}");
+    assert!(said.contains("merging the window (0,2015-07-"), "{said}");
 }

@@ -136,6 +136,11 @@ impl Accumulator {
         matches!(self.values, Values::Chosen(Choice::Greatest, _))
     }
 
+    /// Whether its results may be much larger than a row's value.
+    pub(crate) fn is_wide(&self) -> bool {
+        false
+    }
+
     /// Whether it depends on the order of rows.
     pub(crate) fn is_of_order(&self) -> bool {
         matches!(self.values, Values::Chosen(Choice::First | Choice::Last, _))

@@ -2,10 +2,15 @@
 //!
 //! - `each`: every window of a key has its own state. Tumbling windows; and all that needs it: lateness,
 //!   early results, aggregates that cannot be merged, days of a time zone.
+//! - `everything`: one window for all rows of a key.
+//! - `each_rows`: windows that fire each so many of their rows.
 //! - `sliced`: overlapping windows share slices, so that a row costs the same however many it is in.
 //! - `sessions`: windows that merge.
 
 mod each;
+mod each_rows;
+mod everything;
+mod kept;
 mod sessions;
 mod sliced;
 #[cfg(test)]
@@ -13,7 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_array::{Array, ArrayRef, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
@@ -33,12 +38,18 @@ pub(crate) fn operator(
     let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
     let is_overlapping = match &window.assigner {
         Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
-        Assigner::Count { .. } | Assigner::Everything => {
+        Assigner::Count { .. } => {
             return Err(AggregateError::Grid("such windows cannot be run yet".into()));
         }
-        Assigner::Tumbling(_) => false,
+        Assigner::Everything if !matches!(window.trigger, Trigger::Count(_)) => {
+            return Ok(Box::new(everything::Everything::new(window, setting)?));
+        }
+        Assigner::Tumbling(_) | Assigner::Everything => false,
         Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
     };
+    if let Trigger::Count(each) = window.trigger {
+        return Ok(Box::new(each_rows::EachRows::new(each, window, setting)?));
+    }
     let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
     let is_mergeable = aggregates.list.iter().all(|a| !a.is_of_order() && !a.is_distinct());
     if is_overlapping && is_plain && is_mergeable {
@@ -47,17 +58,21 @@ pub(crate) fn operator(
     Ok(Box::new(each::EachWindow::new(window, setting)?))
 }
 
-/// The columns that leave: the key's, the window's start and end, then one for each aggregate, named as
-/// [`output_schema`](crate::output_schema) does.
+/// The columns that leave: the key's, the window's start and end (of windows of time), then one for each
+/// aggregate, named as [`output_schema`](crate::output_schema) does.
 ///
 /// # Errors
 /// If an aggregate cannot be taken over this input.
 pub fn window_schema(
     input: &Schema,
     keys: &[u32],
+    assigner: &Assigner,
     aggregates: &[Aggregate],
 ) -> Result<SchemaRef, AggregateError> {
     let all = crate::output_schema(input, keys, aggregates)?;
+    if matches!(assigner, Assigner::Count { .. } | Assigner::Everything) {
+        return Ok(all);
+    }
     let (of_keys, results) = all.fields().split_at(keys.len());
     let mut fields: Vec<Field> = of_keys.iter().map(|field| field.as_ref().clone()).collect();
     for name in ["window_start", "window_end"] {
@@ -165,6 +180,19 @@ impl Frame {
         columns.extend(results);
         let times: ScalarBuffer<i64> = ends.iter().map(|end| end - 1).collect();
         Ok(Batch::of(Arc::clone(&self.output), ends.len(), columns)?.with_event_times(Some(times)))
+    }
+
+    /// Results of windows of these keys that have no start and end; at these times, if they have some.
+    fn results_without_ends(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        results: Vec<ArrayRef>,
+        times: Option<Vec<i64>>,
+    ) -> Result<Batch, AggregateError> {
+        columns.extend(results);
+        let rows = columns.first().map_or(0, |column| column.len());
+        let times = times.map(ScalarBuffer::from);
+        Ok(Batch::of(Arc::clone(&self.output), rows, columns)?.with_event_times(times))
     }
 }
 

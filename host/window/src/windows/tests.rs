@@ -1,5 +1,7 @@
 //! Windows of every kind against windows by brute force, over any order and cut of rows.
 
+mod triggers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +178,7 @@ fn expected(assigner: &Assigner, list: &[Aggregate], lateness: i64, events: &[Ev
 }
 
 fn run(window: Window, changes: bool, events: &[Event]) -> Run {
-    let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+    let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
     let set_up = SetUp {
         inputs: &[input()],
         keys: &[vec![0]],
@@ -373,7 +375,7 @@ fn row(key: i64, time: i64) -> Row {
 #[test]
 fn late_rows_leave_as_they_came() {
     let window = Window { late_port: Some(1), ..counting(Assigner::Tumbling(grid(10, 10, 0))) };
-    let outputs = [window_schema(&input(), &[0], &window.aggregates).unwrap(), input()];
+    let outputs = [window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap(), input()];
     let set_up = SetUp {
         inputs: &[input()],
         keys: &[vec![0]],
@@ -406,7 +408,7 @@ fn early_results_come_where_there_is_something_new() {
         ..counting(Assigner::Tumbling(grid(10, 10, 0)))
     };
     let counts_after = |changes: bool| -> Vec<Vec<(u8, String)>> {
-        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
         let set_up = SetUp {
             inputs: &[input()],
             keys: &[vec![0]],
@@ -456,7 +458,7 @@ fn windows_of_processing_time_end_by_the_clock() {
     ];
     for (assigner, counts) in kinds {
         let window = Window { time: TimeDomain::ProcessingTime, ..counting(assigner) };
-        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
         let set_up = SetUp {
             inputs: &[input()],
             keys: &[vec![0]],

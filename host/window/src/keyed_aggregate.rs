@@ -52,6 +52,9 @@ pub enum AggregateError {
     /// One that windows that merge cannot have.
     #[error("`{0}` of distinct values is not there for session windows")]
     Sessions(String),
+    /// One that windows of so many rows cannot have.
+    #[error("`{0}` of distinct values is not there for windows of so many rows")]
+    Rows(String),
     /// What cannot be kept.
     #[error(transparent)]
     Store(#[from] state::StoreError),

@@ -202,10 +202,22 @@ pub(super) fn check_assigner(assigner: &Assigner) -> Result<(), String> {
                     "it goes on by {step} rows, more than its size of {size}: rows would be in no window"
                 ));
             }
+            if size / greatest_common_divisor(*size, *step) > STEPS_MAX as u64 {
+                return Err(format!(
+                    "its size of {size} rows is more than {STEPS_MAX} times what it has in common with its step of {step}"
+                ));
+            }
         }
         Assigner::Everything => {}
     }
     Ok(())
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 fn check_grid(grid: &Grid) -> Result<(), String> {

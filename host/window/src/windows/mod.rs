@@ -4,6 +4,7 @@
 //!   early results, aggregates that cannot be merged, days of a time zone.
 //! - `everything`: one window for all rows of a key.
 //! - `each_rows`: windows that fire each so many of their rows.
+//! - `of_rows`: windows of so many rows.
 //! - `sliced`: overlapping windows share slices, so that a row costs the same however many it is in.
 //! - `sessions`: windows that merge.
 
@@ -11,6 +12,7 @@ mod each;
 mod each_rows;
 mod everything;
 mod kept;
+mod of_rows;
 mod sessions;
 mod sliced;
 #[cfg(test)]
@@ -38,8 +40,8 @@ pub(crate) fn operator(
     let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
     let is_overlapping = match &window.assigner {
         Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
-        Assigner::Count { .. } => {
-            return Err(AggregateError::Grid("such windows cannot be run yet".into()));
+        Assigner::Count { size, step } => {
+            return Ok(Box::new(of_rows::OfRows::new((*size, *step), window, setting)?));
         }
         Assigner::Everything if !matches!(window.trigger, Trigger::Count(_)) => {
             return Ok(Box::new(everything::Everything::new(window, setting)?));
@@ -82,15 +84,20 @@ pub fn window_schema(
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Refuses aggregates that sessions, which merge, cannot have.
+/// Refuses aggregates that windows which are merged, sessions and those of so many rows, cannot have.
 ///
 /// # Errors
 /// Which one.
 pub fn check_aggregates(window: &Window, input: &Schema) -> Result<(), AggregateError> {
     for aggregate in &window.aggregates {
         let accumulator = Accumulator::new(aggregate, input)?;
-        if matches!(window.assigner, Assigner::Session(_)) && accumulator.is_distinct() {
-            return Err(AggregateError::Sessions(aggregate.function.clone()));
+        if !accumulator.is_distinct() {
+            continue;
+        }
+        match window.assigner {
+            Assigner::Session(_) => return Err(AggregateError::Sessions(aggregate.function.clone())),
+            Assigner::Count { .. } => return Err(AggregateError::Rows(aggregate.function.clone())),
+            _ => {}
         }
     }
     Ok(())

@@ -283,6 +283,7 @@ impl Kept {
                 *before = model::gather(&concat(&[before.as_ref(), after.as_ref()])?, &places)?;
             }
         }
+        let before_results = self.frame.fitted(before_results)?;
         let after = rows.rows().columns().to_vec();
         let mut before = after[..after.len() - before_results.len()].to_vec();
         before.extend(before_results);

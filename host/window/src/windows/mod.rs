@@ -20,7 +20,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, TimestampMillisecondArray};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, ListArray, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
@@ -184,9 +185,23 @@ impl Frame {
     ) -> Result<Batch, AggregateError> {
         columns.push(instants(starts));
         columns.push(instants(ends.to_vec()));
-        columns.extend(results);
+        columns.extend(self.fitted(results)?);
         let times: ScalarBuffer<i64> = ends.iter().map(|end| end - 1).collect();
         Ok(Batch::of(Arc::clone(&self.output), ends.len(), columns)?.with_event_times(Some(times)))
+    }
+
+    /// Results as the output has them: it may name the items of a sequence otherwise.
+    fn fitted(&self, mut results: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, AggregateError> {
+        let first = self.output.fields().len() - results.len();
+        for (result, field) in results.iter_mut().zip(&self.output.fields()[first..]) {
+            if let DataType::List(item) = field.data_type()
+                && result.data_type() != field.data_type()
+            {
+                let (_, offsets, values, nulls) = result.as_list::<i32>().clone().into_parts();
+                *result = Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?);
+            }
+        }
+        Ok(results)
     }
 
     /// Results of windows of these keys that have no start and end; at these times, if they have some.
@@ -196,7 +211,7 @@ impl Frame {
         results: Vec<ArrayRef>,
         times: Option<Vec<i64>>,
     ) -> Result<Batch, AggregateError> {
-        columns.extend(results);
+        columns.extend(self.fitted(results)?);
         let rows = columns.first().map_or(0, |column| column.len());
         let times = times.map(ScalarBuffer::from);
         Ok(Batch::of(Arc::clone(&self.output), rows, columns)?.with_event_times(times))

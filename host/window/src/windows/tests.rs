@@ -55,11 +55,21 @@ fn aggregate(function: &str, distinct: bool) -> Aggregate {
 }
 
 /// What is computed: those that can be taken back, those that cannot, those that need all rows.
-fn lists() -> [Vec<Aggregate>; 3] {
+fn lists() -> [Vec<Aggregate>; 4] {
     let of = |names: &[&str]| names.iter().map(|name| aggregate(name, false)).collect::<Vec<_>>();
     let mut all = of(&["rows", "first", "last"]);
     all.extend([aggregate("count", true), aggregate("sum", true)]);
-    [of(&["rows", "count", "sum", "avg"]), of(&["min", "max", "sum", "rows"]), all]
+    [of(&["rows", "count", "sum", "avg"]), of(&["min", "max", "sum", "rows"]), all, tops()]
+}
+
+/// The first values in every order.
+fn tops() -> Vec<Aggregate> {
+    let top = |limit: &str, order: &str, distinct: &str| {
+        let options = [("limit", limit), ("order", order), ("distinct", distinct)];
+        let options = options.map(|(name, value)| (name.to_string(), value.to_string())).into();
+        Aggregate { function: "top".into(), columns: vec![1], options }
+    };
+    vec![top("1", "descending", "false"), top("2", "ascending", "false"), top("3", "descending", "true")]
 }
 
 fn result(list: &[Aggregate], rows: &[Row]) -> Vec<String> {
@@ -68,6 +78,19 @@ fn result(list: &[Aggregate], rows: &[Row]) -> Vec<String> {
     let text = |value: Option<i64>| value.map_or("null".into(), |value| value.to_string());
     list.iter()
         .map(|aggregate| {
+            if aggregate.function == "top" {
+                let is = |option: &str, value: &str| aggregate.options[option] == value;
+                let mut values = some.clone();
+                values.sort_unstable();
+                if is("order", "descending") {
+                    values.reverse();
+                }
+                if is("distinct", "true") {
+                    values.dedup();
+                }
+                values.truncate(aggregate.options["limit"].parse().unwrap());
+                return format!("{values:?}");
+            }
             let values: Vec<i64> =
                 if aggregate.options.is_empty() { some.clone() } else { distinct.iter().copied().collect() };
             match (aggregate.function.as_str(), aggregate.columns.is_empty()) {
@@ -317,7 +340,7 @@ proptest! {
     #[test]
     fn windows_are_those_by_brute_force(
         assigner in assigners(),
-        which in 0usize..3,
+        which in 0usize..4,
         lateness in prop_oneof![Just(0i64), 1i64..30],
         changes in any::<bool>(),
         events in events(),
@@ -489,4 +512,33 @@ fn a_window_that_ends_early_is_noticed() {
     let expected = expected(&Assigner::Tumbling(grid(10, 10, 0)), &list, 0, &events);
     let run = run(counting(faulty), false, &events);
     assert_ne!(last_results(&run), as_texts(&expected));
+}
+
+#[test]
+fn aggregates_that_cannot_be_are_refused() {
+    let top = |options: &[(&str, &str)], function: &str| Aggregate {
+        function: function.into(),
+        columns: vec![1],
+        options: options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    };
+    let of = |aggregate: &Aggregate| {
+        let window = Window { aggregates: vec![aggregate.clone()], ..counting(Assigner::Everything) };
+        super::check_aggregates(&window, &input()).map_err(|error| error.to_string())
+    };
+    assert_eq!(of(&top(&[("limit", "10000"), ("order", "ascending")], "top")), Ok(()));
+    for limit in ["0", "10001", "-1", "many"] {
+        let expected = format!("`top` keeps 1 to 10000 values, and its option `limit` says {limit}");
+        assert_eq!(of(&top(&[("limit", limit)], "top")), Err(expected));
+    }
+    let none = of(&top(&[], "top")).unwrap_err();
+    assert_eq!(none, "`top` keeps 1 to 10000 values, and its option `limit` says nothing");
+    assert!(of(&top(&[("limit", "1"), ("order", "up")], "top")).is_err());
+    assert!(of(&top(&[("limit", "1")], "max")).is_err());
+    // Not as a running aggregate, and nothing distinct over windows of so many rows.
+    let list = vec![top(&[("limit", "1")], "top")];
+    let running = crate::native_schema(&NodeKind::Aggregate(list), &[input()], &[vec![0]], true);
+    assert_eq!(running.unwrap_err().to_string(), "`top` is there in windows only");
+    let count = Assigner::Count { size: 2, step: 1 };
+    let window = Window { aggregates: vec![aggregate("sum", true)], ..counting(count) };
+    assert!(super::check_aggregates(&window, &input()).is_err());
 }

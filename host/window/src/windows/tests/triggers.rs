@@ -264,7 +264,7 @@ proptest! {
     fn triggers_fire_as_row_by_row(
         assigner in prop_oneof![1 => Just(Assigner::Everything), 2 => assigners()],
         trigger in triggers(),
-        which in 0usize..3,
+        which in 0usize..4,
         lateness in prop_oneof![Just(0u64), 1u64..30],
         purging in any::<bool>(),
         changes in any::<bool>(),

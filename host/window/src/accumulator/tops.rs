@@ -260,19 +260,19 @@ mod tests {
             let floats: Vec<f64> = numbers.iter().map(|n| f64::from(*n) / 2.0).collect();
             let column: ArrayRef = Arc::new(Float64Array::from(floats.clone()));
             let wanted = Float64Array::from(expected(floats, order, f64::total_cmp));
-            prop_assert_eq!(firsts(&column, order).as_ref(), &wanted as &dyn Array);
+            prop_assert_eq!(&firsts(&column, order), &(Arc::new(wanted) as ArrayRef));
             let decimals: Vec<i128> = numbers.iter().map(|n| i128::from(*n) << 70).collect();
             let typed = |values: Vec<i128>| Decimal128Array::from(values).with_precision_and_scale(38, 2).unwrap();
             let column: ArrayRef = Arc::new(typed(decimals.clone()));
             let wanted = typed(expected(decimals, order, i128::cmp));
-            prop_assert_eq!(firsts(&column, order).as_ref(), &wanted as &dyn Array);
+            prop_assert_eq!(&firsts(&column, order), &(Arc::new(wanted) as ArrayRef));
             let texts: Vec<String> = numbers.iter().map(|n| "é".repeat(n.unsigned_abs().into())).collect();
             let column: ArrayRef = Arc::new(StringArray::from(texts.clone()));
             let texts = expected(texts, order, String::cmp);
-            prop_assert_eq!(firsts(&column, order).as_ref(), &StringArray::from(texts.clone()) as &dyn Array);
+            prop_assert_eq!(&firsts(&column, order), &(Arc::new(StringArray::from(texts.clone())) as ArrayRef));
             let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(&texts));
             let wanted = BinaryArray::from_iter_values(expected(texts, order, String::cmp));
-            prop_assert_eq!(firsts(&column, order).as_ref(), &wanted as &dyn Array);
+            prop_assert_eq!(&firsts(&column, order), &(Arc::new(wanted) as ArrayRef));
         }
     }
 

@@ -13,7 +13,7 @@ fn expected_rows(
     for row in batches.iter().flatten() {
         let rows = of_keys.entry(row.key).or_default();
         rows.push(*row);
-        if rows.len() as u64 % step == 0 {
+        if (rows.len() as u64).is_multiple_of(step) {
             let from = rows.len().saturating_sub(size as usize);
             let values = result(list, &rows[from..]);
             given.push(([vec![row.key.to_string()], values].concat(), Some(row.time)));

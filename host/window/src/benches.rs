@@ -6,7 +6,10 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::Batch;
-use model::job_graph::{Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, Top};
+use model::job_graph::{
+    Aggregate, Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, TimeDomain, Top, Trigger,
+    Window,
+};
 
 use crate::operator::{Fired, KeyedOperator, Now};
 use crate::test_support::{SetUp, operator};
@@ -59,12 +62,17 @@ impl Measured {
         if inputs == 2 {
             output.extend(fields.fields().iter().map(|field| field.as_ref().clone()));
         }
+        let (inputs, keys) = (vec![fields; inputs], vec![vec![0]; inputs]);
+        let output = match kind {
+            NodeKind::Window(_) => crate::native_schema(kind, &inputs, &keys, false).unwrap(),
+            _ => Arc::new(Schema::new(output)),
+        };
         let set_up = SetUp {
-            inputs: &vec![fields; inputs],
-            keys: &vec![vec![0]; inputs],
-            outputs: &[Arc::new(Schema::new(output))],
+            inputs: &inputs,
+            keys: &keys,
+            outputs: &[output],
             changes: false,
-            from_changes: &vec![false; inputs],
+            from_changes: &vec![false; inputs.len()],
             batch: false,
         };
         let now = Now { watermark: i64::MIN, processing_time: 0 };
@@ -183,4 +191,57 @@ fn window_join() {
     }
     measured.watermark(i64::MAX);
     measured.report("window join, inner");
+}
+
+/// Sums, and the number of rows.
+fn window(assigner: Assigner, trigger: Trigger, purging: bool) -> Measured {
+    let aggregate = |function: &str, columns: Vec<u32>| Aggregate {
+        function: function.into(),
+        columns,
+        options: std::collections::BTreeMap::new(),
+    };
+    let window = Window {
+        assigner,
+        time: TimeDomain::EventTime,
+        lateness: Duration::ZERO,
+        late_port: None,
+        trigger,
+        purging,
+        aggregates: vec![aggregate("count", vec![]), aggregate("max", vec![1])],
+    };
+    Measured::new(&NodeKind::Window(window), 1)
+}
+
+#[test]
+#[ignore = "a bench"]
+fn windows_of_rows() {
+    for (size, step, keys) in [
+        (100, 100, 1),
+        (100, 100, KEYS),
+        (10, 1, 100),
+        (1_000, 1, 1),
+        (1_000, 1, 100),
+        (100_000, 1, 1),
+        (1_000, 100, 100),
+    ] {
+        let mut measured = window(Assigner::Count { size, step }, Trigger::AtEnd, false);
+        for at in 0..100 {
+            measured.rows(0, &batch(at * BATCH_ROWS, |row| scattered(row) % keys));
+        }
+        measured.report(&format!("windows of {size} rows, each {step}, {keys} keys"));
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn windows_each_so_many_rows() {
+    for (each, keys, purging) in
+        [(1, 1, false), (1, 1, true), (10, 100, false), (10, KEYS, false), (10, KEYS, true)]
+    {
+        let mut measured = window(Assigner::Everything, Trigger::Count(each), purging);
+        for at in 0..200 {
+            measured.rows(0, &batch(at * BATCH_ROWS, |row| scattered(row) % keys));
+        }
+        measured.report(&format!("everything, each {each} rows, {keys} keys, purging {purging}"));
+    }
 }

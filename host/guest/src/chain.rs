@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use wasmtime::Store;
 
 use crate::bindings::exports::millstream::job::{functions, keyed_functions};
 use crate::bindings::millstream::job::{calls, graph};
-use crate::entries::{StateAccess, StateReader};
+use crate::entries::{Reading, StateAccess, StateReader};
 use crate::hooks::{Hooks, Host, LogLevel, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
@@ -270,6 +270,10 @@ pub struct Chain {
     cpu: Duration,
     /// Of it, what making and opening the instance took.
     opening_cpu: Duration,
+    /// Counts the pages after which a call's time begins anew; those seen, and the CPU time then.
+    pages: Arc<AtomicU64>,
+    pages_seen: u64,
+    page_cpu: Duration,
     slices: u32,
     was_first_call: bool,
 }
@@ -287,6 +291,9 @@ impl Chain {
             running: None,
             cpu: Duration::ZERO,
             opening_cpu: Duration::ZERO,
+            pages: Arc::default(),
+            pages_seen: 0,
+            page_cpu: Duration::ZERO,
             slices: 0,
             was_first_call: false,
         }
@@ -304,11 +311,12 @@ impl Chain {
         let mark = self.program.0.runtime.begin_call();
         let opened = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&opened);
+        let pages = Arc::clone(&self.pages);
         let future = Box::pin(async move {
             let instance = match instance {
                 Some(instance) => Ok(instance),
                 None => {
-                    let instance = instantiate(&program, &opening).await;
+                    let instance = instantiate(&program, &opening, pages).await;
                     // A slice ends here, so that the time of the call is known without this.
                     told.store(true, Ordering::Relaxed);
                     give_way().await;
@@ -322,6 +330,7 @@ impl Chain {
         });
         self.running = Some(Running { future, opened, _mark: mark });
         (self.cpu, self.opening_cpu, self.slices) = (Duration::ZERO, Duration::ZERO, 0);
+        self.page_cpu = Duration::ZERO;
     }
 
     /// Runs the call for a slice, about 2 ms at most. Pending: call it again in the next step.
@@ -339,13 +348,17 @@ impl Chain {
         if running.opened.swap(false, Ordering::Relaxed) {
             self.opening_cpu = self.cpu;
         }
+        let pages = self.pages.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.pages_seen, pages) != pages {
+            self.page_cpu = self.cpu;
+        }
         match polled {
             Poll::Ready((instance, outcome)) => {
                 self.running = None;
                 self.instance = instance;
                 Poll::Ready(outcome)
             }
-            Poll::Pending if self.cpu > runtime.config.limits.call_time => {
+            Poll::Pending if self.cpu - self.page_cpu > runtime.config.limits.call_time => {
                 // Dropping the future drops the instance with it.
                 self.running = None;
                 Poll::Ready(Err(GuestError::TimedOut(runtime.config.limits.call_time)))
@@ -394,11 +407,19 @@ async fn give_way() {
     .await;
 }
 
-async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, GuestError> {
+async fn instantiate(
+    program: &Program,
+    opening: &Opening,
+    pages: Arc<AtomicU64>,
+) -> Result<Instance, GuestError> {
     let shared = &program.0;
     let mut store = shared.runtime.store(Arc::clone(&opening.hooks))?;
-    store.data_mut().state =
-        StateAccess { states: Arc::clone(&opening.states), reader: opening.reader.clone(), groups: None };
+    store.data_mut().state = StateAccess {
+        states: Arc::clone(&opening.states),
+        reader: opening.reader.clone(),
+        groups: None,
+        reading: Reading::new(pages),
+    };
     let opened = async {
         let instance = shared.pre.instantiate_async(&mut store).await?;
         let functions = shared.functions.load(&mut store, &instance)?;
@@ -433,6 +454,7 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
         Call::Process { .. } => None,
         Call::ProcessKeyed { groups, .. } | Call::Timers { groups, .. } => Some(groups.count),
     };
+    instance.store.data_mut().state.reading.restart();
     let returned = match call {
         Call::Process { now, input, rows } => {
             let flat = lower::flat(rows.rows().columns());

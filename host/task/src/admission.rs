@@ -10,7 +10,7 @@ use graph::physical::Parallelism;
 use graph::{PhysicalGraph, arriving};
 use guest::Program;
 use model::Diagnostic;
-use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
+use model::job_graph::{Assigner, Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
@@ -115,8 +115,9 @@ pub fn plan(
                 check_native(&graph, id, node)?;
             }
             NodeKind::Lookup(_) => return Err(named(Diagnostic::user("lookups cannot be run yet"))),
-            NodeKind::Function(function) if function.windows.is_some() => {
-                return Err(named(Diagnostic::user("functions in windows cannot be run yet")));
+            NodeKind::Function(function) if matches!(&function.windows, Some(w) if matches!(w.assigner, Assigner::Session(_))) =>
+            {
+                return Err(named(Diagnostic::user("functions in session windows cannot be run yet")));
             }
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }

@@ -16,6 +16,7 @@ use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, MemoryBackend};
 use window::KeyedAggregate;
+use window::assigner::instant_type;
 use window::operator::{Setting, operator_of};
 
 use crate::admission::{NativeShape, input_schema};
@@ -31,6 +32,7 @@ use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
+use crate::operator::windowed::Windowed;
 use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
@@ -355,6 +357,10 @@ impl Deployment<'_> {
                 let outputs: BTreeSet<(NodeId, u32)> =
                     targets.iter().map(|(node, port, _)| (*node, *port)).collect();
                 let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
+                let batch = plan.options.execution == Execution::Batch;
+                let windows = function.windows.as_ref().map(|windows| Windowed::new(windows, batch));
+                let windows =
+                    windows.transpose().map_err(|error| native_error(&place, &error))?.map(Box::new);
                 let keyed = if !function.is_stateful() {
                     None
                 } else {
@@ -369,12 +375,19 @@ impl Deployment<'_> {
                         let keys = keys.as_ref()?;
                         Some(keys.iter().map(|key| schema.field(*key).data_type().clone()).collect())
                     });
-                    let types: Vec<_> = keyed_input.unwrap_or_default();
+                    let mut types: Vec<_> = keyed_input.unwrap_or_default();
+                    if windows.is_some() {
+                        types.extend([instant_type(), instant_type()]);
+                    }
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                     let backend = MemoryBackend::new(&types, &function.states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
                     let backend = (self.backends)(backend, waker);
-                    Some(KeyedState::new(backend, keys, &function.states))
+                    let keyed = KeyedState::new(backend, keys, &function.states);
+                    Some(match &windows {
+                        Some(windows) => keyed.in_windows(windows.clock()),
+                        None => keyed,
+                    })
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)
@@ -421,6 +434,7 @@ impl Deployment<'_> {
                     outputs,
                     failures,
                     keyed,
+                    windows,
                     chaos_instances: plan.options.chaos_instances,
                     rows_max: plan.options.sizes.call_rows,
                     work: Work::default(),

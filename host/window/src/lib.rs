@@ -3,6 +3,7 @@
 
 mod accumulator;
 mod aggregates;
+pub mod assigner;
 #[cfg(test)]
 mod benches;
 mod change_aggregate;

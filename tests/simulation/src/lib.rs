@@ -11,4 +11,5 @@ mod simulated;
 mod splits;
 mod states;
 mod timers;
+mod windows;
 mod word_count;

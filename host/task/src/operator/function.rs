@@ -24,7 +24,8 @@ use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 
 use super::keyed_state::KeyedState;
-use super::{Element, Input, Place, Ran, dead_letters};
+use super::windowed::{InWindows, Taken, Windowed};
+use super::{Element, Input, Place, Ran, dead_letters, native_error};
 use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
@@ -43,6 +44,7 @@ pub(crate) struct FunctionOperator {
     /// Where diverted rows go: by input, one of the head's last ports.
     pub(crate) failures: Vec<(u32, SchemaRef)>,
     pub(crate) keyed: Option<KeyedState>,
+    pub(crate) windows: Option<Box<Windowed>>,
     pub(crate) chaos_instances: bool,
     pub(crate) rows_max: usize,
     pub(crate) work: Work,
@@ -56,9 +58,12 @@ pub(crate) struct Work {
     running: Option<Part>,
     /// Rows whose calls have returned.
     rows_done: u64,
-    nanoseconds_a_row: Option<f64>,
+    /// Of calls with rows, and of calls with timers.
+    nanoseconds_each: [Option<f64>; 2],
     /// How far event time is.
     watermark: i64,
+    /// There are no more rows.
+    ended: bool,
     /// What follows the rows and timers at hand.
     mark: Option<Mark>,
 }
@@ -69,8 +74,9 @@ impl Default for Work {
             parts: Vec::new(),
             running: None,
             rows_done: 0,
-            nanoseconds_a_row: None,
+            nanoseconds_each: [None; 2],
             watermark: i64::MIN,
+            ended: false,
             mark: None,
         }
     }
@@ -83,17 +89,34 @@ struct Part {
     traps: u32,
     /// Whether their state has been asked for.
     near: Near,
+    /// Due timers of windows: those that are not for the guest are out.
+    is_sorted: bool,
 }
 
 impl Part {
     fn new(what: Items) -> Self {
-        Self { what, traps: 0, near: Near::NotAsked }
+        Self { what, traps: 0, near: Near::NotAsked, is_sorted: false }
     }
 
     /// Cuts off all but the first `length`.
     fn split_off(&mut self, length: usize) -> Self {
-        Self { what: self.what.split_off(length), traps: self.traps, near: self.near }
+        Self {
+            what: self.what.split_off(length),
+            traps: self.traps,
+            near: self.near,
+            is_sorted: self.is_sorted,
+        }
     }
+}
+
+/// What came of starting a part.
+enum Started {
+    /// A call is under way.
+    Call,
+    /// There was nothing to call.
+    Nothing,
+    /// Its state is not near yet.
+    Waiting,
 }
 
 /// How near the state of a part is.
@@ -106,36 +129,58 @@ enum Near {
 
 #[derive(Clone)]
 pub(crate) enum Items {
-    /// Of an input.
-    Rows(u32, Batch),
+    /// Of an input, perhaps once for each of their windows.
+    Rows(u32, Batch, Option<InWindows>),
     /// Due timers, at most one a key.
     Timers(TimeDomain, Vec<(i64, KeyId)>),
+    /// Keys of windows that are over: what is kept for them goes.
+    Clear(Vec<KeyId>),
 }
 
 impl Items {
     fn len(&self) -> usize {
         match self {
-            Self::Rows(_, rows) => rows.num_rows(),
+            Self::Rows(_, rows, _) => rows.num_rows(),
             Self::Timers(_, timers) => timers.len(),
+            Self::Clear(keys) => keys.len(),
         }
     }
 
     /// Cuts off all but the first `length`.
     fn split_off(&mut self, length: usize) -> Self {
         match self {
-            Self::Rows(input, rows) => {
-                let rest = rows.slice(length, rows.num_rows() - length);
+            Self::Rows(input, rows, windows) => {
+                let more = rows.num_rows() - length;
+                let rest = rows.slice(length, more);
                 *rows = rows.slice(0, length);
-                Self::Rows(*input, rest)
+                let rest_windows = windows.as_ref().map(|windows| windows.slice(length, more));
+                *windows = windows.as_ref().map(|windows| windows.slice(0, length));
+                Self::Rows(*input, rest, rest_windows)
             }
             Self::Timers(domain, timers) => Self::Timers(*domain, timers.split_off(length)),
+            Self::Clear(keys) => Self::Clear(keys.split_off(length)),
         }
+    }
+
+    /// The place of its measurements.
+    fn kind(&self) -> usize {
+        match self {
+            Self::Rows(..) => ROWS,
+            Self::Timers(..) | Self::Clear(_) => 1,
+        }
+    }
+
+    /// Whether it names keys by their numbers, which must stay theirs until then.
+    fn names_keys(&self) -> bool {
+        matches!(self, Self::Timers(..) | Self::Clear(_))
     }
 }
 
 /// Where the rows of an outcome go: the node and port of the chain.
 pub(crate) type EmitFrom<'a> = dyn FnMut(NodeId, u32, Batch) -> Result<(), Diagnostic> + 'a;
 
+/// Where calls with rows are measured.
+const ROWS: usize = 0;
 /// A call with more state than this has fewer rows.
 const CALL_STATE_BYTES: usize = 256 << 10;
 /// At most so many timers are taken at once; the rest follows.
@@ -150,9 +195,12 @@ impl FunctionOperator {
     ) -> Result<Ran, Diagnostic> {
         if self.work.running.is_none() {
             // A key's timers are in their order: those that were taken fire first.
-            if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. }))
-                && !self.take_timers()?
+            if !self.work.parts.last().is_some_and(|part| part.what.names_keys()) && !self.take_timers()? {
+                return Ok(Ran::Progress);
+            }
+            if self.work.parts.is_empty() && self.windows.as_ref().is_some_and(|windows| windows.is_waiting())
             {
+                self.assign(counters, emit)?;
                 return Ok(Ran::Progress);
             }
             if self.work.parts.is_empty() {
@@ -160,10 +208,18 @@ impl FunctionOperator {
                     return Ok(Ran::Forward(mark));
                 }
                 match input.elements.pop_front() {
-                    Some(Element::Rows(from, rows)) => {
-                        self.work.parts.push(Part::new(Items::Rows(from, rows)));
-                    }
+                    Some(Element::Rows(from, rows)) => match &mut self.windows {
+                        None => self.work.parts.push(Part::new(Items::Rows(from, rows, None))),
+                        Some(windows) => {
+                            windows.put(from, rows);
+                            return Ok(Ran::Progress);
+                        }
+                    },
                     Some(Element::Mark(mark)) => {
+                        let is_batch = self.windows.as_ref().is_some_and(|windows| windows.batch);
+                        if is_batch && mark != Mark::Watermark(i64::MAX) {
+                            return Ok(Ran::Forward(mark));
+                        }
                         if let Mark::Watermark(time) = mark {
                             self.work.watermark = self.work.watermark.max(time);
                         }
@@ -172,15 +228,17 @@ impl FunctionOperator {
                     }
                     None if !input.ended => return Ok(Ran::Idle),
                     // The end is the greatest watermark: all timers of event time fire.
-                    None if self.work.watermark < i64::MAX => {
-                        self.work.watermark = i64::MAX;
+                    None if !self.work.ended => {
+                        (self.work.watermark, self.work.ended) = (i64::MAX, true);
                         return Ok(Ran::Progress);
                     }
                     None => return Ok(Ran::Ended),
                 }
             }
-            if !self.start()? {
-                return Ok(Ran::Idle);
+            match self.start()? {
+                Started::Call => {}
+                Started::Nothing => return Ok(Ran::Progress),
+                Started::Waiting => return Ok(Ran::Idle),
             }
         }
         match self.chain.poll() {
@@ -198,20 +256,64 @@ impl FunctionOperator {
 
     /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.work.running.is_some() || !self.work.parts.is_empty() || self.work.mark.is_some()
+        self.work.running.is_some()
+            || !self.work.parts.is_empty()
+            || self.work.mark.is_some()
+            || self.windows.as_ref().is_some_and(|windows| windows.is_waiting())
     }
 
     /// When to look for due timers of processing time again, in milliseconds since the epoch.
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime)
+        let next = self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime)?;
+        let by_windows = self.windows.as_ref().map(|windows| windows.clock().domain());
+        // A window's last millisecond has to pass.
+        Some(next.saturating_add(i64::from(by_windows == Some(TimeDomain::ProcessingTime))))
+    }
+
+    fn now(&self) -> window::Now {
+        window::Now { watermark: self.work.watermark, processing_time: self.clock.wall_ms() }
+    }
+
+    /// Puts some rows into their windows.
+    fn assign(&mut self, counters: &Counters, emit: &mut EmitFrom<'_>) -> Result<(), Diagnostic> {
+        let now = self.now();
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let taken = windows.take(now).map_err(|error| native_error(&self.place, &error))?;
+        let Some(Taken { input, rows, windows: in_windows, late }) = taken else { return Ok(()) };
+        match (late, windows.late_port(input)) {
+            (None, _) => {}
+            (Some(late), None) => add(&counters.rows_late, late.num_rows()),
+            (Some(late), Some(port)) => {
+                add(&counters.rows_out, late.num_rows());
+                emit(self.nodes[0].0, port, late)?;
+            }
+        }
+        if rows.num_rows() > 0 {
+            self.work.parts.push(Part::new(Items::Rows(input, rows, Some(in_windows))));
+        }
+        Ok(())
     }
 
     /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
     fn take_timers(&mut self) -> Result<bool, Diagnostic> {
+        let now = self.now();
         let Some(keyed) = &mut self.keyed else { return Ok(true) };
-        for (domain, now) in
-            [(TimeDomain::EventTime, self.work.watermark), (TimeDomain::ProcessingTime, self.clock.wall_ms())]
-        {
+        let mut clocks =
+            [(TimeDomain::EventTime, now.watermark), (TimeDomain::ProcessingTime, now.processing_time)];
+        if let Some(windows) = &self.windows {
+            for (domain, now_of) in &mut clocks {
+                *now_of = windows.due_by(*domain, now);
+            }
+            if windows.clock().domain() == TimeDomain::ProcessingTime {
+                // Windows do not end while rows that are in them wait.
+                match (self.work.parts.is_empty() && !windows.is_waiting(), self.work.ended) {
+                    (false, _) => clocks[1].1 = i64::MIN,
+                    (true, true) => clocks[1].1 = i64::MAX,
+                    (true, false) => {}
+                }
+            }
+        }
+        for (domain, now) in clocks {
             let due = keyed.take_due(domain, now, ROUND_TIMERS);
             let due = due.map_err(|error| internal(&self.place, &error))?;
             if due.is_partial {
@@ -225,21 +327,23 @@ impl FunctionOperator {
         Ok(true)
     }
 
-    /// Calls the guest with the next rows or timers: as many as take about a millisecond. False: their
-    /// state is not near yet.
-    fn start(&mut self) -> Result<bool, Diagnostic> {
-        let Some(mut part) = self.work.parts.pop() else { return Ok(true) };
-        let fit = match self.work.nanoseconds_a_row {
+    /// Calls the guest with the next rows or timers: as many as take about a millisecond.
+    fn start(&mut self) -> Result<Started, Diagnostic> {
+        let Some(mut part) = self.work.parts.pop() else { return Ok(Started::Nothing) };
+        let is_collected = self.windows.as_ref().is_some_and(|windows| windows.collects);
+        let fit = match self.work.nanoseconds_each[part.what.kind()] {
+            _ if is_collected && part.what.kind() == ROWS => self.rows_max,
             None => FIRST_ROWS,
             Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
         };
         let fit = fit.clamp(1, self.rows_max);
         // A rest of a few rows rides with the call.
-        if part.what.len() > fit + fit / 4 {
+        if part.what.len() > fit + fit / 4 && !matches!(part.what, Items::Clear(_)) {
             let rest = part.split_off(fit);
             self.work.parts.push(Part { near: Near::NotAsked, ..rest });
         }
-        let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
+        let self_now = self.now();
+        let now = Moment { watermark: self_now.watermark, processing_time: self_now.processing_time };
         let place = &self.place;
         let internal = |error: ArrowError| internal(place, &error);
         if let Some(keyed) = &mut self.keyed {
@@ -250,9 +354,17 @@ impl FunctionOperator {
             };
             if let Some(ticket) = asked {
                 self.work.parts.push(Part { near: Near::Asked(ticket), ..part });
-                return Ok(false);
+                return Ok(Started::Waiting);
             }
             part.near = Near::Yes;
+            if let Some(windows) = &self.windows {
+                let at_end = self.work.ended.then_some(now.processing_time);
+                if !before_call(&mut part, keyed, windows, &mut self.work.parts, (self_now, at_end))
+                    .map_err(|(state, error)| not_stored(place, Some(keyed), state, &error))?
+                {
+                    return Ok(Started::Nothing);
+                }
+            }
             keyed.find_keys(&part.what).map_err(internal)?;
             // State rides along, so it counts for the size of a call too.
             while part.what.len() > 1 && keyed.bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES {
@@ -263,14 +375,17 @@ impl FunctionOperator {
             }
         }
         let call = match (&part.what, &mut self.keyed) {
-            (Items::Rows(input, rows), None) => Call::Process { now, input: *input, rows: rows.clone() },
+            (Items::Rows(input, rows, _), None) => {
+                Some(Call::Process { now, input: *input, rows: rows.clone() })
+            }
             (what, Some(keyed)) => keyed.call(now, what).map_err(internal)?,
             // Only keyed functions set timers.
-            (Items::Timers(..), None) => return Ok(true),
+            (Items::Timers(..) | Items::Clear(_), None) => None,
         };
+        let Some(call) = call else { return Ok(Started::Nothing) };
         self.chain.start(call);
         self.work.running = Some(part);
-        Ok(true)
+        Ok(Started::Call)
     }
 
     fn on_return(
@@ -282,7 +397,8 @@ impl FunctionOperator {
         let Some(part) = self.work.running.take() else { return Ok(()) };
         let cpu = self.chain.cpu().as_nanos() as f64;
         let each = self.chain.cpu_of_rows().as_nanos() as f64 / part.what.len().max(1) as f64;
-        self.work.nanoseconds_a_row = Some(match self.work.nanoseconds_a_row {
+        let measured = &mut self.work.nanoseconds_each[part.what.kind()];
+        *measured = Some(match *measured {
             None => each,
             // An instance's first call may be slower (it fills caches), which says nothing of rows.
             Some(before) if self.chain.was_first_call() => before.min(each),
@@ -296,10 +412,10 @@ impl FunctionOperator {
         if let Some(keyed) = &mut self.keyed
             && let Err((state, error)) = keyed.apply(&outcome)
         {
-            return Err(self.not_stored(state, &error));
+            return Err(not_stored(&self.place, Some(keyed), state, &error));
         }
         if let Some(keyed) = &self.keyed
-            && !self.work.parts.iter().any(|part| matches!(part.what, Items::Timers(..)))
+            && !self.work.parts.iter().any(|part| part.what.names_keys())
         {
             keyed.forget_empty();
         }
@@ -317,8 +433,9 @@ impl FunctionOperator {
 
     fn done(&mut self, what: &Items, counters: &Counters) {
         match what {
-            Items::Rows(_, rows) => self.work.rows_done += rows.num_rows() as u64,
+            Items::Rows(_, rows, _) => self.work.rows_done += rows.num_rows() as u64,
             Items::Timers(_, timers) => add(&counters.timers_fired, timers.len()),
+            Items::Clear(_) => {}
         }
     }
 
@@ -362,7 +479,15 @@ impl FunctionOperator {
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
         let mut diverted: Vec<&RowFailure> = Vec::new();
+        let mut failed_before = None;
         for failure in failures {
+            // A row that fails in several windows has failed once.
+            if let Items::Rows(_, _, Some(windows)) = what {
+                let row = windows.rows.get(failure.row as usize);
+                if std::mem::replace(&mut failed_before, row) == row {
+                    continue;
+                }
+            }
             let known = self.nodes.iter().find(|(node, _, _)| *node == failure.node);
             let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
             match (policy, what) {
@@ -387,54 +512,32 @@ impl FunctionOperator {
                 }
             }
         }
-        let (false, Items::Rows(input, rows)) = (diverted.is_empty(), what) else { return Ok(()) };
+        let (false, Items::Rows(input, rows, _)) = (diverted.is_empty(), what) else { return Ok(()) };
         let Some((port, schema)) = self.failures.get(*input as usize) else { return Ok(()) };
         add(&counters.rows_diverted, diverted.len());
         let letters = diverted.iter().map(|failure| (failure.row, failure.message.as_str()));
         emit(self.nodes[0].0, *port, dead_letters(rows, letters, schema)?)
     }
 
-    /// A state that cannot be kept as the user reads it.
-    fn not_stored(&self, state: u32, error: &StoreError) -> Diagnostic {
-        match error {
-            StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(self.place.text()),
-            StoreError::TooLarge { key, .. } => {
-                let (name, is_value) = self.keyed.as_ref().map_or(("", true), |keyed| keyed.state(state));
-                let of_what = if is_value { "the" } else { "an entry of the" };
-                let limit = VALUE_BYTES_MAX >> 20;
-                // A broadcast state has no keys.
-                let of_key = self.key_text(*key).map(|key| format!(", key ({key})")).unwrap_or_default();
-                let hint = match is_value {
-                    true => {
-                        "a value travels with every call of its key: keep less in it, or a state of many entries"
-                    }
-                    false => "keep less in an entry, or spread it over several",
-                };
-                Diagnostic::user(format!("{of_what} state `{name}` is larger than {limit} MiB: {error}"))
-                    .detail(format!("{}{of_key}", self.place.text()))
-                    .hint(hint)
-            }
-        }
-    }
-
-    fn key_text(&self, key: KeyId) -> Option<String> {
-        let columns = self.keyed.as_ref()?.key(key)?;
-        Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
-    }
-
     /// A row or timer of a call as the user reads it.
     fn item(&self, what: &Items, at: usize) -> String {
         match what {
-            Items::Rows(_, rows) => {
-                format!("row {}: {}", self.work.rows_done + at as u64 + 1, row_text(rows, at))
+            Items::Rows(_, rows, windows) => {
+                let of_windows = windows.as_ref().and_then(|windows| windows.rows.get(at).copied());
+                let number = of_windows.unwrap_or(self.work.rows_done + at as u64);
+                format!("row {}: {}", number + 1, row_text(rows, at))
             }
+            Items::Clear(_) => "the end of a window".to_owned(),
             Items::Timers(domain, timers) => {
                 let clock = match domain {
                     TimeDomain::EventTime => "event time",
                     TimeDomain::ProcessingTime => "processing time",
                 };
                 let (time, key) = timers[at];
-                format!("timer of {clock} {time} of the key ({})", self.key_text(key).unwrap_or_default())
+                format!(
+                    "timer of {clock} {time} of the key ({})",
+                    self.keyed.as_ref().and_then(|keyed| key_text(keyed, key)).unwrap_or_default()
+                )
             }
         }
     }
@@ -463,6 +566,78 @@ impl FunctionOperator {
             ),
         }
     }
+}
+
+/// A state that cannot be kept as the user reads it.
+fn not_stored(place: &Place, keyed: Option<&KeyedState>, state: u32, error: &StoreError) -> Diagnostic {
+    match error {
+        StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(place.text()),
+        StoreError::TooLarge { key, .. } => {
+            let (name, is_value) = keyed.map_or(("", true), |keyed| keyed.state(state));
+            let of_what = if is_value { "the" } else { "an entry of the" };
+            let limit = VALUE_BYTES_MAX >> 20;
+            // A broadcast state has no keys.
+            let of_key = keyed
+                .and_then(|keyed| key_text(keyed, *key))
+                .map(|key| format!(", key ({key})"))
+                .unwrap_or_default();
+            let hint = match is_value {
+                true => {
+                    "a value travels with every call of its key: keep less in it, or a state of many entries"
+                }
+                false => "keep less in an entry, or spread it over several",
+            };
+            Diagnostic::user(format!("{of_what} state `{name}` is larger than {limit} MiB: {error}"))
+                .detail(format!("{}{of_key}", place.text()))
+                .hint(hint)
+        }
+    }
+}
+
+fn key_text(keyed: &KeyedState, key: KeyId) -> Option<String> {
+    let columns = keyed.key(key)?;
+    Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
+}
+
+/// What is done with a part of a function in windows that is near, before a call or in the place of one.
+/// False: there is no call. `now`: also the processing time if the input has ended.
+fn before_call(
+    part: &mut Part,
+    keyed: &mut KeyedState,
+    windows: &Windowed,
+    parts: &mut Vec<Part>,
+    (now, at_end): (window::Now, Option<i64>),
+) -> Result<bool, (u32, StoreError)> {
+    if let Items::Rows(input, rows, _) = &part.what {
+        if windows.collects {
+            keyed.find_keys(&part.what).map_err(|error| (0, error.into()))?;
+            keyed.collect(*input, rows, now.processing_time)?;
+        }
+        return Ok(!windows.collects);
+    }
+    match &mut part.what {
+        Items::Rows(..) => {}
+        Items::Timers(domain, timers) if !part.is_sorted => {
+            let passed = windows.clock().passed(now);
+            let sorted = keyed.sort_due(*domain, std::mem::take(timers), passed, at_end);
+            let sorted = sorted.map_err(|error| (0, error.into()))?;
+            if !sorted.cleared.is_empty() {
+                parts.push(Part { near: Near::Yes, ..Part::new(Items::Clear(sorted.cleared)) });
+            }
+            *timers = sorted.called;
+            part.is_sorted = true;
+            return Ok(!timers.is_empty());
+        }
+        Items::Timers(..) => {}
+        Items::Clear(ids) => {
+            let is_done = keyed.clear(ids, now.processing_time).map_err(|error| (0, error))?;
+            if !is_done {
+                parts.push(Part { near: Near::Yes, ..Part::new(Items::Clear(std::mem::take(ids))) });
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn internal(place: &Place, error: &ArrowError) -> Diagnostic {

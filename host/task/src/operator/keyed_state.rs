@@ -6,8 +6,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow_array::ArrayRef;
-use arrow_schema::ArrowError;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{Array, ArrayRef, StructArray, new_null_array};
+use arrow_schema::{ArrowError, DataType};
 use guest::{Call, Entries, EntryChanges, Groups, Moment, Outcome, RidingEntries, StateReader, StateUpdate};
 use model::Batch;
 use model::job_graph::{Riding, State, StateKind, TimeDomain};
@@ -17,7 +19,10 @@ use state::memory::BROADCAST;
 use state::timers::Due;
 use state::{Backend, EntryChange, Grouping, StateChunk, StoreError, Sweep, TimerChange};
 
+use window::assigner::WindowClock;
+
 use super::function::Items;
+use super::windowed::InWindows;
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
@@ -37,6 +42,27 @@ pub(crate) struct KeyedState {
     grouping: Grouping,
     /// Kept between calls.
     written: Vec<(usize, KeyId)>,
+    /// What the states hold, in their order.
+    types: Vec<(StateKind, DataType)>,
+    windows: Option<OfWindows>,
+}
+
+/// That keys are of windows, and which those of the call at hand are.
+struct OfWindows {
+    clock: WindowClock,
+    /// By group: the window's start and end.
+    of_groups: Vec<(i64, i64)>,
+    /// By group: this is the window's last call.
+    is_last: Vec<bool>,
+}
+
+/// What is to be done with due timers of windows.
+#[derive(Default)]
+pub(crate) struct Sorted {
+    /// The guest is called with these.
+    pub(crate) called: Vec<(i64, KeyId)>,
+    /// Then all that is kept for these goes.
+    pub(crate) cleared: Vec<KeyId>,
 }
 
 /// Entries that ride.
@@ -81,7 +107,17 @@ impl KeyedState {
             ids: Vec::new(),
             grouping: Grouping::default(),
             written: Vec::new(),
+            types: states
+                .iter()
+                .map(|state| (state.kind.clone(), state.value.field(0).data_type().clone()))
+                .collect(),
+            windows: None,
         }
+    }
+
+    /// The same, by windows: the last two columns of the backend's key are the window's start and end.
+    pub(crate) fn in_windows(self, clock: WindowClock) -> Self {
+        Self { windows: Some(OfWindows { clock, of_groups: Vec::new(), is_last: Vec::new() }), ..self }
     }
 
     /// What the guest reads the states with that do not travel by value.
@@ -118,7 +154,7 @@ impl KeyedState {
     pub(crate) fn prefetch(&mut self, what: &Items) -> Result<Option<Ticket>, ArrowError> {
         let mut held = self.shared.lock();
         let ticket = match what {
-            Items::Rows(input, rows) => match self.columns(*input, rows) {
+            Items::Rows(input, rows, windows) => match self.columns(*input, rows, windows.as_ref()) {
                 Some(columns) => held.backend.prefetch(&columns, rows.num_rows())?,
                 None => return Ok(None),
             },
@@ -126,6 +162,7 @@ impl KeyedState {
                 let ids: Vec<KeyId> = timers.iter().map(|(_, key)| *key).collect();
                 held.backend.prefetch_known(&ids)
             }
+            Items::Clear(ids) => held.backend.prefetch_known(ids),
         };
         Ok((!held.backend.is_ready(ticket)).then_some(ticket))
     }
@@ -134,18 +171,19 @@ impl KeyedState {
         self.shared.lock().backend.is_ready(ticket)
     }
 
-    /// The key columns of an input's rows.
-    fn columns(&self, input: u32, rows: &Batch) -> Option<Vec<ArrayRef>> {
+    /// The key columns of an input's rows, with their windows'.
+    fn columns(&self, input: u32, rows: &Batch, windows: Option<&InWindows>) -> Option<Vec<ArrayRef>> {
         let keys = self.keys[input as usize].as_ref()?;
-        Some(keys.iter().map(|key| Arc::clone(rows.column(*key))).collect())
+        let of_windows = windows.into_iter().flat_map(|windows| &windows.columns);
+        Some(keys.iter().map(|key| rows.column(*key)).chain(of_windows).map(Arc::clone).collect())
     }
 
     /// Finds the key of each row or timer. They are those of the next call, or of the first of them.
     pub(crate) fn find_keys(&mut self, what: &Items) -> Result<(), ArrowError> {
         match what {
-            Items::Rows(input, rows) => {
+            Items::Rows(input, rows, windows) => {
                 self.ids.clear();
-                let Some(columns) = self.columns(*input, rows) else { return Ok(()) };
+                let Some(columns) = self.columns(*input, rows, windows.as_ref()) else { return Ok(()) };
                 let mut held = self.shared.lock();
                 held.backend.ids(&columns, rows.num_rows(), &mut self.ids)?;
             }
@@ -153,6 +191,7 @@ impl KeyedState {
                 self.ids.clear();
                 self.ids.extend(timers.iter().map(|(_, key)| *key));
             }
+            Items::Clear(_) => {}
         }
         Ok(())
     }
@@ -167,7 +206,7 @@ impl KeyedState {
     pub(crate) fn bytes(&self, what: &Items) -> Result<usize, ArrowError> {
         let mut held = self.shared.lock();
         let mut bytes = if self.by_value.is_empty() { 0 } else { held.backend.value_bytes(&self.ids) };
-        if let Items::Rows(input, rows) = what {
+        if let Items::Rows(input, rows, _) = what {
             for (state, riding) in self.ridings.iter().filter(|(_, riding)| riding.input == *input) {
                 bytes += held.backend.entry_bytes(*state, &self.ids, &named_by(rows, riding))?;
             }
@@ -177,35 +216,47 @@ impl KeyedState {
 
     /// A call with rows, grouped by key in the order of first occurrence, or with timers; with the
     /// groups' state. Their keys have been found.
-    pub(crate) fn call(&mut self, now: Moment, what: &Items) -> Result<Call, ArrowError> {
+    /// None where there is nothing to call.
+    pub(crate) fn call(&mut self, now: Moment, what: &Items) -> Result<Option<Call>, ArrowError> {
         let shared = Arc::clone(&self.shared);
         let mut held = shared.lock();
         held.now = now.processing_time;
         held.groups.clear();
         self.riders.clear();
-        match what {
-            Items::Rows(input, rows) => {
+        let call = match what {
+            Items::Rows(input, rows, _) => {
                 let of_rows = self.grouping.number(&self.ids, &mut held.groups);
                 let entries = self.ride(&mut held, *input, rows)?;
                 let groups = self.groups(&mut held)?;
-                Ok(Call::ProcessKeyed { now, input: *input, groups, of_rows, rows: rows.clone(), entries })
+                Call::ProcessKeyed { now, input: *input, groups, of_rows, rows: rows.clone(), entries }
             }
             Items::Timers(domain, timers) => {
                 held.groups.extend_from_slice(&self.ids);
+                let groups = self.groups(&mut held)?;
+                if let Some(OfWindows { clock, of_groups, is_last }) = &mut self.windows {
+                    let of_timers = timers.iter().zip(of_groups);
+                    *is_last = of_timers
+                        .map(|((time, _), window)| clock.is_last(*domain, *time, window.1))
+                        .collect();
+                }
                 let times = timers.iter().map(|(time, _)| *time).collect();
-                Ok(Call::Timers { now, domain: *domain, times, groups: self.groups(&mut held)? })
+                Call::Timers { now, domain: *domain, times, groups }
             }
-        }
+            Items::Clear(_) => return Ok(None),
+        };
+        Ok(Some(call))
     }
 
-    fn groups(&self, held: &mut Held) -> Result<Groups, ArrowError> {
+    fn groups(&mut self, held: &mut Held) -> Result<Groups, ArrowError> {
         let Held { backend, groups, now, .. } = held;
         let states = self.by_value.iter().map(|state| backend.load(*state, groups, *now));
-        Ok(Groups {
-            count: u32::try_from(groups.len()).unwrap_or(u32::MAX),
-            state: states.collect::<Result<_, _>>()?,
-            keys: backend.keys(groups)?,
-        })
+        let state = states.collect::<Result<_, _>>()?;
+        let keys = backend.keys(groups)?;
+        if let Some(windows) = &mut self.windows {
+            windows.is_last.clear();
+            windows.of_groups = windows_of(&keys);
+        }
+        Ok(Groups { count: u32::try_from(groups.len()).unwrap_or(u32::MAX), state, keys })
     }
 
     fn ride(&mut self, held: &mut Held, input: u32, rows: &Batch) -> Result<Vec<RidingEntries>, ArrowError> {
@@ -223,24 +274,152 @@ impl KeyedState {
     pub(crate) fn apply(&mut self, outcome: &Outcome) -> Result<(), (u32, StoreError)> {
         let shared = Arc::clone(&self.shared);
         let mut held = shared.lock();
+        // What the last call of a window writes goes with it.
+        if let Some(windows) = &self.windows
+            && !windows.is_last.is_empty()
+            && windows.is_last.iter().all(|is_last| *is_last)
+        {
+            return Ok(());
+        }
         for update in &outcome.updates {
             self.update(&mut held, update).map_err(|error| (update.state, error))?;
         }
         for changes in &outcome.entries {
             held.change_entries(changes).map_err(|error| (changes.state, error))?;
         }
-        if !outcome.timers.is_empty() {
-            let Held { backend, groups, .. } = &mut *held;
-            let change = |change: &guest::TimerChange| TimerChange {
-                key: groups[change.group as usize],
-                domain: change.domain,
-                time: change.time,
-                set: change.set,
-            };
-            let changes: Vec<TimerChange> = outcome.timers.iter().map(change).collect();
-            backend.change_timers(&changes).map_err(|error| (0, error.into()))?;
+        let change = |change: &guest::TimerChange| TimerChange {
+            key: held.groups[change.group as usize],
+            domain: change.domain,
+            time: change.time,
+            set: change.set,
+        };
+        let mut changes: Vec<TimerChange> = match &self.windows {
+            None => outcome.timers.iter().map(change).collect(),
+            Some(windows) => outcome.timers.iter().filter(|c| windows.takes(c)).map(change).collect(),
+        };
+        if self.windows.is_some() {
+            self.timers_of_windows(&held.groups, outcome, &mut changes);
+        }
+        if !changes.is_empty() {
+            held.backend.change_timers(&changes).map_err(|error| (0, error.into()))?;
         }
         Ok(())
+    }
+
+    /// The timers of the windows that rows of the call have come to, but for those that failed.
+    fn timers_of_windows(&mut self, groups: &[KeyId], outcome: &Outcome, changes: &mut Vec<TimerChange>) {
+        // A call with timers has found no rows' keys.
+        let Some(windows) = self.windows.as_ref().filter(|windows| windows.is_last.is_empty()) else {
+            return;
+        };
+        if outcome.failures.is_empty() {
+            let all = groups.iter().zip(&windows.of_groups);
+            all.for_each(|(id, (_, end))| windows.clock.set_timers(*id, *end, changes));
+            return;
+        }
+        let mut has_failed = vec![false; self.ids.len()];
+        outcome.failures.iter().for_each(|failed| has_failed[failed.row as usize] = true);
+        let of_rows = self.grouping.number(&self.ids, &mut Vec::new());
+        let mut touched = vec![false; groups.len()];
+        of_rows.iter().zip(has_failed).for_each(|(group, failed)| touched[*group as usize] |= !failed);
+        let touched = groups.iter().zip(&windows.of_groups).zip(touched).filter(|(_, touched)| *touched);
+        touched.for_each(|((id, (_, end)), _)| windows.clock.set_timers(*id, *end, changes));
+    }
+
+    /// Adds the rows to the sequence of their input, and sets their windows' timers. Their keys have been
+    /// found.
+    pub(crate) fn collect(&mut self, input: u32, rows: &Batch, now: i64) -> Result<(), (u32, StoreError)> {
+        let failed = |error: ArrowError| (input, error.into());
+        let shared = Arc::clone(&self.shared);
+        let mut held = shared.lock();
+        let Held { backend, groups, .. } = &mut *held;
+        self.grouping.number(&self.ids, groups);
+        let (fields, columns) = (rows.schema().fields().clone(), rows.rows().columns().to_vec());
+        let rows = StructArray::try_new_with_length(fields, columns, None, rows.num_rows());
+        let rows: ArrayRef = Arc::new(rows.map_err(failed)?);
+        let puts = vec![EntryChange::Put; self.ids.len()];
+        backend.change_entries(input, (&puts, &self.ids), &[], &rows, now).map_err(|error| (input, error))?;
+        let mut changes = Vec::new();
+        if let Some(windows) = &self.windows {
+            let of_groups = windows_of(&backend.keys(groups).map_err(failed)?);
+            groups
+                .iter()
+                .zip(of_groups)
+                .for_each(|(id, (_, end))| windows.clock.set_timers(*id, end, &mut changes));
+        }
+        backend.change_timers(&changes).map_err(failed)
+    }
+
+    /// What is to be done with due timers of windows, which are near. `at_end`: the input has ended, and
+    /// instants of processing time after this have not passed.
+    pub(crate) fn sort_due(
+        &self,
+        domain: TimeDomain,
+        timers: Vec<(i64, KeyId)>,
+        passed: i64,
+        at_end: Option<i64>,
+    ) -> Result<Sorted, ArrowError> {
+        let Some(OfWindows { clock, .. }) = &self.windows else {
+            return Ok(Sorted { called: timers, ..Sorted::default() });
+        };
+        let ids: Vec<KeyId> = timers.iter().map(|(_, id)| *id).collect();
+        let mut held = self.shared.lock();
+        let windows = windows_of(&held.backend.keys(&ids)?);
+        let mut sorted = Sorted::default();
+        let mut gone = Vec::new();
+        for ((time, id), (_, end)) in timers.into_iter().zip(windows) {
+            if domain != clock.domain() {
+                // It has outlived its window.
+                match clock.cleared_at(end) <= passed {
+                    true => gone.push(id),
+                    false => sorted.called.push((time, id)),
+                }
+                continue;
+            }
+            // At the end of the input windows end, other timers of processing time do not fire.
+            let is_ahead = domain == TimeDomain::ProcessingTime && at_end.is_some_and(|wall| time > wall);
+            if time > clock.cleared_at(end) {
+                sorted.cleared.push(id);
+                continue;
+            }
+            if !is_ahead || time == end - 1 {
+                sorted.called.push((time, id));
+            }
+            if time == end - 1 && !clock.has_lateness() {
+                sorted.cleared.push(id);
+            }
+        }
+        held.backend.forget_empty(&gone);
+        Ok(sorted)
+    }
+
+    /// Removes what is kept for the last of these keys, some of it. False: there is more.
+    pub(crate) fn clear(&mut self, ids: &mut Vec<KeyId>, now: i64) -> Result<bool, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let Held { backend, .. } = &mut *shared.lock();
+        let last = ids.len().saturating_sub(CLEARED_KEYS);
+        let mut left = CLEARED_ENTRIES;
+        let entries = (0u32..).zip(&self.types).filter(|(_, (kind, _))| *kind != StateKind::Value);
+        let mut cleared = ids.len();
+        // Entries first, key by key: how many there are is not known.
+        'keys: for id in ids[last..].iter().rev() {
+            for (state, _) in entries.clone() {
+                left -= backend.clear_entries(state, *id, left)?;
+                if left == 0 {
+                    break 'keys;
+                }
+            }
+            cleared -= 1;
+        }
+        let gone = ids.split_off(cleared);
+        self.written.clear();
+        self.written.extend(gone.iter().copied().enumerate());
+        for state in &self.by_value {
+            let nothing = new_null_array(&self.types[*state as usize].1, gone.len());
+            backend.store(*state, &self.written, &nothing, now)?;
+        }
+        backend.forget_empty(&gone);
+        Ok(ids.is_empty())
     }
 
     fn update(&mut self, held: &mut Held, update: &StateUpdate) -> Result<(), StoreError> {
@@ -286,6 +465,31 @@ impl KeyedState {
         let Held { backend, groups, .. } = &mut *self.shared.lock();
         backend.forget_empty(groups);
         groups.clear();
+    }
+}
+
+/// Keys whose states are removed at once, and their entries, at most.
+const CLEARED_KEYS: usize = 2 * 1024;
+const CLEARED_ENTRIES: usize = 4 * 1024;
+
+/// The windows of keys: their last two columns.
+fn windows_of(keys: &[ArrayRef]) -> Vec<(i64, i64)> {
+    let [.., starts, ends] = keys else { return Vec::new() };
+    let instants = |column: &ArrayRef| column.as_primitive::<TimestampMillisecondType>().values().clone();
+    instants(starts).iter().copied().zip(instants(ends).iter().copied()).collect()
+}
+
+impl OfWindows {
+    /// Whether a change of the guest's is made: the windows' own timers stay as they are, and nothing
+    /// outlives a window.
+    fn takes(&self, change: &guest::TimerChange) -> bool {
+        let group = change.group as usize;
+        let (_, end) = self.of_groups[group];
+        if self.is_last.get(group) == Some(&true) {
+            return false;
+        }
+        change.domain != self.clock.domain()
+            || (change.time <= self.clock.cleared_at(end) && (change.set || change.time != end - 1))
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod split_times;
 pub(crate) mod watermarks;
+pub(crate) mod windowed;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

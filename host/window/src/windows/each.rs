@@ -303,24 +303,7 @@ impl EachWindow {
     /// Each row once for every window that it is in and that is not over: places and the windows' ends.
     /// Then the rows that are in none.
     fn assign(&self, times: &[i64], passed: i64) -> (Vec<u32>, Vec<i64>, Vec<u32>) {
-        let (mut places, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
-        let (mut late, mut slices) = (Vec::new(), Vec::new());
-        self.grid.slice_ends(times, &mut slices);
-        // Neighbours are mostly in one slice.
-        let (mut last, mut windows) = (None, Vec::new());
-        for (row, slice) in (0u32..).zip(&slices) {
-            if last != Some(slice) {
-                let all = self.grid.windows_of_slice(*slice).map(|(_, end)| end);
-                windows = all.filter(|end| self.cleared_at(*end) > passed).collect();
-                last = Some(slice);
-            }
-            if windows.is_empty() {
-                late.push(row);
-            }
-            places.extend(windows.iter().map(|_| row));
-            ends.extend(&windows);
-        }
-        (places, ends, late)
+        self.grid.assign(times, |end| self.cleared_at(end) > passed, |_, end| end)
     }
 }
 

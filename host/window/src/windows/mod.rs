@@ -169,14 +169,14 @@ impl Frame {
 }
 
 /// The type of a timestamp in milliseconds, as every schema of a job has it.
-fn instant_type() -> DataType {
+pub(crate) fn instant_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-fn instants(times: Vec<i64>) -> ArrayRef {
+pub(crate) fn instants(times: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::new(times.into(), None).with_timezone("UTC"))
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

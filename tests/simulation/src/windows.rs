@@ -1,0 +1,345 @@
+//! Functions in windows over random out-of-order rows, against a plain account of them.
+//!
+//! As for timers: with batches of one row each row is followed by its watermark, so at parallelism 1 the
+//! account is exact. At higher parallelism no row is late, and what must come out does not depend on the
+//! order in which they come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMillisecondType};
+use model::Batch;
+use platform::Random;
+use task::simulation::options;
+use task::{Execution, JobOutcome};
+
+use crate::simulated::{Simulated, load, seeds};
+
+const FAIL: i64 = 1;
+const TRAP: i64 = 2;
+const SET: i64 = 3;
+const DELETE: i64 = 4;
+const SAY: i64 = 5;
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key: i64,
+    at: i64,
+    deed: i64,
+    value: i64,
+}
+
+/// A key's window.
+type Place = (i64, i64, i64);
+/// What a window gives, in its order: kind, time, count, sum.
+type Given = BTreeMap<Place, Vec<(i64, i64, i64, i64)>>;
+
+/// Windows, and what is done with them.
+#[derive(Clone, Debug)]
+struct Case {
+    windows: &'static str,
+    size: i64,
+    step: i64,
+    offset: i64,
+    lateness: i64,
+    kept: &'static str,
+    timers: bool,
+    late_port: bool,
+    bound: i64,
+}
+
+impl Case {
+    fn draw(random: &mut Random, windows: &'static str, kept: &'static str, timers: bool) -> Self {
+        let mut draw = |below: i64| random.below(below as u64) as i64;
+        let step = 1 + draw(12);
+        let size = match windows {
+            "sliding" => step + draw(3 * step),
+            "cumulating" => step * (1 + draw(4)),
+            _ => step,
+        };
+        Self {
+            windows,
+            size,
+            step,
+            offset: draw(2 * step - 1) - step + 1,
+            lateness: [0, 0, 3, 25][draw(4) as usize],
+            kept,
+            timers,
+            late_port: windows != "everything" && draw(2) == 0,
+            bound: [0, 5, 30][draw(3) as usize],
+        }
+    }
+
+    fn args(&self) -> Vec<String> {
+        let Self { windows, size, step, offset, lateness, kept, timers, late_port, bound } = self;
+        let args = format!(
+            "--windows {windows} --size {size} --step {step} --offset {offset} --lateness {lateness} \
+             --kept {kept} --timers {timers} --late-port {late_port} --bound {bound}"
+        );
+        args.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The windows of a time.
+    fn windows_of(&self, time: i64) -> Vec<(i64, i64)> {
+        let floor = |length: i64| (time - self.offset).div_euclid(length) * length + self.offset;
+        match self.windows {
+            "everything" => vec![(i64::MIN, i64::MAX)],
+            "cumulating" => {
+                let start = floor(self.size);
+                let ends = (1..=self.size / self.step).map(|steps| start + steps * self.step);
+                ends.filter(|end| *end > time).map(|end| (start, end)).collect()
+            }
+            _ => {
+                let last = floor(self.step);
+                let starts = (0..=self.size / self.step).map(|steps| last - steps * self.step);
+                starts
+                    .filter(|start| start + self.size > time)
+                    .map(|start| (start, start + self.size))
+                    .collect()
+            }
+        }
+    }
+
+    fn lateness(&self) -> i64 {
+        if self.windows == "everything" { 0 } else { self.lateness }
+    }
+
+    fn cleared_at(&self, end: i64) -> i64 {
+        (end - 1).saturating_add(self.lateness())
+    }
+}
+
+fn rows(random: &mut Random, deeds: &[i64], disorder: i64) -> Vec<Row> {
+    let mut draw = |below: i64| random.below(below as u64) as i64;
+    let keys = if draw(5) == 0 { 1 } else { 4 };
+    let pace = 1 + draw(3);
+    (0..40 + draw(60))
+        .map(|i| Row {
+            key: draw(keys),
+            at: i * pace - 50 - draw(disorder + 1),
+            deed: deeds[draw(deeds.len() as i64) as usize],
+            value: draw(30),
+        })
+        .collect()
+}
+
+struct Account<'a> {
+    case: &'a Case,
+    given: Given,
+    sums: BTreeMap<Place, (i64, i64)>,
+    timers: BTreeSet<(i64, Place)>,
+    late: Vec<i64>,
+    watermark: i64,
+}
+
+impl Account<'_> {
+    fn row(&mut self, row: &Row) {
+        let case = self.case;
+        let mut windows = case.windows_of(row.at);
+        windows.retain(|(_, end)| case.cleared_at(*end) > self.watermark);
+        if windows.is_empty() {
+            self.late.push(row.at);
+        }
+        if case.kept != "collects" && (row.deed == FAIL || row.deed == TRAP) {
+            return;
+        }
+        for (start, end) in windows {
+            let place = (row.key, start, end);
+            let (count, sum) = self.sums.entry(place).or_default();
+            (*count, *sum) = (*count + 1, *sum + row.value);
+            self.timers.insert((end - 1, place));
+            if case.kept == "collects" {
+                continue;
+            }
+            let time = row.at + row.value;
+            match row.deed {
+                SET if case.timers && time <= case.cleared_at(end) => {
+                    self.timers.insert((time, place));
+                }
+                // The windows' own timers stay.
+                DELETE => {
+                    self.timers.remove(&(end, place));
+                }
+                SAY => self.given.entry(place).or_default().push((0, row.at, *count, *sum)),
+                _ => {}
+            }
+        }
+    }
+
+    fn fire(&mut self) {
+        while let Some(&(time, place)) = self.timers.first().filter(|(time, _)| *time <= self.watermark) {
+            self.timers.remove(&(time, place));
+            let (count, sum) = self.sums[&place];
+            self.given.entry(place).or_default().push((1, time, count, sum));
+            if self.case.timers && time > place.2 - 1 {
+                self.timers.insert((place.2 - 1, place));
+                // It fires at once, and sets none.
+            }
+            if time == place.2 - 1 && self.case.lateness() == 0 {
+                self.timers.retain(|(_, of)| *of != place);
+                self.sums.remove(&place);
+            }
+        }
+    }
+}
+
+/// The account: row by row, each followed by its watermark. Also the late rows' times.
+fn expected(case: &Case, rows: &[Row], batch: bool) -> (Given, Vec<i64>) {
+    let mut account = Account {
+        case,
+        given: Given::new(),
+        sums: BTreeMap::new(),
+        timers: BTreeSet::new(),
+        late: Vec::new(),
+        watermark: i64::MIN,
+    };
+    for row in rows {
+        account.row(row);
+        account.fire();
+        if !batch {
+            account.watermark = account.watermark.max(row.at - case.bound - 1);
+        }
+        account.fire();
+    }
+    account.watermark = i64::MAX;
+    account.fire();
+    account.late.sort_unstable();
+    (account.given, account.late)
+}
+
+fn collected(batches: &[Batch]) -> (Given, Vec<i64>) {
+    let (mut given, mut late) = (Given::new(), Vec::new());
+    for batch in batches {
+        let numbers = |column: usize| batch.column(column).as_primitive::<Int64Type>().values();
+        let instants =
+            |column: usize| batch.column(column).as_primitive::<TimestampMillisecondType>().values();
+        if batch.schema().fields().len() == 4 {
+            late.extend(instants(1));
+            continue;
+        }
+        let (starts, ends) = (instants(2), instants(3));
+        let [kinds, keys, times, counts, sums] = [0, 1, 4, 5, 6].map(numbers);
+        assert_eq!(batch.event_times(), Some(times));
+        for row in 0..batch.num_rows() {
+            let place = (keys[row], starts[row], ends[row]);
+            given.entry(place).or_default().push((kinds[row], times[row], counts[row], sums[row]));
+        }
+    }
+    late.sort_unstable();
+    (given, late)
+}
+
+/// How the engine is run.
+#[derive(Clone, Copy)]
+struct Run {
+    seed: u64,
+    parallelism: u32,
+    /// Batches of one row.
+    exact: bool,
+    call_rows: Option<usize>,
+    batch: bool,
+}
+
+fn simulate(simulated: &Simulated, case: &Case, rows: &[Row], run: Run) -> (Given, Vec<i64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.jsonl");
+    let line = |Row { key, at, deed, value }: &Row| {
+        format!("{{\"key\":{key},\"at\":{at},\"deed\":{deed},\"value\":{value}}}\n")
+    };
+    std::fs::write(&file, rows.iter().map(line).collect::<String>()).unwrap();
+    let mut args = case.args();
+    args.extend(["--input".to_owned(), file.display().to_string()]);
+    let mut options = options(run.seed, run.parallelism);
+    options.chaos_instances = run.seed.is_multiple_of(5);
+    if run.exact {
+        options.sizes.batch_rows = 1;
+    }
+    options.sizes.call_rows = run.call_rows.unwrap_or(options.sizes.call_rows);
+    if run.batch {
+        options.execution = Execution::Batch;
+    }
+    let (report, batches) = simulated.run("windows", &args, options, run.seed, None);
+    assert!(matches!(report.outcome, Some(JobOutcome::Finished)), "SEED={}: {case:?} {report:?}", run.seed);
+    collected(&batches)
+}
+
+const ASSIGNERS: [&str; 4] = ["tumbling", "sliding", "cumulating", "everything"];
+
+/// Every assigner: rows in time, late, and too late; timers of the function's own; rows that fail and trap.
+#[test]
+fn windows_are_as_in_the_account() {
+    let simulated = load("windows");
+    let deeds = [0, 0, 0, FAIL, TRAP, SET, SET, DELETE, SAY];
+    let (mut all_late, mut again) = (0, 0);
+    for seed in seeds().into_iter().take(400) {
+        let mut random = Random::of_seed(seed ^ 0x3140);
+        let kept = ["each", "collects", "each"][seed as usize % 3];
+        let timers = seed % 3 == 2;
+        let case = Case::draw(&mut random, ASSIGNERS[(seed / 3) as usize % 4], kept, timers);
+        let deeds = if timers || kept == "collects" { &deeds[..] } else { &[0, 0, FAIL, TRAP, SAY] };
+        let rows = rows(&mut random, deeds, 25);
+        // What is due at once fires after its call, so before the next row.
+        let call_rows = (timers || case.lateness > 0).then_some(1);
+        let run = Run { seed, parallelism: 1, exact: true, call_rows, batch: false };
+        let (given, late) = simulate(&simulated, &case, &rows, run);
+        let (expected, expected_late) = expected(&case, &rows, false);
+        assert_eq!(given, expected, "SEED={seed}: {case:?}");
+        all_late += late.len();
+        again += given.values().filter(|given| given.iter().filter(|of| of.0 == 1).count() > 1).count();
+        let expected_late = if case.late_port { expected_late } else { Vec::new() };
+        assert_eq!(late, expected_late, "SEED={seed}: {case:?}");
+    }
+    if seeds().len() > 1 {
+        assert!(all_late > 100 && again > 100, "{all_late} rows are late, {again} windows fire again");
+    }
+}
+
+/// Without late rows each window gives the same, once, at every parallelism.
+#[test]
+fn windows_give_the_same_at_every_parallelism() {
+    let simulated = load("windows");
+    for seed in seeds().into_iter().take(300) {
+        let mut random = Random::of_seed(seed ^ 0x9A7A);
+        let kept = ["each", "collects"][seed as usize % 2];
+        let case =
+            Case { bound: 30, ..Case::draw(&mut random, ASSIGNERS[(seed / 2) as usize % 4], kept, false) };
+        let rows = rows(&mut random, &[0, FAIL, TRAP], 25);
+        let parallelism = [1, 2, 3][seed as usize % 3];
+        let run = Run { seed, parallelism, exact: false, call_rows: None, batch: false };
+        let given = simulate(&simulated, &case, &rows, run).0;
+        assert_eq!(given, expected(&case, &rows, false).0, "SEED={seed}: {case:?}");
+    }
+}
+
+/// With `--execution batch` no row is late, and each window gives once.
+#[test]
+fn windows_give_once_in_batch() {
+    let simulated = load("windows");
+    for seed in seeds().into_iter().take(100) {
+        let mut random = Random::of_seed(seed ^ 0xBA7C);
+        let kept = ["each", "collects"][seed as usize % 2];
+        let case = Case::draw(&mut random, ASSIGNERS[(seed / 2) as usize % 4], kept, false);
+        let rows = rows(&mut random, &[0, FAIL], 25);
+        let parallelism = [1, 2, 3][seed as usize % 3];
+        let run = Run { seed, parallelism, exact: false, call_rows: None, batch: true };
+        let (given, late) = simulate(&simulated, &case, &rows, run);
+        let (expected, _) = expected(&case, &rows, true);
+        assert_eq!((given, late), (expected, vec![]), "SEED={seed}: {case:?}");
+    }
+}
+
+/// The deliberate fault: windows that take rows a millisecond longer must differ.
+#[test]
+fn windows_that_are_over_too_late_are_reported() {
+    let simulated = load("windows");
+    let differ = (0..20).filter(|seed| {
+        let mut random = Random::of_seed(*seed);
+        let case = Case { bound: 3, lateness: 2, ..Case::draw(&mut random, "sliding", "each", false) };
+        let rows = rows(&mut random, &[0], 25);
+        let run = Run { seed: *seed, parallelism: 1, exact: true, call_rows: None, batch: false };
+        let given = simulate(&simulated, &case, &rows, run).0;
+        given != expected(&Case { lateness: 3, ..case }, &rows, false).0
+    });
+    let differ = differ.count();
+    assert!(differ > 10, "only {differ} of 20 runs differ");
+}

@@ -10,7 +10,7 @@ use graph::physical::Parallelism;
 use graph::{PhysicalGraph, arriving};
 use guest::Program;
 use model::Diagnostic;
-use model::job_graph::{Assigner, Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
+use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
@@ -115,9 +115,13 @@ pub fn plan(
                 check_native(&graph, id, node)?;
             }
             NodeKind::Lookup(_) => return Err(named(Diagnostic::user("lookups cannot be run yet"))),
-            NodeKind::Function(function) if matches!(&function.windows, Some(w) if matches!(w.assigner, Assigner::Session(_))) =>
+            NodeKind::Function(function)
+                if function.windows.as_ref().is_some_and(|windows| windows.merges) && !program.merges() =>
             {
-                return Err(named(Diagnostic::user("functions in session windows cannot be run yet")));
+                let refused =
+                    Diagnostic::user("its windows merge, and the component has nothing that merges")
+                        .detail("it does not export `window-functions`");
+                return Err(named(refused));
             }
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }

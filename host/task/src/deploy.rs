@@ -32,7 +32,8 @@ use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
-use crate::operator::windowed::Windowed;
+use crate::operator::window_keys::{KeyedBy, extent_state};
+use crate::operator::windowed::{Windowed, keyed_by};
 use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
@@ -357,10 +358,7 @@ impl Deployment<'_> {
                 let outputs: BTreeSet<(NodeId, u32)> =
                     targets.iter().map(|(node, port, _)| (*node, *port)).collect();
                 let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
-                let batch = plan.options.execution == Execution::Batch;
-                let windows = function.windows.as_ref().map(|windows| Windowed::new(windows, batch));
-                let windows =
-                    windows.transpose().map_err(|error| native_error(&place, &error))?.map(Box::new);
+                let mut windows = None;
                 let keyed = if !function.is_stateful() {
                     None
                 } else {
@@ -376,17 +374,34 @@ impl Deployment<'_> {
                         Some(keys.iter().map(|key| schema.field(*key).data_type().clone()).collect())
                     });
                     let mut types: Vec<_> = keyed_input.unwrap_or_default();
-                    if windows.is_some() {
-                        types.extend([instant_type(), instant_type()]);
-                    }
+                    let mut states = function.states.clone();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
-                    let backend = MemoryBackend::new(&types, &function.states, seed)
+                    let kind = function.windows.as_ref().map(|of| (of, keyed_by(of, function.timers)));
+                    if let Some((of, kind)) = kind {
+                        let backends = &mut self.backends;
+                        let made = Windowed::new(
+                            of,
+                            function.timers,
+                            plan.options.execution == Execution::Batch,
+                            &types,
+                            &mut |types, states| {
+                                Ok(backends(MemoryBackend::new(types, states, seed)?, waker))
+                            },
+                        );
+                        windows = Some(Box::new(made.map_err(|error| native_error(&place, &error))?));
+                        let columns = if kind == KeyedBy::Session { 1 } else { 2 };
+                        types.extend(std::iter::repeat_n(instant_type(), columns));
+                        states.extend((kind == KeyedBy::Session).then(extent_state));
+                    }
+                    let backend = MemoryBackend::new(&types, &states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
                     let backend = (self.backends)(backend, waker);
                     let keyed = KeyedState::new(backend, keys, &function.states);
-                    Some(match &windows {
-                        Some(windows) => keyed.in_windows(windows.clock()),
-                        None => keyed,
+                    Some(match (kind, &windows) {
+                        (Some((of, kind)), Some(windows)) => {
+                            keyed.in_windows(windows.clock(), kind, of.merges)
+                        }
+                        _ => keyed,
                     })
                 };
                 let schema = |node: NodeId, port: u32| {

@@ -11,6 +11,7 @@ use state::key_index::KeyId;
 use crate::AggregateError;
 use crate::grid::WindowGrid;
 use crate::operator::Now;
+use crate::windows::sliced::edges::Edges;
 
 /// When windows are over, by one of the two clocks.
 ///
@@ -52,6 +53,12 @@ impl WindowClock {
         (end - 1).saturating_add(self.lateness)
     }
 
+    /// Windows that end up to this instant take no rows any more.
+    #[must_use]
+    pub fn cleared_by(self, passed: i64) -> i64 {
+        passed.saturating_sub(self.lateness).saturating_add(1)
+    }
+
     /// The timers that a window of this end has by itself: at its last instant; and after the lateness,
     /// where there is one, to clear it. (A timer of the guest's for the last instant that the window is
     /// kept comes before that.)
@@ -87,8 +94,14 @@ impl WindowClock {
 pub struct WindowAssigner {
     /// When they are over.
     pub clock: WindowClock,
-    /// None = one window for everything.
-    grid: Option<WindowGrid>,
+    kind: Kind,
+}
+
+enum Kind {
+    Everything,
+    Grid(WindowGrid),
+    /// Rows are in one slice each, which the windows share.
+    Slices(Edges),
 }
 
 /// Rows in their windows.
@@ -112,43 +125,85 @@ impl WindowAssigner {
     ///
     /// # Errors
     /// As the plan is refused.
-    pub fn new(windows: &Windows) -> Result<Self, AggregateError> {
-        let (grid, lateness) = match &windows.assigner {
-            Assigner::Everything => (None, 0),
-            Assigner::Session(_) => (None, crate::windows::millis(windows.lateness)),
-            assigner => (Some(WindowGrid::new(assigner)?), crate::windows::millis(windows.lateness)),
+    pub fn new(windows: &Windows, shares_slices: bool) -> Result<Self, AggregateError> {
+        let lateness = crate::windows::millis(windows.lateness);
+        let (kind, lateness) = match &windows.assigner {
+            Assigner::Everything => (Kind::Everything, 0),
+            Assigner::Session(_) => (Kind::Everything, lateness),
+            assigner if shares_slices => (Kind::Slices(Edges::of(assigner)), lateness),
+            assigner => (Kind::Grid(WindowGrid::new(assigner)?), lateness),
         };
-        Ok(Self { clock: WindowClock { domain: windows.time, lateness }, grid })
+        Ok(Self { clock: WindowClock { domain: windows.time, lateness }, kind })
     }
 
-    /// How many windows a row is in, at most.
+    /// How many windows a row is in, at most; of slices it is in one.
     #[must_use]
     pub fn windows_a_row(&self) -> usize {
-        self.grid.as_ref().map_or(1, |grid| usize::try_from(grid.windows_a_time()).unwrap_or(usize::MAX))
+        match &self.kind {
+            Kind::Everything | Kind::Slices(_) => 1,
+            Kind::Grid(grid) => usize::try_from(grid.windows_a_time()).unwrap_or(usize::MAX),
+        }
     }
 
-    /// Each row once for every window that it is in and that is not over.
+    /// Each row once for every window that it is in and that is not over, or once with its slice where one of
+    /// the slice's windows is not over.
     ///
     /// # Errors
     /// If rows have no event times, and need them.
     pub fn assign(&self, rows: &Batch, now: Now) -> Result<Assigned, AggregateError> {
-        let Some(grid) = &self.grid else {
-            let count = rows.num_rows();
-            return Ok(Assigned {
-                // Batches are cut far below 2^32 rows.
-                places: (0..count as u32).collect(),
-                starts: vec![EVERYTHING.0; count],
-                ends: vec![EVERYTHING.1; count],
-                late: Vec::new(),
-            });
-        };
         let passed = self.clock.passed(now);
-        let times = self.clock.times(rows, now)?;
-        let is_kept = |end| self.clock.cleared_at(end) > passed;
-        let (places, windows, late) = grid.assign(&times, is_kept, |start, end| (start, end));
-        let (starts, ends) = windows.into_iter().unzip();
-        Ok(Assigned { places, starts, ends, late })
+        match &self.kind {
+            Kind::Everything => {
+                let count = rows.num_rows();
+                Ok(Assigned {
+                    // Batches are cut far below 2^32 rows.
+                    places: (0..count as u32).collect(),
+                    starts: vec![EVERYTHING.0; count],
+                    ends: vec![EVERYTHING.1; count],
+                    late: Vec::new(),
+                })
+            }
+            Kind::Grid(grid) => {
+                let times = self.clock.times(rows, now)?;
+                let is_kept = |end| self.clock.cleared_at(end) > passed;
+                let (places, windows, late) = grid.assign(&times, is_kept, |start, end| (start, end));
+                let (starts, ends) = windows.into_iter().unzip();
+                Ok(Assigned { places, starts, ends, late })
+            }
+            Kind::Slices(edges) => Ok(assign_slices(edges, &self.clock.times(rows, now)?, passed)),
+        }
     }
+}
+
+fn assign_slices(edges: &Edges, times: &[i64], passed: i64) -> Assigned {
+    let mut assigned = Assigned::default();
+    // Neighbours are mostly in one slice.
+    let (mut start, mut end, mut is_late) = (i64::MAX, i64::MIN, false);
+    for (row, time) in (0u32..).zip(times) {
+        if !(start..end).contains(time) {
+            end = edges.slice_end(*time);
+            (start, is_late) = (edges.before(end), edges.last_window(end) - 1 <= passed);
+        }
+        if is_late {
+            assigned.late.push(row);
+            continue;
+        }
+        assigned.places.push(row);
+        assigned.starts.push(start);
+        assigned.ends.push(end);
+    }
+    assigned
+}
+
+/// Whether windows of a function share slices: those that overlap and merge, whose edges are even, and that
+/// ask for nothing between their ends.
+#[must_use]
+pub fn shares_slices(windows: &Windows, timers: bool) -> bool {
+    let is_overlapping = match &windows.assigner {
+        Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
+        _ => false,
+    };
+    is_overlapping && windows.merges && windows.lateness.is_zero() && !timers
 }
 
 /// The type of instants among a key's columns.

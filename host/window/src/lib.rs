@@ -12,8 +12,11 @@ mod grid;
 mod join;
 pub mod keyed_aggregate;
 mod keys;
+mod meeting;
 pub mod operator;
 mod schemas;
+pub mod session_index;
+pub mod slice_index;
 mod states;
 #[cfg(test)]
 mod test_support;

@@ -23,15 +23,16 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 
+use super::function_windows::MergeJob;
 use super::keyed_state::KeyedState;
-use super::windowed::{InWindows, Taken, Windowed};
-use super::{Element, Input, Place, Ran, dead_letters, native_error};
+use super::windowed::{InWindows, Index, Windowed};
+use super::{Element, Input, Place, Ran, dead_letters};
 use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
 const CALL_TIME: Duration = Duration::from_millis(1);
 /// Rows of the first call, before anything has been measured.
-const FIRST_ROWS: usize = 128;
+pub(super) const FIRST_ROWS: usize = 128;
 
 pub(crate) struct FunctionOperator {
     pub(crate) chain: Chain,
@@ -53,13 +54,17 @@ pub(crate) struct FunctionOperator {
 /// What is under way.
 pub(crate) struct Work {
     /// What is to be called, the next last.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
+    /// Values that are being merged: that comes before the parts.
+    pub(super) merge: Option<MergeJob>,
+    /// The call that runs merges.
+    pub(super) is_merging: bool,
     /// What the call that runs is about.
     running: Option<Part>,
     /// Rows whose calls have returned.
     rows_done: u64,
-    /// Of calls with rows, and of calls with timers.
-    nanoseconds_each: [Option<f64>; 2],
+    /// Of calls with rows, with timers, and that merge.
+    pub(super) nanoseconds_each: [Option<f64>; 3],
     /// How far event time is.
     watermark: i64,
     /// There are no more rows.
@@ -72,9 +77,11 @@ impl Default for Work {
     fn default() -> Self {
         Self {
             parts: Vec::new(),
+            merge: None,
+            is_merging: false,
             running: None,
             rows_done: 0,
-            nanoseconds_each: [None; 2],
+            nanoseconds_each: [None; 3],
             watermark: i64::MIN,
             ended: false,
             mark: None,
@@ -83,18 +90,19 @@ impl Default for Work {
 }
 
 /// Rows or timers for one call, or, before it is cut, for several.
-struct Part {
-    what: Items,
+pub(crate) struct Part {
+    pub(super) what: Items,
     /// How often a call with them has trapped.
-    traps: u32,
+    pub(super) traps: u32,
     /// Whether their state has been asked for.
-    near: Near,
-    /// Due timers of windows: those that are not for the guest are out.
-    is_sorted: bool,
+    pub(super) near: Near,
+    /// Due timers of windows: those that are not for the guest are out. Sessions that go: they are out of
+    /// the index.
+    pub(super) is_sorted: bool,
 }
 
 impl Part {
-    fn new(what: Items) -> Self {
+    pub(super) fn new(what: Items) -> Self {
         Self { what, traps: 0, near: Near::NotAsked, is_sorted: false }
     }
 
@@ -110,7 +118,7 @@ impl Part {
 }
 
 /// What came of starting a part.
-enum Started {
+pub(crate) enum Started {
     /// A call is under way.
     Call,
     /// There was nothing to call.
@@ -121,7 +129,7 @@ enum Started {
 
 /// How near the state of a part is.
 #[derive(Clone, Copy)]
-enum Near {
+pub(crate) enum Near {
     NotAsked,
     Asked(Ticket),
     Yes,
@@ -135,19 +143,24 @@ pub(crate) enum Items {
     Timers(TimeDomain, Vec<(i64, KeyId)>),
     /// Keys of windows that are over: what is kept for them goes.
     Clear(Vec<KeyId>),
+    /// Keys of slices that have got their first rows.
+    Slices(Vec<KeyId>),
+    /// Ends of windows that have been made of slices: their keys' columns, timers and values.
+    Windows { domain: TimeDomain, keys: Vec<ArrayRef>, times: Vec<i64>, values: ArrayRef },
 }
 
 impl Items {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Rows(_, rows, _) => rows.num_rows(),
             Self::Timers(_, timers) => timers.len(),
-            Self::Clear(keys) => keys.len(),
+            Self::Clear(keys) | Self::Slices(keys) => keys.len(),
+            Self::Windows { times, .. } => times.len(),
         }
     }
 
     /// Cuts off all but the first `length`.
-    fn split_off(&mut self, length: usize) -> Self {
+    pub(super) fn split_off(&mut self, length: usize) -> Self {
         match self {
             Self::Rows(input, rows, windows) => {
                 let more = rows.num_rows() - length;
@@ -159,6 +172,16 @@ impl Items {
             }
             Self::Timers(domain, timers) => Self::Timers(*domain, timers.split_off(length)),
             Self::Clear(keys) => Self::Clear(keys.split_off(length)),
+            Self::Slices(keys) => Self::Slices(keys.split_off(length)),
+            Self::Windows { domain, keys, times, values } => {
+                let cut = |column: &mut ArrayRef| {
+                    let rest = column.slice(length, column.len() - length);
+                    *column = column.slice(0, length);
+                    rest
+                };
+                let (domain, keys) = (*domain, keys.iter_mut().map(cut).collect());
+                Self::Windows { domain, keys, times: times.split_off(length), values: cut(values) }
+            }
         }
     }
 
@@ -166,23 +189,26 @@ impl Items {
     fn kind(&self) -> usize {
         match self {
             Self::Rows(..) => ROWS,
-            Self::Timers(..) | Self::Clear(_) => 1,
+            Self::Timers(..) | Self::Windows { .. } | Self::Clear(_) | Self::Slices(_) => TIMERS,
         }
     }
 
-    /// Whether it names keys by their numbers, which must stay theirs until then.
+    /// Whether it comes before other timers; and may name keys by their numbers, which must stay theirs
+    /// until then.
     fn names_keys(&self) -> bool {
-        matches!(self, Self::Timers(..) | Self::Clear(_))
+        !matches!(self, Self::Rows(..))
     }
 }
 
 /// Where the rows of an outcome go: the node and port of the chain.
 pub(crate) type EmitFrom<'a> = dyn FnMut(NodeId, u32, Batch) -> Result<(), Diagnostic> + 'a;
 
-/// Where calls with rows are measured.
+/// Where calls are measured.
 const ROWS: usize = 0;
+const TIMERS: usize = 1;
+pub(super) const MERGES: usize = 2;
 /// A call with more state than this has fewer rows.
-const CALL_STATE_BYTES: usize = 256 << 10;
+pub(super) const CALL_STATE_BYTES: usize = 256 << 10;
 /// At most so many timers are taken at once; the rest follows.
 const ROUND_TIMERS: usize = 10_000;
 
@@ -193,7 +219,12 @@ impl FunctionOperator {
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
     ) -> Result<Ran, Diagnostic> {
-        if self.work.running.is_none() {
+        if !self.is_calling()
+            && let Some(ran) = self.prepare(counters, emit)?
+        {
+            return Ok(ran);
+        }
+        if !self.is_calling() {
             // A key's timers are in their order: those that were taken fire first.
             if !self.work.parts.last().is_some_and(|part| part.what.names_keys()) && !self.take_timers()? {
                 return Ok(Ran::Progress);
@@ -243,6 +274,14 @@ impl FunctionOperator {
         }
         match self.chain.poll() {
             Poll::Pending => Ok(Ran::Yield),
+            Poll::Ready(Ok(outcome)) if self.work.is_merging => {
+                self.on_merged(outcome, counters);
+                Ok(Ran::Progress)
+            }
+            Poll::Ready(Err(error)) if self.work.is_merging => {
+                self.on_merge_trap(&error, counters)?;
+                Ok(Ran::Progress)
+            }
             Poll::Ready(Ok(outcome)) => {
                 self.on_return(outcome, counters, emit)?;
                 Ok(Ran::Progress)
@@ -256,48 +295,43 @@ impl FunctionOperator {
 
     /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.work.running.is_some()
+        self.is_calling()
+            || self.work.merge.is_some()
             || !self.work.parts.is_empty()
             || self.work.mark.is_some()
-            || self.windows.as_ref().is_some_and(|windows| windows.is_waiting())
+            || self.windows.as_ref().is_some_and(|windows| windows.is_waiting() || windows.is_preparing())
+    }
+
+    fn is_calling(&self) -> bool {
+        self.work.running.is_some() || self.work.is_merging
     }
 
     /// When to look for due timers of processing time again, in milliseconds since the epoch.
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        let next = self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime)?;
-        let by_windows = self.windows.as_ref().map(|windows| windows.clock().domain());
+        let next = self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime);
+        let Some(windows) =
+            self.windows.as_ref().filter(|w| w.clock().domain() == TimeDomain::ProcessingTime)
+        else {
+            return next;
+        };
+        let of_slices = match &windows.index {
+            Index::Slices(index) => index.next_timer(),
+            _ => None,
+        };
         // A window's last millisecond has to pass.
-        Some(next.saturating_add(i64::from(by_windows == Some(TimeDomain::ProcessingTime))))
+        next.into_iter().chain(of_slices).min().map(|next| next.saturating_add(1))
     }
 
-    fn now(&self) -> window::Now {
+    pub(super) fn now(&self) -> window::Now {
         window::Now { watermark: self.work.watermark, processing_time: self.clock.wall_ms() }
-    }
-
-    /// Puts some rows into their windows.
-    fn assign(&mut self, counters: &Counters, emit: &mut EmitFrom<'_>) -> Result<(), Diagnostic> {
-        let now = self.now();
-        let Some(windows) = &mut self.windows else { return Ok(()) };
-        let taken = windows.take(now).map_err(|error| native_error(&self.place, &error))?;
-        let Some(Taken { input, rows, windows: in_windows, late }) = taken else { return Ok(()) };
-        match (late, windows.late_port(input)) {
-            (None, _) => {}
-            (Some(late), None) => add(&counters.rows_late, late.num_rows()),
-            (Some(late), Some(port)) => {
-                add(&counters.rows_out, late.num_rows());
-                emit(self.nodes[0].0, port, late)?;
-            }
-        }
-        if rows.num_rows() > 0 {
-            self.work.parts.push(Part::new(Items::Rows(input, rows, Some(in_windows))));
-        }
-        Ok(())
     }
 
     /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
     fn take_timers(&mut self) -> Result<bool, Diagnostic> {
         let now = self.now();
-        let Some(keyed) = &mut self.keyed else { return Ok(true) };
+        if self.keyed.is_none() {
+            return Ok(true);
+        }
         let mut clocks =
             [(TimeDomain::EventTime, now.watermark), (TimeDomain::ProcessingTime, now.processing_time)];
         if let Some(windows) = &self.windows {
@@ -312,7 +346,12 @@ impl FunctionOperator {
                     (true, false) => {}
                 }
             }
+            let of_windows = clocks[usize::from(windows.clock().domain() == TimeDomain::ProcessingTime)].1;
+            if self.take_windows(of_windows)? {
+                return Ok(false);
+            }
         }
+        let Some(keyed) = &mut self.keyed else { return Ok(true) };
         for (domain, now) in clocks {
             let due = keyed.take_due(domain, now, ROUND_TIMERS);
             let due = due.map_err(|error| internal(&self.place, &error))?;
@@ -331,12 +370,17 @@ impl FunctionOperator {
     fn start(&mut self) -> Result<Started, Diagnostic> {
         let Some(mut part) = self.work.parts.pop() else { return Ok(Started::Nothing) };
         let is_collected = self.windows.as_ref().is_some_and(|windows| windows.collects);
-        let fit = match self.work.nanoseconds_each[part.what.kind()] {
-            _ if is_collected && part.what.kind() == ROWS => self.rows_max,
-            None => FIRST_ROWS,
-            Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
+        if let Some(started) = self.change_index(&mut part)? {
+            if matches!(started, Started::Waiting) {
+                self.work.parts.push(part);
+            }
+            return Ok(started);
+        }
+        // What is collected takes no call.
+        let fit = match is_collected && part.what.kind() == ROWS {
+            true => self.rows_max,
+            false => call_fit(self.work.nanoseconds_each[part.what.kind()], FIRST_ROWS, self.rows_max),
         };
-        let fit = fit.clamp(1, self.rows_max);
         // A rest of a few rows rides with the call.
         if part.what.len() > fit + fit / 4 && !matches!(part.what, Items::Clear(_)) {
             let rest = part.split_off(fit);
@@ -380,7 +424,7 @@ impl FunctionOperator {
             }
             (what, Some(keyed)) => keyed.call(now, what).map_err(internal)?,
             // Only keyed functions set timers.
-            (Items::Timers(..) | Items::Clear(_), None) => None,
+            (_, None) => None,
         };
         let Some(call) = call else { return Ok(Started::Nothing) };
         self.chain.start(call);
@@ -396,28 +440,23 @@ impl FunctionOperator {
     ) -> Result<(), Diagnostic> {
         let Some(part) = self.work.running.take() else { return Ok(()) };
         let cpu = self.chain.cpu().as_nanos() as f64;
-        let each = self.chain.cpu_of_rows().as_nanos() as f64 / part.what.len().max(1) as f64;
-        let measured = &mut self.work.nanoseconds_each[part.what.kind()];
-        *measured = Some(match *measured {
-            None => each,
-            // An instance's first call may be slower (it fills caches), which says nothing of rows.
-            Some(before) if self.chain.was_first_call() => before.min(each),
-            Some(before) => before * 0.75 + each * 0.25,
-        });
+        self.measure(part.what.kind(), part.what.len());
         add(&counters.calls, 1);
         add(&counters.guest_nanoseconds, cpu as usize);
         if !outcome.failures.is_empty() {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed
-            && let Err((state, error)) = keyed.apply(&outcome)
+            && !matches!(part.what, Items::Windows { .. })
         {
-            return Err(not_stored(&self.place, Some(keyed), state, &error));
-        }
-        if let Some(keyed) = &self.keyed
-            && !self.work.parts.iter().any(|part| part.what.names_keys())
-        {
-            keyed.forget_empty();
+            keyed
+                .apply(&outcome)
+                .map_err(|(state, error)| not_stored(&self.place, Some(keyed), state, &error))?;
+            let slices = keyed.take_new_slices();
+            if !slices.is_empty() {
+                self.work.parts.push(Part::new(Items::Slices(slices)));
+            }
+            keyed.forget_empty(self.work.parts.iter().any(|part| part.what.names_keys()));
         }
         self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {
@@ -431,11 +470,23 @@ impl FunctionOperator {
         Ok(())
     }
 
+    /// Takes into account what each row, timer or pair of the last call has taken.
+    pub(super) fn measure(&mut self, kind: usize, count: usize) {
+        let each = self.chain.cpu_of_rows().as_nanos() as f64 / count.max(1) as f64;
+        let measured = &mut self.work.nanoseconds_each[kind];
+        *measured = Some(match *measured {
+            None => each,
+            // An instance's first call may be slower (it fills caches), which says nothing of rows.
+            Some(before) if self.chain.was_first_call() => before.min(each),
+            Some(before) => before * 0.75 + each * 0.25,
+        });
+    }
+
     fn done(&mut self, what: &Items, counters: &Counters) {
         match what {
             Items::Rows(_, rows, _) => self.work.rows_done += rows.num_rows() as u64,
-            Items::Timers(_, timers) => add(&counters.timers_fired, timers.len()),
-            Items::Clear(_) => {}
+            Items::Timers(..) | Items::Windows { .. } => add(&counters.timers_fired, what.len()),
+            Items::Clear(_) | Items::Slices(_) => {}
         }
     }
 
@@ -460,7 +511,7 @@ impl FunctionOperator {
             _ => {
                 let (head, _, policy) = self.nodes[0].clone();
                 if policy == FailurePolicy::Fail {
-                    return Err(self.trapped(&error, Some(&part.what)));
+                    return Err(self.trapped(&error, Some(self.item(&part.what, 0))));
                 }
                 let message = error.to_string();
                 let failure = [RowFailure { node: head, row: 0, message }];
@@ -492,7 +543,7 @@ impl FunctionOperator {
             let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
             match (policy, what) {
                 // A timer has no row that could go aside.
-                (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..)) => {
+                (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..) | Items::Windows { .. }) => {
                     add(&counters.timers_skipped, 1);
                     // The first is said, all are counted.
                     if read(&counters.timers_skipped) == 1 {
@@ -527,7 +578,11 @@ impl FunctionOperator {
                 let number = of_windows.unwrap_or(self.work.rows_done + at as u64);
                 format!("row {}: {}", number + 1, row_text(rows, at))
             }
-            Items::Clear(_) => "the end of a window".to_owned(),
+            Items::Windows { keys, .. } => {
+                let texts: Vec<String> = keys.iter().map(|column| value_text(column, at)).collect();
+                format!("the end of the window ({})", texts.join(","))
+            }
+            Items::Clear(_) | Items::Slices(_) => "a window".to_owned(),
             Items::Timers(domain, timers) => {
                 let clock = match domain {
                     TimeDomain::EventTime => "event time",
@@ -543,12 +598,12 @@ impl FunctionOperator {
     }
 
     /// A trap as the user reads it: function, subtask, row, and what the guest said.
-    fn trapped(&self, error: &GuestError, item: Option<&Items>) -> Diagnostic {
+    pub(super) fn trapped(&self, error: &GuestError, item: Option<String>) -> Diagnostic {
         let of_guest = error.diagnostic();
         let names: Vec<&str> = self.nodes.iter().map(|(_, name, _)| name.as_str()).collect();
         let mut detail = self.place.text();
         if let Some(item) = item {
-            detail.push_str(&format!(", {}", self.item(item, 0)));
+            detail.push_str(&format!(", {item}"));
         }
         if let Some(more) = of_guest.detail {
             detail.push('\n');
@@ -569,7 +624,12 @@ impl FunctionOperator {
 }
 
 /// A state that cannot be kept as the user reads it.
-fn not_stored(place: &Place, keyed: Option<&KeyedState>, state: u32, error: &StoreError) -> Diagnostic {
+pub(super) fn not_stored(
+    place: &Place,
+    keyed: Option<&KeyedState>,
+    state: u32,
+    error: &StoreError,
+) -> Diagnostic {
     match error {
         StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(place.text()),
         StoreError::TooLarge { key, .. } => {
@@ -619,25 +679,39 @@ fn before_call(
         Items::Rows(..) => {}
         Items::Timers(domain, timers) if !part.is_sorted => {
             let passed = windows.clock().passed(now);
-            let sorted = keyed.sort_due(*domain, std::mem::take(timers), passed, at_end);
+            let sorted =
+                keyed.sort_due(*domain, std::mem::take(timers), passed, (at_end, now.processing_time));
             let sorted = sorted.map_err(|error| (0, error.into()))?;
+            // They are near; the index of sessions may not be.
+            let near = if matches!(windows.index, Index::Sessions(_)) { Near::NotAsked } else { Near::Yes };
             if !sorted.cleared.is_empty() {
-                parts.push(Part { near: Near::Yes, ..Part::new(Items::Clear(sorted.cleared)) });
+                parts.push(Part { near, ..Part::new(Items::Clear(sorted.cleared)) });
             }
             *timers = sorted.called;
             part.is_sorted = true;
             return Ok(!timers.is_empty());
         }
         Items::Timers(..) => {}
+        Items::Slices(_) | Items::Windows { .. } => {}
         Items::Clear(ids) => {
             let is_done = keyed.clear(ids, now.processing_time).map_err(|error| (0, error))?;
             if !is_done {
-                parts.push(Part { near: Near::Yes, ..Part::new(Items::Clear(std::mem::take(ids))) });
+                let rest = Items::Clear(std::mem::take(ids));
+                parts.push(Part { near: Near::Yes, is_sorted: true, ..Part::new(rest) });
             }
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// How many rows, timers or pairs a call should have, by what each takes.
+pub(super) fn call_fit(nanoseconds_each: Option<f64>, first: usize, max: usize) -> usize {
+    let fit = match nanoseconds_each {
+        None => first,
+        Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
+    };
+    fit.clamp(1, max)
 }
 
 fn internal(place: &Place, error: &ArrowError) -> Diagnostic {
@@ -652,7 +726,7 @@ pub(crate) fn row_text(rows: &Batch, row: usize) -> String {
     if cut.len() < text.len() { format!("{cut} …") } else { cut }
 }
 
-fn value_text(column: &ArrayRef, row: usize) -> String {
+pub(super) fn value_text(column: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
     match ArrayFormatter::try_new(column.as_ref(), &options) {
         Ok(formatter) if row < column.len() => formatter.value(row).to_string(),

@@ -3,13 +3,16 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
+mod function_windows;
 pub(crate) mod keyed;
 pub(crate) mod keyed_state;
+mod merging;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod split_times;
 pub(crate) mod watermarks;
+pub(crate) mod window_keys;
 pub(crate) mod windowed;
 
 use std::collections::VecDeque;

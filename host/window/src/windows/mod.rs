@@ -7,7 +7,7 @@
 
 mod each;
 mod sessions;
-mod sliced;
+pub(crate) mod sliced;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@
 //! order in which they come.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
@@ -46,6 +47,7 @@ struct Case {
     timers: bool,
     late_port: bool,
     bound: i64,
+    processing: bool,
 }
 
 impl Case {
@@ -67,14 +69,16 @@ impl Case {
             timers,
             late_port: windows != "everything" && draw(2) == 0,
             bound: [0, 5, 30][draw(3) as usize],
+            processing: false,
         }
     }
 
     fn args(&self) -> Vec<String> {
-        let Self { windows, size, step, offset, lateness, kept, timers, late_port, bound } = self;
+        let Self { windows, size, step, offset, lateness, kept, timers, late_port, bound, processing } = self;
         let args = format!(
             "--windows {windows} --size {size} --step {step} --offset {offset} --lateness {lateness} \
-             --kept {kept} --timers {timers} --late-port {late_port} --bound {bound}"
+             --kept {kept} --timers {timers} --late-port {late_port} --bound {bound} \
+             --processing {processing}"
         );
         args.split(' ').map(str::to_owned).collect()
     }
@@ -348,14 +352,35 @@ struct Run {
 }
 
 fn simulate(simulated: &Simulated, case: &Case, rows: &[Row], run: Run) -> (Given, Vec<i64>) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("rows.jsonl");
+    simulate_two(simulated, case, [rows, &[]], &[], run)
+}
+
+/// Writes the rows of two inputs (perhaps of one), and says which they are.
+fn args_of(case: &Case, folder: &Path, rows: [&[Row]; 2], more: &[&str]) -> Vec<String> {
+    let mut args = case.args();
     let line = |Row { key, at, deed, value }: &Row| {
         format!("{{\"key\":{key},\"at\":{at},\"deed\":{deed},\"value\":{value}}}\n")
     };
-    std::fs::write(&file, rows.iter().map(line).collect::<String>()).unwrap();
-    let mut args = case.args();
-    args.extend(["--input".to_owned(), file.display().to_string()]);
+    for (name, rows) in ["--input", "--second"].into_iter().zip(rows) {
+        if name == "--input" || !rows.is_empty() {
+            let file = folder.join(name);
+            std::fs::write(&file, rows.iter().map(line).collect::<String>()).unwrap();
+            args.extend([name.to_owned(), file.display().to_string()]);
+        }
+    }
+    args.extend(more.iter().map(|more| (*more).to_owned()));
+    args
+}
+
+fn simulate_two(
+    simulated: &Simulated,
+    case: &Case,
+    rows: [&[Row]; 2],
+    more: &[&str],
+    run: Run,
+) -> (Given, Vec<i64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let args = args_of(case, folder.path(), rows, more);
     let mut options = options(run.seed, run.parallelism);
     options.chaos_instances = run.seed.is_multiple_of(5);
     if run.exact {
@@ -488,6 +513,134 @@ fn windows_give_once_in_batch() {
         let (given, late) = simulate(&simulated, &case, &rows, run);
         let (expected, _) = expected(&case, &rows, true);
         assert_eq!((given, late), (expected, vec![]), "SEED={seed}: {case:?}");
+    }
+}
+
+/// Windows of processing time end when their last millisecond is over, each once; what is left ends with the
+/// input. No row is lost, and none is late.
+#[test]
+fn windows_of_processing_time_have_each_row_once() {
+    let simulated = load("windows");
+    let mut windows_seen = 0;
+    for seed in seeds().into_iter().take(100) {
+        let mut random = Random::of_seed(seed ^ 0x9C);
+        let (windows, kept) = any_kind(seed);
+        let mut case = Case::draw(&mut random, windows, kept, false);
+        (case.lateness, case.processing) = (0, true);
+        let rows = rows(&mut random, &[0], 25);
+        let parallelism = [1, 2, 3][(seed / 15) as usize % 3];
+        let run = Run { seed, parallelism, exact: false, call_rows: None, batch: false };
+        let (given, late) = simulate(&simulated, &case, &rows, run);
+        assert!(late.is_empty(), "SEED={seed}: {case:?} {late:?}");
+        let mut of_keys: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        for ((key, start, end), given) in &given {
+            let [(2, time, count, sum)] = given[..] else { panic!("SEED={seed}: {case:?} {given:?}") };
+            assert_eq!(time, end - 1, "SEED={seed}: {case:?}");
+            assert!(windows != "tumbling" || end - start == case.size, "SEED={seed}: {case:?}");
+            let of_key = of_keys.entry(*key).or_default();
+            *of_key = (of_key.0 + count, of_key.1 + sum);
+        }
+        windows_seen += given.len();
+        // Of windows that do not overlap.
+        if ["tumbling", "everything", "session"].contains(&windows) {
+            let mut expected: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+            for row in &rows {
+                let of_key = expected.entry(row.key).or_default();
+                *of_key = (of_key.0 + 1, of_key.1 + row.value);
+            }
+            assert_eq!(of_keys, expected, "SEED={seed}: {case:?}");
+        }
+    }
+    assert!(seeds().len() == 1 || windows_seen > 1_000, "only {windows_seen} windows");
+}
+
+/// Rows of two inputs meet in the windows of their key, kept by value or collected apart.
+#[test]
+fn rows_of_two_inputs_share_windows() {
+    let simulated = load("windows");
+    for seed in seeds().into_iter().take(150) {
+        let mut random = Random::of_seed(seed ^ 0x20);
+        let (windows, kept) = any_kind(seed);
+        let case = Case { bound: 30, ..Case::draw(&mut random, windows, kept, false) };
+        let all = rows(&mut random, &[0], 25);
+        let (first, second): (Vec<Row>, Vec<Row>) = all.iter().partition(|_| random.one_in(2));
+        let parallelism = [1, 2, 3][(seed / 15) as usize % 3];
+        let run = Run { seed, parallelism, exact: false, call_rows: None, batch: false };
+        let given = simulate_two(&simulated, &case, [&first, &second], &[], run).0;
+        assert_eq!(given, expected(&case, &all, false).0, "SEED={seed}: {case:?}");
+    }
+}
+
+/// Windows whose counts and sums make timers fail and trap are left out, and so are those of which a pair
+/// cannot be merged; all others are there.
+#[test]
+fn windows_that_fail_are_left_out() {
+    let simulated = load("windows");
+    let (mut failed, mut of_pairs) = (0, 0);
+    for seed in seeds().into_iter().take(300) {
+        let mut random = Random::of_seed(seed ^ 0xFA11);
+        let (windows, kept) = any_kind(seed);
+        let mut case = Case { bound: 30, ..Case::draw(&mut random, windows, kept, false) };
+        case.lateness = 0;
+        let rows = rows(&mut random, &[0], 25);
+        let run = Run { seed, parallelism: 1, exact: false, call_rows: None, batch: false };
+        let given = simulate_two(&simulated, &case, [&rows, &[]], &["--faults", "true"], run).0;
+        let (mut expected, _) = expected(&case, &rows, false);
+        let all = expected.len();
+        expected.retain(|_, given| given[0].2 % 7 != 0 && given[0].3 % 5 != 0);
+        failed += all - expected.len();
+        // Which pairs there are is the engine's to choose: what is merged is in the account, or not there.
+        let is_merged = kept == "merges" && ["sliding", "cumulating", "session"].contains(&windows);
+        if is_merged {
+            of_pairs += expected.keys().filter(|place| !given.contains_key(*place)).count();
+            expected.retain(|place, _| given.contains_key(place));
+        }
+        // A session of which a pair has failed goes on from nothing.
+        if windows != "session" || !is_merged {
+            assert_eq!(given, expected, "SEED={seed}: {case:?}");
+        }
+    }
+    assert!(
+        seeds().len() == 1 || (failed > 500 && of_pairs > 50),
+        "{failed} windows fail, {of_pairs} by pairs"
+    );
+}
+
+/// What the job fails with, where a guest merges so.
+fn failure_of_merge(windows: &str, merge: &str) -> String {
+    let simulated = load("windows");
+    let mut case = Case::draw(&mut Random::of_seed(7), "sliding", "merges", false);
+    (case.windows, case.size, case.step, case.offset) =
+        (if windows == "session" { "session" } else { "sliding" }, 12, 4, 0);
+    (case.lateness, case.bound, case.late_port) = (0, 30, false);
+    let rows: Vec<Row> =
+        [0, 20, 10, 25, 30].map(|at| Row { key: 5, at, deed: 0, value: 1 }).into_iter().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let args = args_of(&case, folder.path(), [&rows, &[]], &["--policy", "fail", "--merge", merge]);
+    let mut options = options(3, 1);
+    options.sizes.batch_rows = 1;
+    let (report, _) = simulated.run("windows", &args, options, 3, None);
+    match report.outcome {
+        Some(JobOutcome::Failed(error)) => error.to_string(),
+        outcome => panic!("{windows} {merge}: {outcome:?}"),
+    }
+}
+
+/// Hostile merges: the job's user is told which function, and which window.
+#[test]
+fn merges_that_lie_fail_their_job() {
+    for windows in ["sliding", "session"] {
+        for (merge, told) in [
+            ("short", "gave what cannot be"),
+            ("wrong", "gave what cannot be"),
+            ("trap", "told to trap in a merge"),
+            ("never", "ran longer than"),
+        ] {
+            let said = failure_of_merge(windows, merge);
+            for told in [told, "`Sum`", "merging the window (5,1970-01-01T00:00:0"] {
+                assert!(said.contains(told), "{windows} {merge}, {told}: {said}");
+            }
+        }
     }
 }
 

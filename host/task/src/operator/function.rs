@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use guest::{Call, Chain, GuestError, Moment, Outcome, RowFailure};
 use model::element::Mark;
 use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
@@ -728,6 +728,15 @@ pub(crate) fn row_text(rows: &Batch, row: usize) -> String {
 
 pub(super) fn value_text(column: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
+    // All zones are UTC, which the formatter does not know by name.
+    if let DataType::Timestamp(unit, Some(_)) = column.data_type()
+        && row < column.len()
+        && let Ok(plain) = arrow_cast::cast(&column.slice(row, 1), &DataType::Timestamp(*unit, None))
+        && let Ok(formatter) = ArrayFormatter::try_new(plain.as_ref(), &options)
+    {
+        let zone = if plain.is_null(0) { "" } else { "Z" };
+        return format!("{}{zone}", formatter.value(0));
+    }
     match ArrayFormatter::try_new(column.as_ref(), &options) {
         Ok(formatter) if row < column.len() => formatter.value(row).to_string(),
         _ => "?".to_owned(),

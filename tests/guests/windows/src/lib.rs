@@ -3,7 +3,8 @@
 //! Job `windows`: source (JSON lines `{key, at, deed, value}`, numbers all) -> watermarks by `at`, bounded by
 //! `--bound MS` -> `Sum`, by key -> sink (`kind, key, start, end, time, count, sum`), late rows to a second
 //! sink, failed ones to a third. Its arguments say which windows: see `plan.rs`.
-//! Job `bids`: the same over bids of Nexmark, by auction, or (`--native true`) the native aggregate.
+//! Job `bids`: the same over bids of Nexmark, by auction (`--one-key true`: all of one), or (`--native true`)
+//! the native aggregate.
 //!
 //! A row counts, and does its deed: 1 fails it, 2 traps, 3 sets an event-time timer `value` after it, 4 tries
 //! to delete the window's own timers, 5 gives a row of kind 0, 6 sets a timer of processing time `value` from

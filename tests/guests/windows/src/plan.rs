@@ -42,6 +42,10 @@ pub(crate) struct Options {
     native: bool,
     events: String,
     pub(crate) bids: bool,
+    /// what is collected is read again and again
+    pub(crate) reads_for_ever: bool,
+    /// all bids are of one auction
+    pub(crate) one_key: bool,
 }
 
 impl Options {
@@ -76,6 +80,8 @@ impl Options {
                 "--faults" => options.faults = is,
                 "--merge" => options.merge.clone_from(value),
                 "--native" => options.native = is,
+                "--read" => options.reads_for_ever = value == "for-ever",
+                "--one-key" => options.one_key = is,
                 "--bids" => (options.events, options.bids) = (value.clone(), true),
                 _ => return Err(format!("there is no {name}")),
             }
@@ -287,7 +293,7 @@ fn bids(name: String, options: &Options) -> JobGraph {
             time("window_start"),
             time("window_end"),
             number("count", false),
-            number("sum", true),
+            number("sum", false),
         ];
         (NodeKind::Window(window), schema)
     } else {

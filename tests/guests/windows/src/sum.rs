@@ -141,6 +141,8 @@ pub(crate) fn project(rows: Batch) -> Outcome {
     let Batch { length, event_times, columns, .. } = rows;
     let mut columns = columns.into_iter();
     let (auction, price) = (columns.next(), columns.nth(1));
+    let none = || Column { values: Values::Int64(vec![0; length as usize]), validity: None };
+    let auction = if opened().0.one_key { Some(none()) } else { auction };
     let columns = auction.into_iter().chain(price).collect();
     let rows = Batch { length, event_times, kinds: None, columns };
     Outcome { outputs: vec![Output { port: 0, rows }], failures: vec![] }
@@ -239,6 +241,10 @@ fn collected(call: &KeyedBatch, groups: usize) -> Sums {
             };
             for row in 0..count {
                 sums.add(group, times.map_or(0, |times| times[row]), values[row]);
+            }
+            if opened().0.reads_for_ever {
+                (sums.count[group], after) = (0, vec![]);
+                continue;
             }
             if count == 0 || page.more[0] & 1 == 0 {
                 break;

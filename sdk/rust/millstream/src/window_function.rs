@@ -23,9 +23,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its last millisecond: when it is emitted. `i64::MAX` where it has no end.
+    /// Its last millisecond: when it ends. Where there is no bound that is the end of the input.
     pub fn max_timestamp(&self) -> i64 {
-        if self.has_end() { self.end.saturating_sub(1) } else { i64::MAX }
+        self.end.saturating_sub(1)
     }
 
     pub(crate) fn has_end(&self) -> bool {

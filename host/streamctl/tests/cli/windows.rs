@@ -259,13 +259,18 @@ fn windows_for_all_rows_and_for_so_many() {
     for with in ["sums", "rows"] {
         compare("global", with, "rows", true);
         compare("global", with, "own", false);
+        // Each so many rows of a key are a window.
+        let expected = expected("global", with, "rows", true);
+        each(&format!("--bound 1000000 --windows count --size {STEP} --with {with}"), |made, run| {
+            assert_same(made, &expected, run);
+        });
     }
 }
 
 #[test]
 fn late_rows_go_aside_and_others_are_counted_once() {
     // So many that the watermark moves between them, however they are put into batches.
-    let readings = some_readings(40_000);
+    let readings = some_readings(20_000);
     for (with, options) in [("sums", ""), ("rows", ""), ("both", ""), ("plain", " --windows sliding")] {
         let options = format!("--bound 30 --lateness 1 --with {with}{options}");
         let is_sliding = options.contains("sliding");

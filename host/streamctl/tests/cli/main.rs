@@ -11,3 +11,4 @@ mod signals;
 mod sockets;
 mod support;
 mod timers;
+mod windows;

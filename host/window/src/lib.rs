@@ -11,6 +11,7 @@ mod grid;
 mod join;
 pub mod keyed_aggregate;
 mod keys;
+pub mod lookup;
 pub mod operator;
 mod schemas;
 mod states;

@@ -1,10 +1,11 @@
 //! What a stage of a subtask does with rows: one file each for sources, watermarks, functions,
-//! aggregates, other native operators over keys, sinks.
+//! aggregates, other native operators over keys, lookups, sinks.
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
 pub(crate) mod keyed;
 pub(crate) mod keyed_state;
+pub(crate) mod lookup;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;

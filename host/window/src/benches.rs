@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::Batch;
-use model::job_graph::{Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, Top};
+use model::job_graph::{Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, TimeDomain, Top};
 
 use crate::operator::{Fired, KeyedOperator, Now};
 use crate::test_support::{SetUp, operator};
@@ -183,4 +183,24 @@ fn window_join() {
     }
     measured.watermark(i64::MAX);
     measured.report("window join, inner");
+}
+
+#[test]
+#[ignore = "a bench"]
+fn temporal_join() {
+    for (what, time) in
+        [("event time", TimeDomain::EventTime), ("processing time", TimeDomain::ProcessingTime)]
+    {
+        for keys in [100, 8_000] {
+            let mut measured = join(JoinForm::Temporal(time), JoinSides::Left);
+            for at in 0..150 {
+                let rows = batch(at * BATCH_ROWS, |row| scattered(row) % keys);
+                measured.rows(1, &rows);
+                measured.rows(0, &rows);
+                measured.watermark(at * BATCH_ROWS);
+            }
+            measured.watermark(i64::MAX);
+            measured.report(&format!("temporal join by {what}, {keys} keys"));
+        }
+    }
 }

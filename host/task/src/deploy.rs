@@ -27,6 +27,8 @@ use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::{FunctionOperator, Work};
 use crate::operator::keyed::KeyedStage;
 use crate::operator::keyed_state::KeyedState;
+use crate::operator::lookup::LookupOperator;
+use crate::operator::lookup::table::{Table, TableSpec};
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
@@ -104,8 +106,9 @@ pub(crate) fn deploy(
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
     let watch = Watch::of(&plan);
-    let (alignments, split_times) = (BTreeMap::new(), BTreeMap::new());
-    let mut deployment = Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times };
+    let (alignments, split_times, tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut deployment =
+        Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times, tables };
     let (mut gates, mut channels) = deployment.exchanges();
     for (v, subtasks) in places.iter().enumerate() {
         for (s, (worker, index)) in subtasks.iter().enumerate() {
@@ -130,6 +133,8 @@ struct Deployment<'a> {
     alignments: BTreeMap<String, Arc<AlignmentGroup>>,
     /// By the operator that makes watermarks: those of its source's splits.
     split_times: BTreeMap<NodeId, Arc<[AtomicI64]>>,
+    /// By the lookup.
+    tables: BTreeMap<NodeId, Arc<Table>>,
 }
 
 /// The gates by vertex and subtask.
@@ -270,7 +275,9 @@ impl Deployment<'_> {
         targets: &[(NodeId, u32, Target)],
         waker: &Waker,
     ) -> Result<Operator, Diagnostic> {
-        let (plan, head) = (&self.plan, stage.nodes[0]);
+        let head = stage.nodes[0];
+        let table = self.table(head);
+        let plan = &self.plan;
         let node = &plan.physical.job.nodes[head as usize];
         let subtask = u32::try_from(s).unwrap_or(u32::MAX);
         let names: Vec<&str> =
@@ -349,7 +356,17 @@ impl Deployment<'_> {
                     progress: EventTime::new(self.platform.clock.now()),
                 }),
             )),
-            NodeKind::Lookup(_) => Err(Diagnostic::internal("a lookup was planned, and cannot be run yet")),
+            NodeKind::Lookup(lookup) => {
+                let (keys, outer) = (lookup.keys.iter().map(|key| *key as usize).collect(), lookup.outer);
+                let output = Arc::clone(&node.outputs[0].schema);
+                let table = table.ok_or_else(missing)?;
+                table.wakes(waker.clone());
+                let work = None;
+                Ok(Operator::Lookup(
+                    head,
+                    Box::new(LookupOperator { table, keys, outer, output, place, work }),
+                ))
+            }
             NodeKind::Function(_) if plan.natives.contains_key(&head) && stage.nodes.len() == 1 => {
                 let function = Arc::clone(&plan.natives[&head]);
                 Ok(Operator::Native(head, NativeOperator { function }))
@@ -456,6 +473,29 @@ impl Deployment<'_> {
                 })))
             }
         }
+    }
+
+    /// The table that a lookup's subtasks share; it is read from the first on.
+    fn table(&mut self, id: NodeId) -> Option<Arc<Table>> {
+        let job = &self.plan.physical.job;
+        let node = &job.nodes[id as usize];
+        let NodeKind::Lookup(lookup) = &node.kind else { return None };
+        let (options, platform, log) = (&self.plan.options, self.platform, self.log);
+        let of_node = || {
+            let spec = TableSpec {
+                name: node.name.clone(),
+                origin: node.origin.clone(),
+                connection: lookup.table.clone(),
+                schema: Arc::clone(&lookup.schema),
+                keys: lookup.table_keys.iter().map(|key| *key as usize).collect(),
+                reload: lookup.reload,
+                policy: node.on_failure,
+                sizes: options.sizes,
+                seed: options.seed.unwrap_or_else(Random::unpredictable_seed),
+            };
+            Table::new(spec, platform, log)
+        };
+        Some(Arc::clone(self.tables.entry(id).or_insert_with(of_node)))
     }
 
     /// A native operator over keys.

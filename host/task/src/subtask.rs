@@ -19,6 +19,7 @@ use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
 use crate::operator::keyed::KeyedStage;
+use crate::operator::lookup::LookupOperator;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
@@ -63,6 +64,7 @@ pub(crate) enum Operator {
     Native(NodeId, NativeOperator),
     Aggregate(NodeId, Box<AggregateOperator>),
     Keyed(NodeId, Box<KeyedStage>),
+    Lookup(NodeId, Box<LookupOperator>),
     Sink(Box<SinkOperator>),
 }
 
@@ -163,6 +165,7 @@ impl Subtask {
         let busy = match &head.operator {
             Operator::Function(function) => function.is_busy(),
             Operator::Keyed(_, keyed) => keyed.is_busy(),
+            Operator::Lookup(_, lookup) => lookup.is_busy(),
             _ => false,
         };
         if busy || head.input.ended || !head.input.elements.is_empty() {
@@ -213,6 +216,9 @@ impl Subtask {
             }
             Operator::Keyed(node, keyed) => {
                 keyed.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
+            Operator::Lookup(node, lookup) => {
+                lookup.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
             Operator::Watermarks(node, watermarks) => {
                 watermarks.run(input, counters, &mut |port, rows| route(*node, port, rows))
@@ -265,6 +271,7 @@ impl Subtask {
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),
+                Operator::Lookup(_, lookup) => lookup.table.next_at(),
                 _ => None,
             })
             .min()

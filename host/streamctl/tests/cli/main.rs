@@ -4,6 +4,7 @@
 mod arguments;
 mod counts;
 mod input;
+mod lookups;
 mod operators;
 mod output;
 mod project;

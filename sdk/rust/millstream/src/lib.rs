@@ -58,6 +58,7 @@ mod job;
 mod joins;
 mod keyed;
 mod logging;
+mod lookup;
 mod metrics;
 mod plan;
 mod process;
@@ -107,9 +108,10 @@ pub use emit::Emit;
 pub use error::{Error, Result};
 pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, Field, FieldOf, KeyFields};
 pub use job::{Definition, Job, JobFunction, Refusal, Tables};
-pub use joins::{Joined, KeyedJoin};
+pub use joins::{Joined, KeyedJoin, TemporalJoin};
 pub use keyed::{KeyedSide, KeyedStream};
 pub use log;
+pub use lookup::{LookupJoin, Table};
 pub use metrics::{Counter, Gauge, Histogram};
 pub use millstream_macros::{Record, job, jobs};
 pub use plan::OnFailure;
@@ -144,7 +146,7 @@ pub mod prelude {
         F8, F9, F10, F11, Failed, Gauge, Global, Histogram, Items, Job, JobArgs,
         KeyedBroadcastProcessFunction, KeyedStream, List, ListState, MapState, OnFailure, ProcessFunction,
         ReadOnlyContext, Record, ReducingState, Result, Row, RowKind, Session, Sink, Sliding, States, Stream,
-        TaskInfo, TimeDomain, Timer, Timestamp, Trigger, TriggerContext, TriggerResult, Ttl, Tumbling,
+        Table, TaskInfo, TimeDomain, Timer, Timestamp, Trigger, TriggerContext, TriggerResult, Ttl, Tumbling,
         Unkeyed, ValueState, Watermarks, Window, WindowFunction, WindowRows, after, asc, avg, bail, before,
         bottom, count, count_distinct, count_of, desc, ensure, first, job, last, max, min, sum, top,
     };

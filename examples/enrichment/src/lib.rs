@@ -5,9 +5,14 @@
 //! given already are updated: what leaves is a changelog, and an order without a customer is one until
 //! the customer comes.
 //!
+//! With `--as-of` an order is joined with its customer as it was when the order was made, once that is known
+//! (a temporal join), and with the discount of the customer's tier, which is looked up in a table that lies
+//! outside; what leaves is never updated.
+//!
 //! ```text
 //! streamctl run enrichment.wasm
 //! streamctl run enrichment.wasm --input orders.jsonl --customers customers.jsonl --execution batch
+//! streamctl run enrichment.wasm --as-of --tiers tiers.csv
 //! ```
 
 use std::time::Duration;
@@ -18,6 +23,8 @@ use millstream::prelude::*;
 const ORDERS: &str = include_str!("../orders.jsonl");
 /// Read when no customers are given.
 const CUSTOMERS: &str = include_str!("../customers.jsonl");
+/// Read when no tiers are given.
+const TIERS: &str = include_str!("../tiers.csv");
 
 /// A line of the input.
 #[derive(Clone, Debug, PartialEq, Record)]
@@ -50,6 +57,28 @@ struct Joined {
     since: Option<Timestamp>,
 }
 
+/// A line of the table of tiers.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Tier {
+    tier: Option<String>,
+    percent: i64,
+}
+
+/// The same, and the customer's tier if there is one.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Discounted {
+    order: i64,
+    customer: String,
+    cents: i64,
+    at: Timestamp,
+    name: Option<String>,
+    city: Option<String>,
+    tier: Option<String>,
+    since: Option<Timestamp>,
+    of_tier: Option<String>,
+    percent: Option<i64>,
+}
+
 #[derive(Parser)]
 struct EnrichmentArgs {
     #[command(flatten)]
@@ -62,7 +91,16 @@ struct EnrichmentArgs {
     /// How long an order is kept, to be updated when its customer changes [default: for ever]
     #[arg(long, value_name = "HOURS")]
     keep: Option<u32>,
+    /// Give each order once, with its customer as it was then
+    #[arg(long, conflicts_with = "keep")]
+    as_of: bool,
+    /// CSV of tiers and their discounts in per cent, read again each minute
+    #[arg(long, help_heading = "Input", value_name = "PATH", requires = "as_of")]
+    tiers: Option<String>,
 }
+
+/// Versions of customers may come so late, and orders wait for them.
+const LATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Joins orders with what is known of their customers, as it changes.
 #[job]
@@ -70,6 +108,30 @@ fn enrichment(job: &Job, args: EnrichmentArgs) -> Result<()> {
     let orders = job.json::<Order>(args.input.or_sample(ORDERS)).uid("orders");
     let customers = args.customers.map_or_else(|| Connector::text(CUSTOMERS), Connector::files);
     let customers = job.json::<Customer>(customers).uid("customers");
+
+    if args.as_of {
+        let orders = orders.watermarks(Watermarks::monotonous().time(Order::AT));
+        let customers = customers.watermarks(Watermarks::bounded(LATE).time(Customer::SINCE));
+        let tiers = args.tiers.map_or_else(|| Connector::text(TIERS), Connector::files);
+        let tiers = Table::<Tier>::csv(tiers.format_option("header", true));
+        orders
+            .key_by(Order::CUSTOMER)
+            .temporal_join(customers.key_by(Customer::NAME))
+            .left::<Joined>()
+            .lookup_join(tiers, Joined::TIER, Tier::TIER)
+            .reload(Duration::from_secs(60))
+            .left::<Discounted>()
+            .select((
+                Discounted::ORDER,
+                Discounted::CUSTOMER,
+                Discounted::CENTS,
+                Discounted::CITY,
+                Discounted::TIER,
+                Discounted::PERCENT,
+            ))
+            .sink(&args.output);
+        return Ok(());
+    }
 
     // The stream of versions as a table: of each name the version with the latest time.
     let table = customers.key_by(Customer::NAME).deduplicate_last(Customer::SINCE);

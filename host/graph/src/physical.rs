@@ -168,7 +168,17 @@ impl PhysicalGraph {
             // Where a failure does not fail the job, it must not take rows of another function with
             // it: such functions have a call of their own.
             let producer = &job.nodes[edge.producer as usize];
+            // Late rows are the host's, and reach no function inside the guest's call.
+            let is_of_late = match &producer.kind {
+                NodeKind::Function(function) => {
+                    let port = function.windows.as_ref().and_then(|windows| windows.late_port);
+                    // A function has two inputs at most.
+                    port.is_some_and(|port| (port..port + function.inputs.len() as u32).contains(&edge.port))
+                }
+                _ => false,
+            };
             let fused = matches!(producer.kind, NodeKind::Function(_))
+                && !is_of_late
                 && matches!(&node.kind, NodeKind::Function(f) if !f.is_stateful())
                 && producer.on_failure == FailurePolicy::Fail
                 && node.on_failure == FailurePolicy::Fail;

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use model::Batch;
 use model::job_graph::{NodeId, State, StateKind, TimeDomain};
 use wasmtime::Store;
 
-use crate::bindings::exports::millstream::job::{functions, keyed_functions};
+use crate::bindings::exports::millstream::job::{functions, keyed_functions, window_functions};
+use crate::bindings::millstream::job::rows::ColumnResult;
 use crate::bindings::millstream::job::{calls, graph};
-use crate::entries::{StateAccess, StateReader};
+use crate::entries::{Reading, StateAccess, StateReader};
 use crate::hooks::{Hooks, Host, LogLevel, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
@@ -116,6 +117,13 @@ pub enum Call {
         /// Their keys and state.
         groups: Groups,
     },
+    /// Values of the head's state, of windows that meet: pair by pair they are made one.
+    Merge {
+        /// The earlier windows'.
+        left: ArrayRef,
+        /// As many of the later windows'.
+        right: ArrayRef,
+    },
 }
 
 /// The keys of a call, each once, with their state.
@@ -139,17 +147,18 @@ pub struct RidingEntries {
 }
 
 impl Call {
-    /// How many rows, or timers, it has.
+    /// How many rows, timers or pairs it has.
     fn length(&self) -> usize {
         match self {
             Self::Process { rows, .. } | Self::ProcessKeyed { rows, .. } => rows.num_rows(),
             Self::Timers { times, .. } => times.len(),
+            Self::Merge { left, .. } => left.len(),
         }
     }
 
     fn group_count(&self) -> usize {
         match self {
-            Self::Process { .. } => 0,
+            Self::Process { .. } | Self::Merge { .. } => 0,
             Self::ProcessKeyed { groups, .. } | Self::Timers { groups, .. } => groups.count as usize,
         }
     }
@@ -157,7 +166,7 @@ impl Call {
     fn riding(&self, state: u32) -> Option<&RidingEntries> {
         match self {
             Self::ProcessKeyed { entries, .. } => entries.iter().find(|riding| riding.state == state),
-            Self::Process { .. } | Self::Timers { .. } => None,
+            Self::Process { .. } | Self::Timers { .. } | Self::Merge { .. } => None,
         }
     }
 
@@ -165,7 +174,7 @@ impl Call {
     fn input(&self) -> Option<u32> {
         match self {
             Self::Process { input, .. } | Self::ProcessKeyed { input, .. } => Some(*input),
-            Self::Timers { .. } => None,
+            Self::Timers { .. } | Self::Merge { .. } => None,
         }
     }
 }
@@ -183,6 +192,8 @@ pub struct Outcome {
     pub timers: Vec<TimerChange>,
     /// Rows that failed, while the others went on.
     pub failures: Vec<RowFailure>,
+    /// What pairs of values have become, a row each.
+    pub merged: Option<ArrayRef>,
 }
 
 /// New values of a state, or of its entries that rode in.
@@ -250,6 +261,7 @@ struct Instance {
     store: Store<Host>,
     functions: functions::Guest,
     keyed: Option<keyed_functions::Guest>,
+    windows: Option<window_functions::Guest>,
 }
 
 type Finished = (Option<Instance>, Result<Outcome, GuestError>);
@@ -270,6 +282,10 @@ pub struct Chain {
     cpu: Duration,
     /// Of it, what making and opening the instance took.
     opening_cpu: Duration,
+    /// Counts the pages after which a call's time begins anew; those seen, and the CPU time then.
+    pages: Arc<AtomicU64>,
+    pages_seen: u64,
+    page_cpu: Duration,
     slices: u32,
     was_first_call: bool,
 }
@@ -287,6 +303,9 @@ impl Chain {
             running: None,
             cpu: Duration::ZERO,
             opening_cpu: Duration::ZERO,
+            pages: Arc::default(),
+            pages_seen: 0,
+            page_cpu: Duration::ZERO,
             slices: 0,
             was_first_call: false,
         }
@@ -304,11 +323,12 @@ impl Chain {
         let mark = self.program.0.runtime.begin_call();
         let opened = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&opened);
+        let pages = Arc::clone(&self.pages);
         let future = Box::pin(async move {
             let instance = match instance {
                 Some(instance) => Ok(instance),
                 None => {
-                    let instance = instantiate(&program, &opening).await;
+                    let instance = instantiate(&program, &opening, pages).await;
                     // A slice ends here, so that the time of the call is known without this.
                     told.store(true, Ordering::Relaxed);
                     give_way().await;
@@ -322,6 +342,7 @@ impl Chain {
         });
         self.running = Some(Running { future, opened, _mark: mark });
         (self.cpu, self.opening_cpu, self.slices) = (Duration::ZERO, Duration::ZERO, 0);
+        self.page_cpu = Duration::ZERO;
     }
 
     /// Runs the call for a slice, about 2 ms at most. Pending: call it again in the next step.
@@ -339,13 +360,17 @@ impl Chain {
         if running.opened.swap(false, Ordering::Relaxed) {
             self.opening_cpu = self.cpu;
         }
+        let pages = self.pages.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.pages_seen, pages) != pages {
+            self.page_cpu = self.cpu;
+        }
         match polled {
             Poll::Ready((instance, outcome)) => {
                 self.running = None;
                 self.instance = instance;
                 Poll::Ready(outcome)
             }
-            Poll::Pending if self.cpu > runtime.config.limits.call_time => {
+            Poll::Pending if self.cpu - self.page_cpu > runtime.config.limits.call_time => {
                 // Dropping the future drops the instance with it.
                 self.running = None;
                 Poll::Ready(Err(GuestError::TimedOut(runtime.config.limits.call_time)))
@@ -394,15 +419,25 @@ async fn give_way() {
     .await;
 }
 
-async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, GuestError> {
+async fn instantiate(
+    program: &Program,
+    opening: &Opening,
+    pages: Arc<AtomicU64>,
+) -> Result<Instance, GuestError> {
     let shared = &program.0;
     let mut store = shared.runtime.store(Arc::clone(&opening.hooks))?;
-    store.data_mut().state =
-        StateAccess { states: Arc::clone(&opening.states), reader: opening.reader.clone(), groups: None };
+    store.data_mut().state = StateAccess {
+        states: Arc::clone(&opening.states),
+        reader: opening.reader.clone(),
+        groups: None,
+        reading: Reading::new(pages),
+    };
     let opened = async {
         let instance = shared.pre.instantiate_async(&mut store).await?;
         let functions = shared.functions.load(&mut store, &instance)?;
         let keyed = shared.keyed.as_ref().map(|keyed| keyed.load(&mut store, &instance)).transpose()?;
+        let windows =
+            shared.windows.as_ref().map(|windows| windows.load(&mut store, &instance)).transpose()?;
         let task = &opening.task;
         let args: Vec<&str> = task.args.iter().map(String::as_str).collect();
         let task = functions::Task {
@@ -418,21 +453,22 @@ async fn instantiate(program: &Program, opening: &Opening) -> Result<Instance, G
             .map(|output| functions::NodePort { node: output.node, port: output.port })
             .collect();
         let answer = functions.call_open(&mut store, task, &opening.chain, &outputs).await?;
-        wasmtime::Result::Ok((functions, keyed, answer))
+        wasmtime::Result::Ok((functions, keyed, windows, answer))
     }
     .await;
     match opened {
-        Ok((functions, keyed, Ok(()))) => Ok(Instance { store, functions, keyed }),
-        Ok((_, _, Err(why))) => Err(GuestError::OpenRefused(tame(&why, MESSAGE_BYTES_MAX))),
+        Ok((functions, keyed, windows, Ok(()))) => Ok(Instance { store, functions, keyed, windows }),
+        Ok((_, _, _, Err(why))) => Err(GuestError::OpenRefused(tame(&why, MESSAGE_BYTES_MAX))),
         Err(error) => Err(failure(&error, &store, &shared.runtime)),
     }
 }
 
 async fn run(program: &Program, opening: &Opening, mut instance: Instance, call: &Call) -> Finished {
     instance.store.data_mut().state.groups = match call {
-        Call::Process { .. } => None,
+        Call::Process { .. } | Call::Merge { .. } => None,
         Call::ProcessKeyed { groups, .. } | Call::Timers { groups, .. } => Some(groups.count),
     };
+    instance.store.data_mut().state.reading.restart();
     let returned = match call {
         Call::Process { now, input, rows } => {
             let flat = lower::flat(rows.rows().columns());
@@ -502,6 +538,19 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
                 .await
                 .map(Returned::from)
         }
+        Call::Merge { left, right } => {
+            let Some(windows) = &instance.windows else {
+                return (None, Err(lied("windows meet, but `window-functions` is not exported")));
+            };
+            let [left, right] = [left, right].map(|side| lower::flat(std::slice::from_ref(side)));
+            let (left, right) = (Lowered::of(&left), Lowered::of(&right));
+            // There are no more of them than rows of a call.
+            let count = call.length() as u32;
+            windows
+                .call_merge(&mut instance.store, count, &left.lent(), &right.lent())
+                .await
+                .map(|merged| Returned { merged: Some(merged), ..Returned::default() })
+        }
     };
     let returned = match returned {
         Ok(returned) => returned,
@@ -544,12 +593,13 @@ struct Returned {
     entries: Vec<calls::EntryChanges>,
     timers: Option<calls::TimerChanges>,
     failures: Vec<calls::Failure>,
+    merged: Option<Vec<ColumnResult>>,
 }
 
 impl From<calls::KeyedOutcome> for Returned {
     fn from(outcome: calls::KeyedOutcome) -> Self {
         let calls::KeyedOutcome { outputs, updates, entries, timers, failures } = outcome;
-        Self { outputs, updates, entries, timers: Some(timers), failures }
+        Self { outputs, updates, entries, timers: Some(timers), failures, merged: None }
     }
 }
 
@@ -558,7 +608,7 @@ fn moment(now: Moment) -> calls::Moment {
 }
 
 fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, GuestError> {
-    let Returned { outputs, updates, entries, timers, failures } = returned;
+    let Returned { outputs, updates, entries, timers, failures, merged } = returned;
     let mut outcome = Outcome::default();
     for output in outputs {
         let schema = opening
@@ -572,6 +622,10 @@ fn check(opening: &Opening, call: &Call, returned: Returned) -> Result<Outcome, 
         if batch.num_rows() > 0 {
             outcome.outputs.push((output.port, batch));
         }
+    }
+    if let Some(merged) = merged {
+        let [state] = &opening.states[..] else { return Err(lied("there is not one state to be merged")) };
+        outcome.merged = Some(lift::value(state, call.length(), merged)?);
     }
     let groups = call.group_count();
     for update in updates {

@@ -1,8 +1,12 @@
 //! What a guest reads of its states that do not travel by value: the interface `state`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::ArrayRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_schema::{DataType, Field};
 use model::job_graph::{State, StateKind};
 use wasmtime::Result;
@@ -60,11 +64,62 @@ pub(crate) struct StateAccess {
     pub(crate) reader: Option<Arc<dyn StateReader>>,
     /// How many groups the call that runs has; none = it has no state.
     pub(crate) groups: Option<u32>,
+    pub(crate) reading: Reading,
+}
+
+/// How far the call that runs has come with reading sequences: a call with much to read may take longer.
+#[derive(Clone, Default)]
+pub(crate) struct Reading {
+    /// Counts the pages that the call's time begins anew with.
+    pages: Arc<AtomicU64>,
+    /// By state and group: the place after the last entry that it has seen.
+    seen: HashMap<(u32, u32), i64>,
+    /// Entries that it has seen, and those that it has been given, again and again.
+    distinct: i64,
+    given: i64,
+}
+
+/// So often a call may read an entry, for the time that it takes.
+const READINGS: i64 = 16;
+
+impl Reading {
+    pub(crate) fn new(pages: Arc<AtomicU64>) -> Self {
+        Self { pages, ..Self::default() }
+    }
+
+    /// A call begins.
+    pub(crate) fn restart(&mut self) {
+        self.seen.clear();
+        (self.distinct, self.given) = (0, 0);
+    }
+
+    fn on_page(&mut self, state: u32, groups: &[u32], page: &Entries) {
+        let Some(places) = page.keys.first().and_then(|keys| keys.as_primitive_opt::<Int64Type>()) else {
+            return;
+        };
+        if places.is_empty() {
+            return;
+        }
+        for (group, ends) in groups.iter().zip(page.offsets.windows(2)) {
+            let (from, to) = (ends[0] as usize, ends[1] as usize);
+            if from == to {
+                continue;
+            }
+            let seen = self.seen.entry((state, *group)).or_insert(places.value(from));
+            let next = places.value(to - 1) + 1;
+            self.distinct += (next - *seen).clamp(0, (to - from) as i64);
+            *seen = next.max(*seen);
+        }
+        self.given += places.len() as i64;
+        if self.given <= READINGS * self.distinct {
+            self.pages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl StateAccess {
     pub(crate) fn none() -> Self {
-        Self { states: Arc::new([]), reader: None, groups: None }
+        Self { states: Arc::new([]), reader: None, groups: None, reading: Reading::default() }
     }
 
     /// The state, if the call may read it, with these groups.
@@ -108,7 +163,7 @@ impl StateAccess {
     }
 
     fn scan(
-        &self,
+        &mut self,
         place: u32,
         groups: &[u32],
         after: Vec<ColumnResult>,
@@ -125,6 +180,9 @@ impl StateAccess {
             after => Some(lift::nullable(state.key.fields(), count, after)?),
         };
         let entries = reader.scan(place, groups, after.as_deref(), limit.max(1) as usize).map_err(lied)?;
+        if state.kind == StateKind::Sequence {
+            self.reading.on_page(place, groups, &entries);
+        }
         let mut more = vec![0; entries.more.len().div_ceil(8)];
         for (group, _) in entries.more.iter().enumerate().filter(|(_, more)| **more) {
             more[group / 8] |= 1 << (group % 8);

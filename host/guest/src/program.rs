@@ -156,6 +156,12 @@ impl Program {
         Chain::new(self.clone(), opening)
     }
 
+    /// Whether it makes values of windows that meet one.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.0.windows.is_some()
+    }
+
     /// The BLAKE3 digest of the component, in hexadecimal.
     #[must_use]
     pub fn digest(&self) -> &str {

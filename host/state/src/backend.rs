@@ -124,6 +124,11 @@ pub trait Backend: Send {
         values: &ArrayRef,
         now: i64,
     ) -> Result<(), StoreError>;
+    /// Removes the first entries of a key, at most so many; how many they were.
+    ///
+    /// # Errors
+    /// If the columns cannot be made, for a snapshot.
+    fn clear_entries(&mut self, state: u32, id: KeyId, max: usize) -> Result<usize, ArrowError>;
     /// The entries of these keys with these own keys, one row each, null where there is none.
     ///
     /// # Errors
@@ -156,6 +161,8 @@ pub trait Backend: Send {
     /// # Errors
     /// If their keys' columns cannot be made, for a snapshot.
     fn change_timers(&mut self, changes: &[TimerChange]) -> Result<(), ArrowError>;
+    /// A key's timers of a clock, the earliest first.
+    fn timers_of(&self, key: KeyId, domain: TimeDomain) -> Vec<i64>;
     /// When to look for due timers again: when the next one is due, or before.
     fn next_timer(&self, domain: TimeDomain) -> Option<i64>;
     /// Takes timers that are due by `now`: the next one of each key, the earliest first, about `max`

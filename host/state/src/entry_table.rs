@@ -148,6 +148,9 @@ const ID_BYTES: usize = size_of::<KeyId>();
 /// How many entries are looked at, whether they are too old, for each one that is asked for.
 const SWEPT: usize = 4;
 
+/// How many entries of a key are removed at once, so that it costs little memory.
+const CLEARED: usize = 4 * 1024;
+
 impl EntryTable {
     /// An empty dictionary (or broadcast state) of entries of this type by keys of those types; `ttl` =
     /// how long an entry lives; `seed` is best unpredictable.
@@ -575,13 +578,17 @@ impl EntryTable {
     }
 
     fn clear(&mut self, id: KeyId) {
+        while self.clear_some(id, CLEARED) == CLEARED {}
+    }
+
+    /// Removes the first entries of a key, at most so many; how many they were.
+    pub(crate) fn clear_some(&mut self, id: KeyId, max: usize) -> usize {
         let prefix = id.to_be_bytes();
-        while let Some(key) = {
-            let first = self.entries.range::<[u8], _>(from(&prefix)).next();
-            first.filter(|(key, _)| key.starts_with(&prefix)).map(|(key, _)| key.clone())
-        } {
-            self.remove(&key);
-        }
+        let keys = self.entries.range::<[u8], _>(from(&prefix)).map(|(key, _)| key);
+        let keys: Vec<_> = keys.take_while(|key| key.starts_with(&prefix)).take(max).cloned().collect();
+        keys.iter().for_each(|key| self.remove(key));
+        self.version += u64::from(!keys.is_empty());
+        keys.len()
     }
 
     /// The place of a sequence's last entry.

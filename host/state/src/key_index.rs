@@ -412,7 +412,7 @@ fn canonical_float(value: f64) -> f64 {
 }
 
 /// Floats with one zero and one NaN, so that equal keys have equal bytes.
-pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
+pub fn canonical_floats(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
         DataType::Float64 => {
             Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_float))

@@ -356,6 +356,12 @@ impl Backend for MemoryBackend {
         Ok(self.save_entries(state)?)
     }
 
+    fn clear_entries(&mut self, state: u32, id: KeyId, max: usize) -> Result<usize, ArrowError> {
+        let cleared = self.table(state)?.clear_some(id, max);
+        self.save_entries(state)?;
+        Ok(cleared)
+    }
+
     fn entries(
         &mut self,
         state: u32,
@@ -398,6 +404,10 @@ impl Backend for MemoryBackend {
             }
         }
         Ok(())
+    }
+
+    fn timers_of(&self, key: KeyId, domain: TimeDomain) -> Vec<i64> {
+        self.timers.of_key(domain, key).collect()
     }
 
     fn next_timer(&self, domain: TimeDomain) -> Option<i64> {

@@ -93,6 +93,9 @@ impl Backend for SharedBackend {
     ) -> Result<(), StoreError> {
         self.lock().change_entries(state, changes, keys, values, now)
     }
+    fn clear_entries(&mut self, state: u32, id: KeyId, max: usize) -> Result<usize, ArrowError> {
+        self.lock().clear_entries(state, id, max)
+    }
     fn entries(
         &mut self,
         state: u32,
@@ -117,6 +120,9 @@ impl Backend for SharedBackend {
     }
     fn change_timers(&mut self, changes: &[TimerChange]) -> Result<(), ArrowError> {
         self.lock().change_timers(changes)
+    }
+    fn timers_of(&self, key: KeyId, domain: TimeDomain) -> Vec<i64> {
+        self.lock().timers_of(key, domain)
     }
     fn next_timer(&self, domain: TimeDomain) -> Option<i64> {
         self.lock().next_timer(domain)

@@ -11,7 +11,9 @@ use graph::physical::Parallelism;
 use graph::{PhysicalGraph, arriving};
 use guest::Program;
 use model::Diagnostic;
-use model::job_graph::{Edge, FailurePolicy, JobGraph, Node, NodeId, NodeKind, Partition, Port};
+use model::job_graph::{
+    Edge, FailurePolicy, JobGraph, JoinForm, Lookup, Node, NodeId, NodeKind, Partition, Port,
+};
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub(crate) options: RunOptions,
     pub(crate) sources: BTreeMap<NodeId, Arc<dyn SourceFactory>>,
     pub(crate) sinks: BTreeMap<NodeId, Arc<dyn SinkFactory>>,
+    /// What reads the tables of lookups.
+    pub(crate) tables: BTreeMap<NodeId, Arc<dyn SourceFactory>>,
     pub(crate) natives: BTreeMap<NodeId, NativeFunction>,
 }
 
@@ -40,7 +44,8 @@ impl Plan {
     /// What the job asks of the outside, by node.
     #[must_use]
     pub fn needs(&self) -> Vec<(NodeId, Need)> {
-        let sources = self.sources.iter().flat_map(|(id, s)| s.needs().into_iter().map(|n| (*id, n)));
+        let sources = self.sources.iter().chain(&self.tables);
+        let sources = sources.flat_map(|(id, s)| s.needs().into_iter().map(|n| (*id, n)));
         let sinks = self.sinks.iter().flat_map(|(id, s)| s.needs().into_iter().map(|n| (*id, n)));
         let mut needs: Vec<_> = sources.chain(sinks).collect();
         needs.sort_by_key(|(id, _)| *id);
@@ -70,6 +75,7 @@ impl Plan {
             grants.check(&self.physical.job.nodes[id as usize].name, &need)?;
         }
         self.prepare_sources()?;
+        self.tables.values().try_for_each(|table| table.prepare())?;
         if !self.options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.takes_over) {
             return self.sinks.values().try_for_each(|sink| sink.prepare());
         }
@@ -138,7 +144,7 @@ pub fn plan(
     // The graph is checked before anything reads it: connectors of nodes are looked at first,
     // which are in bounds whatever the edges say.
     graph::validate(&graph).map_err(|error| error.diagnostic())?;
-    let (mut sources, mut sinks) = (BTreeMap::new(), BTreeMap::new());
+    let (mut sources, mut sinks, mut tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (id, node) in (0..).zip(&graph.nodes) {
         let named = |error: Diagnostic| at_node(error, node);
         match &node.kind {
@@ -153,12 +159,25 @@ pub fn plan(
                 let factory = connectors::sink(connection, &Arriving { schema, changes }).map_err(named)?;
                 sinks.insert(id, factory);
             }
-            NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
+            NodeKind::Join(join) => {
+                check_native(&graph, id, node)?;
+                if options.execution == Execution::Batch && matches!(join.form, JoinForm::Temporal(_)) {
+                    check_versions(&graph, id).map_err(named)?;
+                }
+            }
+            NodeKind::Aggregate(_) | NodeKind::Window(_) | NodeKind::Top(_) => {
                 check_native(&graph, id, node)?;
             }
-            NodeKind::Lookup(_) => return Err(named(Diagnostic::user("lookups cannot be run yet"))),
-            NodeKind::Function(function) if function.windows.is_some() => {
-                return Err(named(Diagnostic::user("functions in windows cannot be run yet")));
+            NodeKind::Lookup(lookup) => {
+                tables.insert(id, table_of(lookup).map_err(named)?);
+            }
+            NodeKind::Function(function)
+                if function.windows.as_ref().is_some_and(|windows| windows.merges) && !program.merges() =>
+            {
+                let refused =
+                    Diagnostic::user("its windows merge, and the component has nothing that merges")
+                        .detail("it does not export `window-functions`");
+                return Err(named(refused));
             }
             NodeKind::Watermarks(_) | NodeKind::Function(_) => {}
         }
@@ -177,6 +196,7 @@ pub fn plan(
         options,
         sources,
         sinks,
+        tables,
         natives: BTreeMap::new(),
     };
     if plan.options.execution == Execution::Batch && !plan.is_bounded() {
@@ -220,6 +240,23 @@ fn check_kept(physical: &PhysicalGraph, options: &RunOptions) -> Result<(), Diag
     }
 }
 
+/// The connectors that a table can have.
+const TABLES: [&str; 2] = ["files", "values"];
+
+/// What reads the table of a lookup, which is read whole.
+fn table_of(lookup: &Lookup) -> Result<Arc<dyn SourceFactory>, Diagnostic> {
+    let connector = lookup.table.connector.as_str();
+    let ports = [SourcePort { schema: Arc::clone(&lookup.schema), used: true }];
+    let factory = connectors::source(&lookup.table, &ports)?;
+    if !TABLES.contains(&connector) {
+        let why = if factory.bounded() { "cannot be read again" } else { "never ends" };
+        return Err(Diagnostic::user(format!("`{connector}` cannot be the table of a lookup"))
+            .detail(format!("a table is read whole, before the first row, and {connector} {why}"))
+            .hint(format!("a table can be read by {}", TABLES.join(" and "))));
+    }
+    Ok(factory)
+}
+
 /// Whether a native operator over keys can be made, and gives what its output declares.
 fn check_native(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), Diagnostic> {
     let shape = NativeShape::of(graph, id);
@@ -232,6 +269,30 @@ fn check_native(graph: &JobGraph, id: NodeId, node: &Node) -> Result<(), Diagnos
         return Err(
             at_node(Diagnostic::user("an operator's output is not what it gives"), node).detail(detail)
         );
+    }
+    Ok(())
+}
+
+/// In batch execution an operator that makes a changelog gives its last rows only, so that the versions
+/// before them are not there for a temporal join.
+fn check_versions(graph: &JobGraph, id: NodeId) -> Result<(), Diagnostic> {
+    let mut ahead: Vec<&Edge> = graph.edges_into(id).filter(|edge| edge.input == 1).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(edge) = ahead.pop() {
+        if !port_of(graph, edge).changes || !seen.insert(edge.producer) {
+            continue;
+        }
+        let node = &graph.nodes[edge.producer as usize];
+        match node.kind {
+            NodeKind::Function(_) | NodeKind::Watermarks(_) | NodeKind::Lookup(_) => {
+                ahead.extend(graph.edges_into(edge.producer));
+            }
+            _ => {
+                return Err(Diagnostic::user(format!("the versions of `{}` are not there", node.name))
+                    .detail("with --execution batch it gives its last rows only")
+                    .hint("run the job with --execution streaming"));
+            }
+        }
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, MemoryBackend, SharedBackend};
 use window::KeyedAggregate;
+use window::assigner::instant_type;
 use window::operator::{Setting, operator_of};
 
 use crate::checkpoints::Checkpoints;
@@ -32,11 +33,15 @@ use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::{FunctionOperator, Work};
 use crate::operator::keyed::KeyedStage;
 use crate::operator::keyed_state::KeyedState;
+use crate::operator::lookup::LookupOperator;
+use crate::operator::lookup::table::{Table, TableSpec};
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
+use crate::operator::window_keys::{KeyedBy, extent_state};
+use crate::operator::windowed::{Windowed, keyed_by};
 use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
@@ -118,8 +123,9 @@ pub(crate) fn deploy(
         let checkpointer = Checkpointer::new(checkpoints, about, &subtask_wakers, &waker, platform, &control);
         (checkpointer, ready)
     });
-    let (alignments, split_times) = (BTreeMap::new(), BTreeMap::new());
-    let mut deployment = Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times };
+    let (alignments, split_times, tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut deployment =
+        Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times, tables };
     let (mut gates, mut channels) = deployment.exchanges();
     let mut number = 0;
     for (v, subtasks) in places.iter().enumerate() {
@@ -186,6 +192,8 @@ struct Deployment<'a> {
     alignments: BTreeMap<String, Arc<AlignmentGroup>>,
     /// By the operator that makes watermarks: those of its source's splits.
     split_times: BTreeMap<NodeId, Arc<[AtomicI64]>>,
+    /// By the lookup.
+    tables: BTreeMap<NodeId, Arc<Table>>,
 }
 
 /// The gates by vertex and subtask.
@@ -338,7 +346,9 @@ impl Deployment<'_> {
         waker: &Waker,
         shared: &mut Vec<SharedBackend>,
     ) -> Result<Operator, Diagnostic> {
-        let (plan, head) = (&self.plan, stage.nodes[0]);
+        let head = stage.nodes[0];
+        let table = self.table(head);
+        let plan = &self.plan;
         let checkpoints = plan.options.checkpoints.as_ref();
         let restored = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref());
         let uid = uid_of(&plan.physical.job, head);
@@ -431,7 +441,17 @@ impl Deployment<'_> {
                     },
                 }),
             )),
-            NodeKind::Lookup(_) => Err(Diagnostic::internal("a lookup was planned, and cannot be run yet")),
+            NodeKind::Lookup(lookup) => {
+                let (keys, outer) = (lookup.keys.iter().map(|key| *key as usize).collect(), lookup.outer);
+                let output = Arc::clone(&node.outputs[0].schema);
+                let table = table.ok_or_else(missing)?;
+                table.wakes(waker.clone());
+                let work = None;
+                Ok(Operator::Lookup(
+                    head,
+                    Box::new(LookupOperator { table, keys, outer, output, place, work }),
+                ))
+            }
             NodeKind::Function(_) if plan.natives.contains_key(&head) && stage.nodes.len() == 1 => {
                 let function = Arc::clone(&plan.natives[&head]);
                 Ok(Operator::Native(head, NativeOperator { function }))
@@ -440,6 +460,7 @@ impl Deployment<'_> {
                 let outputs: BTreeSet<(NodeId, u32)> =
                     targets.iter().map(|(node, port, _)| (*node, *port)).collect();
                 let outputs: Vec<(NodeId, u32)> = outputs.into_iter().collect();
+                let mut windows = None;
                 let keyed = if !function.is_stateful() {
                     None
                 } else {
@@ -454,17 +475,45 @@ impl Deployment<'_> {
                         let keys = keys.as_ref()?;
                         Some(keys.iter().map(|key| schema.field(*key).data_type().clone()).collect())
                     });
-                    let types: Vec<_> = keyed_input.unwrap_or_default();
+                    let mut types: Vec<_> = keyed_input.unwrap_or_default();
+                    let key_columns = types.len();
+                    let mut states = function.states.clone();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
-                    let backend = MemoryBackend::new(&types, &function.states, seed)
+                    let kind = function.windows.as_ref().map(|of| (of, keyed_by(of, function.timers)));
+                    if let Some((of, kind)) = kind {
+                        let backends = &mut self.backends;
+                        let made = Windowed::new(
+                            of,
+                            function.timers,
+                            plan.options.execution == Execution::Batch,
+                            &types,
+                            &mut |types, states| {
+                                let backend = backends(MemoryBackend::new(types, states, seed)?, waker);
+                                let backend = SharedBackend::new(backend);
+                                shared.push(backend.clone());
+                                Ok(Box::new(backend))
+                            },
+                        );
+                        windows = Some(Box::new(made.map_err(|error| native_error(&place, &error))?));
+                        let columns = if kind == KeyedBy::Session { 1 } else { 2 };
+                        types.extend(std::iter::repeat_n(instant_type(), columns));
+                        states.extend((kind == KeyedBy::Session).then(extent_state));
+                    }
+                    let backend = MemoryBackend::new(&types, &states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
-                    let mut backend = SharedBackend::new((self.backends)(backend, waker));
+                    let backend = SharedBackend::new((self.backends)(backend, waker));
                     shared.push(backend.clone());
                     if let Some(restored) = restored {
-                        let share = share(&plan.physical, &uid, subtask, vertex.parallelism, types.len());
-                        restored.fill(&share, 0, &mut backend)?;
+                        let share = share(&plan.physical, &uid, subtask, vertex.parallelism, key_columns);
+                        restored.fill_all(&share, shared)?;
                     }
-                    Some(KeyedState::new(Box::new(backend), keys, &function.states))
+                    let keyed = KeyedState::new(Box::new(backend), keys, &function.states);
+                    Some(match (kind, &windows) {
+                        (Some((of, kind)), Some(windows)) => {
+                            keyed.in_windows(windows.clock(), kind, of.merges)
+                        }
+                        _ => keyed,
+                    })
                 };
                 let schema = |node: NodeId, port: u32| {
                     Arc::clone(&plan.physical.job.nodes[node as usize].outputs[port as usize].schema)
@@ -511,12 +560,36 @@ impl Deployment<'_> {
                     outputs,
                     failures,
                     keyed,
+                    windows,
                     chaos_instances: plan.options.chaos_instances,
                     rows_max: plan.options.sizes.call_rows,
                     work: Work::default(),
                 })))
             }
         }
+    }
+
+    /// The table that a lookup's subtasks share; it is read from the first on.
+    fn table(&mut self, id: NodeId) -> Option<Arc<Table>> {
+        let job = &self.plan.physical.job;
+        let node = &job.nodes[id as usize];
+        let NodeKind::Lookup(lookup) = &node.kind else { return None };
+        let (options, platform, log) = (&self.plan.options, self.platform, self.log);
+        let of_node = || {
+            let spec = TableSpec {
+                name: node.name.clone(),
+                origin: node.origin.clone(),
+                connection: lookup.table.clone(),
+                schema: Arc::clone(&lookup.schema),
+                keys: lookup.table_keys.iter().map(|key| *key as usize).collect(),
+                reload: lookup.reload,
+                policy: node.on_failure,
+                sizes: options.sizes,
+                seed: options.seed.unwrap_or_else(Random::unpredictable_seed),
+            };
+            Table::new(spec, platform, log)
+        };
+        Some(Arc::clone(self.tables.entry(id).or_insert_with(of_node)))
     }
 
     /// A native operator over keys.
@@ -552,9 +625,7 @@ impl Deployment<'_> {
             let uid = uid_of(job, id);
             let keys = shape.keys.first().map_or(0, Vec::len);
             let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
-            for (number, backend) in shared.iter_mut().enumerate() {
-                restored.fill(&share, number, backend)?;
-            }
+            restored.fill_all(&share, shared)?;
         }
         Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))
     }

@@ -42,6 +42,10 @@ pub struct Progress {
     pub timers_fired: u64,
     /// Timers that failed and were dropped.
     pub timers_skipped: u64,
+    /// How often tables of lookups have been read.
+    pub tables_read: u64,
+    /// How often one could not be read again, and stayed as it was.
+    pub tables_failed: u64,
     /// Guest calls that trapped (and were made again).
     pub traps: u64,
     /// Guest calls.
@@ -339,6 +343,8 @@ impl Watch {
             progress.rows_diverted += read(&counters.rows_diverted);
             progress.timers_fired += read(&counters.timers_fired);
             progress.timers_skipped += read(&counters.timers_skipped);
+            progress.tables_read += read(&counters.tables_read);
+            progress.tables_failed += read(&counters.tables_failed);
             progress.traps += read(&counters.traps);
             progress.calls += read(&counters.calls);
             progress.guest_nanoseconds += read(&counters.guest_nanoseconds);

@@ -47,6 +47,10 @@ pub struct Counters {
     pub timers_fired: AtomicU64,
     /// Timers that failed and were dropped.
     pub timers_skipped: AtomicU64,
+    /// How often a lookup's table has been read.
+    pub tables_read: AtomicU64,
+    /// How often it could not be read again, and stayed as it was.
+    pub tables_failed: AtomicU64,
     /// The last watermark that it sent on, in milliseconds since the epoch.
     watermark: AtomicI64,
     has_watermark: AtomicBool,

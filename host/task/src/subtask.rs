@@ -22,6 +22,7 @@ use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
 use crate::operator::keyed::KeyedStage;
+use crate::operator::lookup::LookupOperator;
 use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
@@ -74,6 +75,7 @@ pub(crate) enum Operator {
     Native(NodeId, NativeOperator),
     Aggregate(NodeId, Box<AggregateOperator>),
     Keyed(NodeId, Box<KeyedStage>),
+    Lookup(NodeId, Box<LookupOperator>),
     Sink(Box<SinkOperator>),
 }
 
@@ -185,6 +187,7 @@ impl Subtask {
         let busy = match &head.operator {
             Operator::Function(function) => function.is_busy(),
             Operator::Keyed(_, keyed) => keyed.is_busy(),
+            Operator::Lookup(_, lookup) => lookup.is_busy(),
             _ => false,
         };
         if busy || head.input.ended || !head.input.elements.is_empty() || head.input.barrier.is_some() {
@@ -240,6 +243,9 @@ impl Subtask {
             Operator::Keyed(node, keyed) => {
                 keyed.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
+            Operator::Lookup(node, lookup) => {
+                lookup.run(input, counters, &mut |port, rows| route(*node, port, rows))
+            }
             Operator::Watermarks(node, watermarks) => {
                 watermarks.run(input, counters, &mut |port, rows| route(*node, port, rows))
             }
@@ -294,6 +300,7 @@ impl Subtask {
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),
+                Operator::Lookup(_, lookup) => lookup.table.next_at(),
                 _ => None,
             })
             .min()
@@ -333,6 +340,7 @@ impl Subtask {
             Operator::Function(function) => function.is_busy(),
             Operator::Keyed(_, keyed) => keyed.is_busy(),
             Operator::Watermarks(_, watermarks) => watermarks.progress.is_unsaid(),
+            Operator::Lookup(_, lookup) => lookup.is_busy(),
             _ => false,
         };
         let is_quiet = stage.ended || !is_busy;
@@ -358,9 +366,11 @@ impl Subtask {
             Operator::Aggregate(_, aggregate) if !stage.ended => {
                 vec![(section::AGGREGATE.to_owned(), Content::Bytes(aggregate.snapshot()?))]
             }
-            Operator::Aggregate(..) | Operator::Function(_) | Operator::Native(..) | Operator::Keyed(..) => {
-                Vec::new()
-            }
+            Operator::Aggregate(..)
+            | Operator::Function(_)
+            | Operator::Native(..)
+            | Operator::Keyed(..)
+            | Operator::Lookup(..) => Vec::new(),
         };
         stage.input.barrier = None;
         let sealed = Snapshot::seal(barrier, stage.node, stage.ended, sections, &mut stage.backends)?;

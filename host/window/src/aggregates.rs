@@ -56,6 +56,11 @@ impl Aggregates {
         self.list.iter().all(Accumulator::is_invertible)
     }
 
+    /// Whether a result may be much larger than a row, so that there is not one made for each.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.list.iter().any(Accumulator::is_wide)
+    }
+
     /// How many groups there are.
     pub(crate) fn groups(&self) -> usize {
         self.groups
@@ -92,6 +97,16 @@ impl Aggregates {
             accumulator.absorb(groups, self.groups, column)?;
         }
         Ok(())
+    }
+
+    /// Takes the values of rows; the results of each one's group after it.
+    pub(crate) fn running(
+        &mut self,
+        groups: &[KeyId],
+        rows: &Batch,
+    ) -> Result<Vec<ArrayRef>, AggregateError> {
+        let count = self.groups;
+        self.list.iter_mut().map(|accumulator| accumulator.running(groups, count, rows.rows())).collect()
     }
 
     /// Adds the state in each row to a group.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use model::Batch;
-use model::job_graph::{Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, Top};
+use model::job_graph::{
+    Aggregate, Assigner, Grid, Join, JoinForm, JoinSides, NodeKind, Ordering, TimeDomain, Top, Trigger,
+    Window,
+};
 
 use crate::operator::{Fired, KeyedOperator, Now};
 use crate::test_support::{SetUp, operator};
@@ -49,7 +52,10 @@ struct Measured {
     rows: usize,
     given: usize,
     spent: Duration,
-    longest: Duration,
+    clock: platform::Clock,
+    /// How long each step took, by the wall clock: a thread's CPU time moves on by the kernel's ticks, of
+    /// 4 ms, only.
+    steps: Vec<Duration>,
 }
 
 impl Measured {
@@ -59,17 +65,23 @@ impl Measured {
         if inputs == 2 {
             output.extend(fields.fields().iter().map(|field| field.as_ref().clone()));
         }
+        let (inputs, keys) = (vec![fields; inputs], vec![vec![0]; inputs]);
+        let output = match kind {
+            NodeKind::Window(_) => crate::native_schema(kind, &inputs, &keys, false).unwrap(),
+            _ => Arc::new(Schema::new(output)),
+        };
         let set_up = SetUp {
-            inputs: &vec![fields; inputs],
-            keys: &vec![vec![0]; inputs],
-            outputs: &[Arc::new(Schema::new(output))],
+            inputs: &inputs,
+            keys: &keys,
+            outputs: &[output],
             changes: false,
-            from_changes: &vec![false; inputs],
+            from_changes: &vec![false; inputs.len()],
             batch: false,
         };
         let now = Now { watermark: i64::MIN, processing_time: 0 };
-        let (spent, longest) = (Duration::ZERO, Duration::ZERO);
-        Self { operator: operator(kind, &set_up), now, rows: 0, given: 0, spent, longest }
+        let (clock, steps) = (platform::Clock::system(), Vec::new());
+        let operator = operator(kind, &set_up);
+        Self { operator, now, rows: 0, given: 0, spent: Duration::ZERO, clock, steps }
     }
 
     fn call(
@@ -77,11 +89,11 @@ impl Measured {
         call: impl FnOnce(&mut dyn KeyedOperator, Now, &mut crate::operator::Emit<'_>) -> Fired,
     ) -> Fired {
         let given = &mut self.given;
-        let start = platform::thread_cpu_time().unwrap_or_default();
+        let (start, begun) = (platform::thread_cpu_time().unwrap_or_default(), self.clock.now());
         let fired = call(&mut *self.operator, self.now, &mut |_, rows| *given += rows.num_rows());
         let spent = platform::thread_cpu_time().unwrap_or_default() - start;
         self.spent += spent;
-        self.longest = self.longest.max(spent);
+        self.steps.push(self.clock.now() - begun);
         fired
     }
 
@@ -101,12 +113,21 @@ impl Measured {
         while self.call(|operator, now, emit| operator.fire(now, emit).unwrap()) != Fired::Done {}
     }
 
-    fn report(&self, what: &str) {
+    fn report(mut self, what: &str) {
         let each = self.spent.as_secs_f64() / self.rows as f64;
-        let (millions, longest) = (1e-6 / each, self.longest.as_secs_f64() * 1e3);
+        self.steps.sort_unstable();
+        let step = |thousandth: usize| {
+            let step = self.steps[(self.steps.len() - 1) * thousandth / 1_000];
+            step.as_secs_f64() * 1e3
+        };
         println!(
-            "{what}: {millions:.2} M rows/s, {} rows in, {} out, longest step {longest:.1} ms",
-            self.rows, self.given
+            "{what}: {:.2} M rows/s, {} rows in, {} out, steps: half {:.2} ms, 99 % {:.2} ms, 99.9 % {:.2} ms",
+            1e-6 / each,
+            self.rows,
+            self.given,
+            step(500),
+            step(990),
+            step(999)
         );
     }
 }
@@ -183,4 +204,77 @@ fn window_join() {
     }
     measured.watermark(i64::MAX);
     measured.report("window join, inner");
+}
+
+/// Sums, and the number of rows.
+fn window(assigner: Assigner, trigger: Trigger, purging: bool) -> Measured {
+    let aggregate = |function: &str, columns: Vec<u32>| Aggregate {
+        function: function.into(),
+        columns,
+        options: std::collections::BTreeMap::new(),
+    };
+    let window = Window {
+        assigner,
+        time: TimeDomain::EventTime,
+        lateness: Duration::ZERO,
+        late_port: None,
+        trigger,
+        purging,
+        aggregates: vec![aggregate("count", vec![]), aggregate("max", vec![1])],
+    };
+    Measured::new(&NodeKind::Window(window), 1)
+}
+
+#[test]
+#[ignore = "a bench"]
+fn windows_of_rows() {
+    for (size, step, keys) in [
+        (100, 100, 1),
+        (100, 100, KEYS),
+        (10, 1, 100),
+        (1_000, 1, 1),
+        (1_000, 1, 100),
+        (100_000, 1, 1),
+        (1_000, 100, 100),
+    ] {
+        let mut measured = window(Assigner::Count { size, step }, Trigger::AtEnd, false);
+        for at in 0..100 {
+            measured.rows(0, &batch(at * BATCH_ROWS, |row| scattered(row) % keys));
+        }
+        measured.report(&format!("windows of {size} rows, each {step}, {keys} keys"));
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn windows_each_so_many_rows() {
+    for (each, keys, purging) in
+        [(1, 1, false), (1, 1, true), (10, 100, false), (10, KEYS, false), (10, KEYS, true)]
+    {
+        let mut measured = window(Assigner::Everything, Trigger::Count(each), purging);
+        for at in 0..200 {
+            measured.rows(0, &batch(at * BATCH_ROWS, |row| scattered(row) % keys));
+        }
+        measured.report(&format!("everything, each {each} rows, {keys} keys, purging {purging}"));
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn temporal_join() {
+    for (what, time) in
+        [("event time", TimeDomain::EventTime), ("processing time", TimeDomain::ProcessingTime)]
+    {
+        for keys in [100, 8_000] {
+            let mut measured = join(JoinForm::Temporal(time), JoinSides::Left);
+            for at in 0..150 {
+                let rows = batch(at * BATCH_ROWS, |row| scattered(row) % keys);
+                measured.rows(1, &rows);
+                measured.rows(0, &rows);
+                measured.watermark(at * BATCH_ROWS);
+            }
+            measured.watermark(i64::MAX);
+            measured.report(&format!("temporal join by {what}, {keys} keys"));
+        }
+    }
 }

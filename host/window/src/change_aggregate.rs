@@ -54,7 +54,11 @@ const FINAL_KEYS: usize = 4 * 1024;
 /// Which one.
 pub(crate) fn check(list: &[Aggregate], input: &Schema, changes: bool) -> Result<(), AggregateError> {
     for aggregate in list {
-        if Accumulator::new(aggregate, input)?.is_distinct() && !changes {
+        let accumulator = Accumulator::new(aggregate, input)?;
+        if accumulator.is_wide() {
+            return Err(AggregateError::InWindows(aggregate.function.clone()));
+        }
+        if accumulator.is_distinct() && !changes {
             return Err(AggregateError::Distinct(aggregate.function.clone()));
         }
     }

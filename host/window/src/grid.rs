@@ -127,6 +127,40 @@ impl WindowGrid {
             .map(|edge| self.edge(edge))
     }
 
+    /// Each row once for every window that its time is in and that is kept: places, and what `window` makes
+    /// of the window's start and end. Then the places of the rows that are in none.
+    pub(crate) fn assign<T: Copy>(
+        &self,
+        times: &[i64],
+        is_kept: impl Fn(i64) -> bool,
+        window: impl Fn(i64, i64) -> T,
+    ) -> (Vec<u32>, Vec<T>, Vec<u32>) {
+        let (mut places, mut all) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
+        let (mut late, mut slices) = (Vec::new(), Vec::new());
+        self.slice_ends(times, &mut slices);
+        // Neighbours are mostly in one slice.
+        let (mut last, mut windows) = (None, Vec::new());
+        for (row, slice) in (0u32..).zip(&slices) {
+            if last != Some(slice) {
+                let kept = self.windows_of_slice(*slice).filter(|(_, end)| is_kept(*end));
+                windows.clear();
+                windows.extend(kept.map(|(start, end)| window(start, end)));
+                last = Some(slice);
+            }
+            if windows.is_empty() {
+                late.push(row);
+            }
+            places.extend(windows.iter().map(|_| row));
+            all.extend(&windows);
+        }
+        (places, all, late)
+    }
+
+    /// How many windows a time is in, at most.
+    pub(crate) fn windows_a_time(&self) -> i64 {
+        (self.size + self.step - 1) / self.step
+    }
+
     /// How many slices a window has at most.
     pub(crate) fn slices_a_window(&self) -> i64 {
         self.size

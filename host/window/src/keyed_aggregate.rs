@@ -17,7 +17,7 @@ use crate::accumulator::Accumulator;
 #[derive(Debug, Error)]
 pub enum AggregateError {
     /// There is no such function.
-    #[error("there is no aggregate `{0}` (there are count, sum, min, max, avg, first, last)")]
+    #[error("there is no aggregate `{0}` (there are count, sum, min, max, avg, first, last, top)")]
     Unknown(String),
     /// A function over a type that it is not made for.
     #[error("`{function}` of column `{column}` cannot be: it is {data_type}")]
@@ -38,6 +38,12 @@ pub enum AggregateError {
     /// An option that the function does not have.
     #[error("`{0}` has no option `{1}`")]
     Option(String, String),
+    /// A number of values that cannot be kept.
+    #[error("`top` keeps 1 to {1} values, and its option `limit` says {0}")]
+    Limit(String, usize),
+    /// One that has no running value.
+    #[error("`{0}` is there in windows only")]
+    InWindows(String),
     /// One that cannot take a row back.
     #[error("`{0}` cannot take back a row of a changelog")]
     Retraction(String),
@@ -53,6 +59,9 @@ pub enum AggregateError {
     /// One that windows that merge cannot have.
     #[error("`{0}` of distinct values is not there for session windows")]
     Sessions(String),
+    /// One that windows of so many rows cannot have.
+    #[error("`{0}` of distinct values is not there for windows of so many rows")]
+    Rows(String),
     /// What cannot be kept.
     #[error(transparent)]
     Store(#[from] state::StoreError),

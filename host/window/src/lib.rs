@@ -3,6 +3,7 @@
 
 mod accumulator;
 mod aggregates;
+pub mod assigner;
 #[cfg(test)]
 mod benches;
 mod change_aggregate;
@@ -11,8 +12,12 @@ mod grid;
 mod join;
 pub mod keyed_aggregate;
 mod keys;
+pub mod lookup;
+mod meeting;
 pub mod operator;
 mod schemas;
+pub mod session_index;
+pub mod slice_index;
 mod states;
 #[cfg(test)]
 mod test_support;

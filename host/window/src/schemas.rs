@@ -26,7 +26,7 @@ pub fn native_schema(
         }
         NodeKind::Window(window) => {
             crate::check_aggregates(window, &inputs[0])?;
-            crate::window_schema(&inputs[0], &keys, &window.aggregates)
+            crate::window_schema(&inputs[0], &keys, &window.assigner, &window.aggregates)
         }
         NodeKind::Join(join) => Ok(of_join(join, &inputs[0], &inputs[1])),
         NodeKind::Top(top) => Ok(of_top(top, &inputs[0])),

@@ -10,7 +10,7 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
 use model::Batch;
 use model::job_graph::NodeKind;
-use state::{Backend, MemoryBackend, Sweep};
+use state::{Backend, MemoryBackend, StateChunk, Sweep};
 
 use crate::operator::{Fired, KeyedOperator, Now, Setting, operator_of};
 
@@ -39,6 +39,8 @@ pub(crate) struct Run {
     /// Whether no row's event time lay behind the watermark that had gone on.
     pub(crate) is_in_time: bool,
     gone_on: i64,
+    /// How many calls there were.
+    pub(crate) calls: usize,
 }
 
 /// How an operator is set up.
@@ -87,6 +89,7 @@ impl Run {
             counts_only: false,
             is_in_time: true,
             gone_on: i64::MIN,
+            calls: 0,
         }
     }
 
@@ -137,6 +140,7 @@ impl Run {
         let (given, times, gone_on) = (&mut self.given, &mut self.times, self.gone_on);
         let (first, counts_only) = (times.len(), self.counts_only);
         let mut count = 0;
+        self.calls += 1;
         let made = call(&mut *self.operator, self.now, &mut |port, rows| {
             count += rows.num_rows();
             if counts_only {
@@ -160,16 +164,28 @@ impl Run {
 
     /// How many rows a snapshot of the state has.
     pub(crate) fn rows_kept(&mut self) -> usize {
-        let Some(backend) = self.operator.backend() else { return 0 };
+        self.snapshot().iter().map(StateChunk::rows).sum()
+    }
+
+    fn snapshot(&mut self) -> Vec<StateChunk> {
+        let Some(backend) = self.operator.backend() else { return Vec::new() };
         backend.seal(1).unwrap();
-        let mut rows = 0;
+        let mut chunks = Vec::new();
         loop {
             match backend.sweep().unwrap() {
-                Sweep::Rows(chunk) => rows += chunk.rows(),
+                Sweep::Rows(chunk) => chunks.push(chunk),
                 Sweep::Nothing => {}
-                Sweep::Done(_) | Sweep::Idle => return rows,
+                Sweep::Done(_) | Sweep::Idle => return chunks,
             }
         }
+    }
+
+    /// Goes on with an operator that knows nothing but the snapshot.
+    pub(crate) fn move_to(&mut self, operator: Box<dyn KeyedOperator>) {
+        let chunks = self.snapshot();
+        self.operator = operator;
+        let backend = self.operator.backend().unwrap();
+        chunks.iter().for_each(|chunk| backend.import(chunk).unwrap());
     }
 
     /// The table that the main port's rows make, with how often each row is there.

@@ -17,6 +17,7 @@ mod state;
 mod text;
 mod timely_count;
 mod totals;
+mod windows;
 mod word_count;
 
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -67,12 +68,12 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding"]
+    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding", "windows"]
         .iter()
         .any(|name| wanted(name))
     {
         bail!(
-            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding"
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows"
         );
     }
     if wanted("word_count") {
@@ -95,6 +96,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("sliding") {
         sliding::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("windows") {
+        windows::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

@@ -7,3 +7,4 @@ mod deeds;
 mod echo;
 mod plans;
 mod support;
+mod windows;

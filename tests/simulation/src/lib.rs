@@ -12,4 +12,5 @@ mod simulated;
 mod splits;
 mod states;
 mod timers;
+mod windows;
 mod word_count;

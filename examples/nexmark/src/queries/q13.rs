@@ -7,8 +7,6 @@
 //! ON mod(B.auction, 10000) = S.key
 //! ```
 
-use std::collections::HashMap;
-
 use millstream::prelude::*;
 
 use crate::tables::NexmarkArgs;
@@ -17,29 +15,50 @@ use crate::tables::NexmarkArgs;
 const SIDE_INPUT: &str = include_str!("../../side_input.csv");
 
 #[derive(Record)]
+struct Entry {
+    key: i64,
+    value: String,
+}
+
+/// A bid, and by which key its entry is found.
+#[derive(Record)]
+struct Keyed {
+    auction: i64,
+    bidder: i64,
+    price: i64,
+    date_time: Timestamp,
+    key: i64,
+}
+
+#[derive(Record)]
 #[record(rename_all = "camelCase")]
 struct Enriched {
     auction: i64,
     bidder: i64,
     price: i64,
     date_time: Timestamp,
+    key: i64,
+    entry: i64,
     value: String,
 }
 
 /// Q13, bounded side input join: every bid with its auction's entry of a table.
 #[job]
 pub(crate) fn q13(job: &Job, args: NexmarkArgs) -> Result<()> {
-    // The table does not change, and comes with the component: each instance has it in its memory.
-    let entries = SIDE_INPUT.lines().filter_map(|line| line.split_once(','));
-    let side_input: HashMap<i64, &str> =
-        entries.filter_map(|(key, value)| Some((key.parse().ok()?, value))).collect();
+    // The table does not change, and comes with the component.
+    let side_input = Table::<Entry>::csv(Connector::text(SIDE_INPUT));
     args.tables(job)?
         .bids
-        .flat_map(move |bid, out| {
-            if let Some(value) = side_input.get(&(bid.auction % 10_000)) {
-                out.emit(EnrichedRef::new(bid.auction, bid.bidder, bid.price, bid.date_time, value));
-            }
+        .map(|bid| Keyed {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            date_time: bid.date_time,
+            key: bid.auction % 10_000,
         })
+        .lookup_join(side_input, Keyed::KEY, Entry::KEY)
+        .inner::<Enriched>()
+        .select((Enriched::AUCTION, Enriched::BIDDER, Enriched::PRICE, Enriched::DATE_TIME, Enriched::VALUE))
         .sink(&args.output);
     Ok(())
 }

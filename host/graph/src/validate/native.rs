@@ -80,12 +80,20 @@ fn needs_times(kind: &NodeKind) -> bool {
 }
 
 /// Whether rows of a node have event times, or some of them: watermarks give them, and so do windows.
+/// Windows without an end have those of the rows that fire them; what is given at the end has none.
 pub(super) fn has_times(graph: &JobGraph, id: NodeId) -> bool {
     let mut seen = BTreeSet::new();
     let mut ahead = vec![id];
     while let Some(id) = ahead.pop() {
-        match graph.nodes[id as usize].kind {
-            NodeKind::Watermarks(_) | NodeKind::Window(_) => return true,
+        match &graph.nodes[id as usize].kind {
+            NodeKind::Window(Window { assigner: Assigner::Everything, trigger, .. })
+                if !matches!(trigger, Trigger::Count(_)) => {}
+            NodeKind::Window(Window { assigner, .. })
+                if !matches!(assigner, Assigner::Count { .. } | Assigner::Everything) =>
+            {
+                return true;
+            }
+            NodeKind::Watermarks(_) => return true,
             _ if seen.insert(id) => ahead.extend(graph.edges_into(id).map(|edge| edge.producer)),
             _ => {}
         }
@@ -194,10 +202,22 @@ pub(super) fn check_assigner(assigner: &Assigner) -> Result<(), String> {
                     "it goes on by {step} rows, more than its size of {size}: rows would be in no window"
                 ));
             }
+            if size / greatest_common_divisor(*size, *step) > STEPS_MAX as u64 {
+                return Err(format!(
+                    "its size of {size} rows is more than {STEPS_MAX} times what it has in common with its step of {step}"
+                ));
+            }
         }
         Assigner::Everything => {}
     }
     Ok(())
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 fn check_grid(grid: &Grid) -> Result<(), String> {

@@ -174,6 +174,10 @@ fn windows_that_cannot_be() {
     let cumulating = refused_window(window(Assigner::Cumulating(grid(25, 10))));
     assert!(cumulating.ends_with("its size of 25 ms is not a multiple of its step of 10 ms"), "{cumulating}");
     assert!(refused_window(window(Assigner::Session(Duration::ZERO))).ends_with("its gap is 0 ms"));
+    let rows = |size, step| refused_window(window(Assigner::Count { size, step }));
+    assert!(rows(2_000_000, 3).contains("is more than 1000000 times what it has in common"));
+    let kind = NodeKind::Window(window(Assigner::Count { size: 2_000_000, step: 2 }));
+    assert!(is_right(after(kind, words(), false, by_word())));
     let early =
         Window { trigger: Trigger::Early(Duration::ZERO), ..window(Assigner::Tumbling(grid(10, 10))) };
     assert!(refused_window(early).ends_with("the time between its early results is 0"));
@@ -250,6 +254,24 @@ fn a_changelog_reaches_only_what_takes_it() {
     );
     let silent = into(NodeKind::Aggregate(count()), false, by_word());
     assert!(silent.ends_with("it gives a changelog, which its output does not declare"), "{silent}");
+}
+
+#[test]
+fn windows_without_an_end_have_the_times_of_rows() {
+    let has_times = |assigner: Assigner, trigger: Trigger, is_watermarked: bool| {
+        let kind = NodeKind::Window(Window { trigger, ..window(assigner) });
+        let graph = after(kind, words(), false, by_word());
+        let graph = if is_watermarked { timed(graph) } else { graph };
+        let at = graph.nodes.iter().position(|node| matches!(node.kind, NodeKind::Window(_))).unwrap();
+        super::native::has_times(&graph, at as u32)
+    };
+    let count = Assigner::Count { size: 2, step: 1 };
+    assert!(has_times(count.clone(), Trigger::AtEnd, true));
+    assert!(!has_times(count, Trigger::AtEnd, false));
+    assert!(has_times(Assigner::Everything, Trigger::Count(3), true));
+    assert!(!has_times(Assigner::Everything, Trigger::Count(3), false));
+    assert!(!has_times(Assigner::Everything, Trigger::AtEnd, true));
+    assert!(has_times(Assigner::Tumbling(grid(10, 10)), Trigger::Count(3), true));
 }
 
 #[test]

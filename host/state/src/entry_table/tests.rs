@@ -55,6 +55,17 @@ fn a_sequence_keeps_its_order_and_is_read_in_pages() {
 }
 
 #[test]
+fn the_first_entries_go_alone() {
+    let mut table = EntryTable::sequence(&DataType::Int64, None).unwrap();
+    table.apply(&[PUT; 6], &[7, 8, 7, 7, 8, 7], &[], &numbers(&[1, 2, 3, 4, 5, 6]), 0).unwrap();
+    assert_eq!(table.clear_some(7, 3), 3);
+    let page = table.scan(&[7, 8], None, 64, 0).unwrap();
+    assert_eq!((longs(&page.values), longs(&page.keys[0])), (vec![6, 2, 5], vec![3, 0, 1]));
+    assert_eq!(table.clear_some(7, 3), 1);
+    assert!(!table.has(7) && table.has(8));
+}
+
+#[test]
 fn pages_are_cut_by_bytes_too() {
     let mut table = dictionary(None);
     let large = "x".repeat(400 << 10);

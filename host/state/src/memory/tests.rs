@@ -149,8 +149,8 @@ fn do_deed(backend: &mut MemoryBackend, plain: &mut Plain, deed: &Deed, now: i64
             plain.lists.entry(key).or_default().push(*value);
         }
         Deed::Clear(_) => {
-            let values = numbers([None]);
-            backend.change_entries(LIST, (&[EntryChange::Clear], &[id]), &[], &values, now).unwrap();
+            // Bit by bit.
+            while backend.clear_entries(LIST, id, 2).unwrap() == 2 {}
             let (keys, values) = ([numbers([None])], texts([None]));
             backend.change_entries(BY_NUMBER, (&[EntryChange::Clear], &[id]), &keys, &values, now).unwrap();
             plain.lists.remove(&key);

@@ -54,6 +54,7 @@ fn kind_text(node: &Node) -> String {
         NodeKind::Source(from) => format!("source {}", from.connector),
         NodeKind::Sink(to) => format!("sink {}", to.connector),
         NodeKind::Watermarks(_) => "watermarks".to_owned(),
+        NodeKind::Function(function) if function.windows.is_some() => "keyed function in windows".to_owned(),
         NodeKind::Function(function) if function.is_keyed() => "keyed function".to_owned(),
         NodeKind::Function(function) if function.is_stateful() => "function with broadcast state".to_owned(),
         NodeKind::Function(_) => "function".to_owned(),

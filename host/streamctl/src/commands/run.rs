@@ -246,6 +246,7 @@ fn summary(job: &Job, title: &str, nodes: &[String], outcome: &JobOutcome, took:
         (progress.rows_diverted, "failed and sent aside"),
         (progress.timers_fired, "timers fired"),
         (progress.timers_skipped, "timers failed and were dropped"),
+        (progress.tables_failed, "tables could not be read again"),
         (progress.traps, "traps"),
     ] {
         if n > 0 {

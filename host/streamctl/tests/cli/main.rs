@@ -4,6 +4,7 @@
 mod arguments;
 mod counts;
 mod input;
+mod lookups;
 mod operators;
 mod output;
 mod project;
@@ -12,3 +13,4 @@ mod signals;
 mod sockets;
 mod support;
 mod timers;
+mod windows;

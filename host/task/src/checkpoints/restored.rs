@@ -9,7 +9,7 @@ use model::Diagnostic;
 use model::key::key_group_range;
 use state::backend::StateTable;
 use state::encoded::read_table;
-use state::{Backend, StateChunk};
+use state::{Backend, SharedBackend, StateChunk};
 use window::KeyedAggregate;
 
 use super::section;
@@ -70,18 +70,19 @@ impl Restored {
         sections.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
-    /// Fills a subtask's backend, the `number`-th of its operator, with its key groups' rows.
-    pub(crate) fn fill(
+    /// Fills the backends of an operator's subtask with its key groups' rows.
+    pub(crate) fn fill_all(
         &self,
         share: &Share<'_>,
-        number: usize,
-        backend: &mut dyn Backend,
+        backends: &mut [SharedBackend],
     ) -> Result<(), Diagnostic> {
         let wrong = |what: String| {
             Diagnostic::user(format!("the state of `{}` cannot be restored: {what}", share.uid))
         };
-        for chunk in self.chunks(share, number).map_err(&wrong)? {
-            backend.import(&chunk).map_err(|error| wrong(error.to_string()))?;
+        for (number, backend) in backends.iter_mut().enumerate() {
+            for chunk in self.chunks(share, number).map_err(&wrong)? {
+                backend.import(&chunk).map_err(|error| wrong(error.to_string()))?;
+            }
         }
         Ok(())
     }

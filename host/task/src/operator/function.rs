@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use guest::{Call, Chain, GuestError, Moment, Outcome, RowFailure};
 use model::element::Mark;
 use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
@@ -23,14 +23,16 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 
+use super::function_windows::MergeJob;
 use super::keyed_state::KeyedState;
+use super::windowed::{InWindows, Index, Windowed};
 use super::{Element, Input, Place, Ran, dead_letters};
 use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
 const CALL_TIME: Duration = Duration::from_millis(1);
 /// Rows of the first call, before anything has been measured.
-const FIRST_ROWS: usize = 128;
+pub(super) const FIRST_ROWS: usize = 128;
 
 pub(crate) struct FunctionOperator {
     pub(crate) chain: Chain,
@@ -43,6 +45,7 @@ pub(crate) struct FunctionOperator {
     /// Where diverted rows go: by input, one of the head's last ports.
     pub(crate) failures: Vec<(u32, SchemaRef)>,
     pub(crate) keyed: Option<KeyedState>,
+    pub(crate) windows: Option<Box<Windowed>>,
     pub(crate) chaos_instances: bool,
     pub(crate) rows_max: usize,
     pub(crate) work: Work,
@@ -51,14 +54,21 @@ pub(crate) struct FunctionOperator {
 /// What is under way.
 pub(crate) struct Work {
     /// What is to be called, the next last.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
+    /// Values that are being merged: that comes before the parts.
+    pub(super) merge: Option<MergeJob>,
+    /// The call that runs merges.
+    pub(super) is_merging: bool,
     /// What the call that runs is about.
     running: Option<Part>,
     /// Rows whose calls have returned.
     rows_done: u64,
-    nanoseconds_a_row: Option<f64>,
+    /// Of calls with rows, with timers, and that merge.
+    pub(super) nanoseconds_each: [Option<f64>; 3],
     /// How far event time is.
     watermark: i64,
+    /// There are no more rows.
+    ended: bool,
     /// What follows the rows and timers at hand.
     mark: Option<Mark>,
 }
@@ -67,38 +77,59 @@ impl Default for Work {
     fn default() -> Self {
         Self {
             parts: Vec::new(),
+            merge: None,
+            is_merging: false,
             running: None,
             rows_done: 0,
-            nanoseconds_a_row: None,
+            nanoseconds_each: [None; 3],
             watermark: i64::MIN,
+            ended: false,
             mark: None,
         }
     }
 }
 
 /// Rows or timers for one call, or, before it is cut, for several.
-struct Part {
-    what: Items,
+pub(crate) struct Part {
+    pub(super) what: Items,
     /// How often a call with them has trapped.
-    traps: u32,
+    pub(super) traps: u32,
     /// Whether their state has been asked for.
-    near: Near,
+    pub(super) near: Near,
+    /// Due timers of windows: those that are not for the guest are out. Sessions that go: they are out of
+    /// the index.
+    pub(super) is_sorted: bool,
 }
 
 impl Part {
-    fn new(what: Items) -> Self {
-        Self { what, traps: 0, near: Near::NotAsked }
+    pub(super) fn new(what: Items) -> Self {
+        Self { what, traps: 0, near: Near::NotAsked, is_sorted: false }
     }
 
     /// Cuts off all but the first `length`.
     fn split_off(&mut self, length: usize) -> Self {
-        Self { what: self.what.split_off(length), traps: self.traps, near: self.near }
+        Self {
+            what: self.what.split_off(length),
+            traps: self.traps,
+            near: self.near,
+            is_sorted: self.is_sorted,
+        }
     }
+}
+
+/// What came of starting a part.
+pub(crate) enum Started {
+    /// A call is under way.
+    Call,
+    /// There was nothing to call.
+    Nothing,
+    /// Its state is not near yet.
+    Waiting,
 }
 
 /// How near the state of a part is.
 #[derive(Clone, Copy)]
-enum Near {
+pub(crate) enum Near {
     NotAsked,
     Asked(Ticket),
     Yes,
@@ -106,38 +137,78 @@ enum Near {
 
 #[derive(Clone)]
 pub(crate) enum Items {
-    /// Of an input.
-    Rows(u32, Batch),
+    /// Of an input, perhaps once for each of their windows.
+    Rows(u32, Batch, Option<InWindows>),
     /// Due timers, at most one a key.
     Timers(TimeDomain, Vec<(i64, KeyId)>),
+    /// Keys of windows that are over: what is kept for them goes.
+    Clear(Vec<KeyId>),
+    /// Keys of slices that have got their first rows.
+    Slices(Vec<KeyId>),
+    /// Ends of windows that have been made of slices: their keys' columns, timers and values.
+    Windows { domain: TimeDomain, keys: Vec<ArrayRef>, times: Vec<i64>, values: ArrayRef },
 }
 
 impl Items {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
-            Self::Rows(_, rows) => rows.num_rows(),
+            Self::Rows(_, rows, _) => rows.num_rows(),
             Self::Timers(_, timers) => timers.len(),
+            Self::Clear(keys) | Self::Slices(keys) => keys.len(),
+            Self::Windows { times, .. } => times.len(),
         }
     }
 
     /// Cuts off all but the first `length`.
-    fn split_off(&mut self, length: usize) -> Self {
+    pub(super) fn split_off(&mut self, length: usize) -> Self {
         match self {
-            Self::Rows(input, rows) => {
-                let rest = rows.slice(length, rows.num_rows() - length);
+            Self::Rows(input, rows, windows) => {
+                let more = rows.num_rows() - length;
+                let rest = rows.slice(length, more);
                 *rows = rows.slice(0, length);
-                Self::Rows(*input, rest)
+                let rest_windows = windows.as_ref().map(|windows| windows.slice(length, more));
+                *windows = windows.as_ref().map(|windows| windows.slice(0, length));
+                Self::Rows(*input, rest, rest_windows)
             }
             Self::Timers(domain, timers) => Self::Timers(*domain, timers.split_off(length)),
+            Self::Clear(keys) => Self::Clear(keys.split_off(length)),
+            Self::Slices(keys) => Self::Slices(keys.split_off(length)),
+            Self::Windows { domain, keys, times, values } => {
+                let cut = |column: &mut ArrayRef| {
+                    let rest = column.slice(length, column.len() - length);
+                    *column = column.slice(0, length);
+                    rest
+                };
+                let (domain, keys) = (*domain, keys.iter_mut().map(cut).collect());
+                Self::Windows { domain, keys, times: times.split_off(length), values: cut(values) }
+            }
         }
+    }
+
+    /// The place of its measurements.
+    fn kind(&self) -> usize {
+        match self {
+            Self::Rows(..) => ROWS,
+            Self::Timers(..) | Self::Windows { .. } | Self::Clear(_) | Self::Slices(_) => TIMERS,
+        }
+    }
+
+    /// Whether it comes before other timers; and may name keys by their numbers, which must stay theirs
+    /// until then.
+    fn names_keys(&self) -> bool {
+        !matches!(self, Self::Rows(..))
     }
 }
 
 /// Where the rows of an outcome go: the node and port of the chain.
 pub(crate) type EmitFrom<'a> = dyn FnMut(NodeId, u32, Batch) -> Result<(), Diagnostic> + 'a;
 
+/// Where calls are measured.
+const ROWS: usize = 0;
+const TIMERS: usize = 1;
+pub(super) const MERGES: usize = 2;
 /// A call with more state than this has fewer rows.
-const CALL_STATE_BYTES: usize = 256 << 10;
+pub(super) const CALL_STATE_BYTES: usize = 256 << 10;
 /// At most so many timers are taken at once; the rest follows.
 const ROUND_TIMERS: usize = 10_000;
 
@@ -148,11 +219,19 @@ impl FunctionOperator {
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
     ) -> Result<Ran, Diagnostic> {
-        if self.work.running.is_none() {
+        if !self.is_calling()
+            && let Some(ran) = self.prepare(counters, emit)?
+        {
+            return Ok(ran);
+        }
+        if !self.is_calling() {
             // A key's timers are in their order: those that were taken fire first.
-            if !matches!(self.work.parts.last(), Some(Part { what: Items::Timers(..), .. }))
-                && !self.take_timers()?
+            if !self.work.parts.last().is_some_and(|part| part.what.names_keys()) && !self.take_timers()? {
+                return Ok(Ran::Progress);
+            }
+            if self.work.parts.is_empty() && self.windows.as_ref().is_some_and(|windows| windows.is_waiting())
             {
+                self.assign(counters, emit)?;
                 return Ok(Ran::Progress);
             }
             if self.work.parts.is_empty() {
@@ -160,10 +239,18 @@ impl FunctionOperator {
                     return Ok(Ran::Forward(mark));
                 }
                 match input.elements.pop_front() {
-                    Some(Element::Rows(from, rows)) => {
-                        self.work.parts.push(Part::new(Items::Rows(from, rows)));
-                    }
+                    Some(Element::Rows(from, rows)) => match &mut self.windows {
+                        None => self.work.parts.push(Part::new(Items::Rows(from, rows, None))),
+                        Some(windows) => {
+                            windows.put(from, rows);
+                            return Ok(Ran::Progress);
+                        }
+                    },
                     Some(Element::Mark(mark)) => {
+                        let is_batch = self.windows.as_ref().is_some_and(|windows| windows.batch);
+                        if is_batch && mark != Mark::Watermark(i64::MAX) {
+                            return Ok(Ran::Forward(mark));
+                        }
                         if let Mark::Watermark(time) = mark {
                             self.work.watermark = self.work.watermark.max(time);
                         }
@@ -172,19 +259,29 @@ impl FunctionOperator {
                     }
                     None if !input.ended => return Ok(Ran::Idle),
                     // The end is the greatest watermark: all timers of event time fire.
-                    None if self.work.watermark < i64::MAX => {
-                        self.work.watermark = i64::MAX;
+                    None if !self.work.ended => {
+                        (self.work.watermark, self.work.ended) = (i64::MAX, true);
                         return Ok(Ran::Progress);
                     }
                     None => return Ok(Ran::Ended),
                 }
             }
-            if !self.start()? {
-                return Ok(Ran::Idle);
+            match self.start()? {
+                Started::Call => {}
+                Started::Nothing => return Ok(Ran::Progress),
+                Started::Waiting => return Ok(Ran::Idle),
             }
         }
         match self.chain.poll() {
             Poll::Pending => Ok(Ran::Yield),
+            Poll::Ready(Ok(outcome)) if self.work.is_merging => {
+                self.on_merged(outcome, counters);
+                Ok(Ran::Progress)
+            }
+            Poll::Ready(Err(error)) if self.work.is_merging => {
+                self.on_merge_trap(&error, counters)?;
+                Ok(Ran::Progress)
+            }
             Poll::Ready(Ok(outcome)) => {
                 self.on_return(outcome, counters, emit)?;
                 Ok(Ran::Progress)
@@ -198,20 +295,64 @@ impl FunctionOperator {
 
     /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.work.running.is_some() || !self.work.parts.is_empty() || self.work.mark.is_some()
+        self.is_calling()
+            || self.work.merge.is_some()
+            || !self.work.parts.is_empty()
+            || self.work.mark.is_some()
+            || self.windows.as_ref().is_some_and(|windows| windows.is_waiting() || windows.is_preparing())
+    }
+
+    fn is_calling(&self) -> bool {
+        self.work.running.is_some() || self.work.is_merging
     }
 
     /// When to look for due timers of processing time again, in milliseconds since the epoch.
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime)
+        let next = self.keyed.as_ref()?.next_timer(TimeDomain::ProcessingTime);
+        let Some(windows) =
+            self.windows.as_ref().filter(|w| w.clock().domain() == TimeDomain::ProcessingTime)
+        else {
+            return next;
+        };
+        let of_slices = match &windows.index {
+            Index::Slices(index) => index.next_timer(),
+            _ => None,
+        };
+        // A window's last millisecond has to pass.
+        next.into_iter().chain(of_slices).min().map(|next| next.saturating_add(1))
+    }
+
+    pub(super) fn now(&self) -> window::Now {
+        window::Now { watermark: self.work.watermark, processing_time: self.clock.wall_ms() }
     }
 
     /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
     fn take_timers(&mut self) -> Result<bool, Diagnostic> {
+        let now = self.now();
+        if self.keyed.is_none() {
+            return Ok(true);
+        }
+        let mut clocks =
+            [(TimeDomain::EventTime, now.watermark), (TimeDomain::ProcessingTime, now.processing_time)];
+        if let Some(windows) = &self.windows {
+            for (domain, now_of) in &mut clocks {
+                *now_of = windows.due_by(*domain, now);
+            }
+            if windows.clock().domain() == TimeDomain::ProcessingTime {
+                // Windows do not end while rows that are in them wait.
+                match (self.work.parts.is_empty() && !windows.is_waiting(), self.work.ended) {
+                    (false, _) => clocks[1].1 = i64::MIN,
+                    (true, true) => clocks[1].1 = i64::MAX,
+                    (true, false) => {}
+                }
+            }
+            let of_windows = clocks[usize::from(windows.clock().domain() == TimeDomain::ProcessingTime)].1;
+            if self.take_windows(of_windows)? {
+                return Ok(false);
+            }
+        }
         let Some(keyed) = &mut self.keyed else { return Ok(true) };
-        for (domain, now) in
-            [(TimeDomain::EventTime, self.work.watermark), (TimeDomain::ProcessingTime, self.clock.wall_ms())]
-        {
+        for (domain, now) in clocks {
             let due = keyed.take_due(domain, now, ROUND_TIMERS);
             let due = due.map_err(|error| internal(&self.place, &error))?;
             if due.is_partial {
@@ -225,21 +366,28 @@ impl FunctionOperator {
         Ok(true)
     }
 
-    /// Calls the guest with the next rows or timers: as many as take about a millisecond. False: their
-    /// state is not near yet.
-    fn start(&mut self) -> Result<bool, Diagnostic> {
-        let Some(mut part) = self.work.parts.pop() else { return Ok(true) };
-        let fit = match self.work.nanoseconds_a_row {
-            None => FIRST_ROWS,
-            Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
+    /// Calls the guest with the next rows or timers: as many as take about a millisecond.
+    fn start(&mut self) -> Result<Started, Diagnostic> {
+        let Some(mut part) = self.work.parts.pop() else { return Ok(Started::Nothing) };
+        let is_collected = self.windows.as_ref().is_some_and(|windows| windows.collects);
+        if let Some(started) = self.change_index(&mut part)? {
+            if matches!(started, Started::Waiting) {
+                self.work.parts.push(part);
+            }
+            return Ok(started);
+        }
+        // What is collected takes no call.
+        let fit = match is_collected && part.what.kind() == ROWS {
+            true => self.rows_max,
+            false => call_fit(self.work.nanoseconds_each[part.what.kind()], FIRST_ROWS, self.rows_max),
         };
-        let fit = fit.clamp(1, self.rows_max);
         // A rest of a few rows rides with the call.
-        if part.what.len() > fit + fit / 4 {
+        if part.what.len() > fit + fit / 4 && !matches!(part.what, Items::Clear(_)) {
             let rest = part.split_off(fit);
             self.work.parts.push(Part { near: Near::NotAsked, ..rest });
         }
-        let now = Moment { watermark: self.work.watermark, processing_time: self.clock.wall_ms() };
+        let self_now = self.now();
+        let now = Moment { watermark: self_now.watermark, processing_time: self_now.processing_time };
         let place = &self.place;
         let internal = |error: ArrowError| internal(place, &error);
         if let Some(keyed) = &mut self.keyed {
@@ -250,9 +398,17 @@ impl FunctionOperator {
             };
             if let Some(ticket) = asked {
                 self.work.parts.push(Part { near: Near::Asked(ticket), ..part });
-                return Ok(false);
+                return Ok(Started::Waiting);
             }
             part.near = Near::Yes;
+            if let Some(windows) = &self.windows {
+                let at_end = self.work.ended.then_some(now.processing_time);
+                if !before_call(&mut part, keyed, windows, &mut self.work.parts, (self_now, at_end))
+                    .map_err(|(state, error)| not_stored(place, Some(keyed), state, &error))?
+                {
+                    return Ok(Started::Nothing);
+                }
+            }
             keyed.find_keys(&part.what).map_err(internal)?;
             // State rides along, so it counts for the size of a call too.
             while part.what.len() > 1 && keyed.bytes(&part.what).map_err(internal)? > CALL_STATE_BYTES {
@@ -263,14 +419,17 @@ impl FunctionOperator {
             }
         }
         let call = match (&part.what, &mut self.keyed) {
-            (Items::Rows(input, rows), None) => Call::Process { now, input: *input, rows: rows.clone() },
+            (Items::Rows(input, rows, _), None) => {
+                Some(Call::Process { now, input: *input, rows: rows.clone() })
+            }
             (what, Some(keyed)) => keyed.call(now, what).map_err(internal)?,
             // Only keyed functions set timers.
-            (Items::Timers(..), None) => return Ok(true),
+            (_, None) => None,
         };
+        let Some(call) = call else { return Ok(Started::Nothing) };
         self.chain.start(call);
         self.work.running = Some(part);
-        Ok(true)
+        Ok(Started::Call)
     }
 
     fn on_return(
@@ -281,27 +440,23 @@ impl FunctionOperator {
     ) -> Result<(), Diagnostic> {
         let Some(part) = self.work.running.take() else { return Ok(()) };
         let cpu = self.chain.cpu().as_nanos() as f64;
-        let each = self.chain.cpu_of_rows().as_nanos() as f64 / part.what.len().max(1) as f64;
-        self.work.nanoseconds_a_row = Some(match self.work.nanoseconds_a_row {
-            None => each,
-            // An instance's first call may be slower (it fills caches), which says nothing of rows.
-            Some(before) if self.chain.was_first_call() => before.min(each),
-            Some(before) => before * 0.75 + each * 0.25,
-        });
+        self.measure(part.what.kind(), part.what.len());
         add(&counters.calls, 1);
         add(&counters.guest_nanoseconds, cpu as usize);
         if !outcome.failures.is_empty() {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed
-            && let Err((state, error)) = keyed.apply(&outcome)
+            && !matches!(part.what, Items::Windows { .. })
         {
-            return Err(self.not_stored(state, &error));
-        }
-        if let Some(keyed) = &self.keyed
-            && !self.work.parts.iter().any(|part| matches!(part.what, Items::Timers(..)))
-        {
-            keyed.forget_empty();
+            keyed
+                .apply(&outcome)
+                .map_err(|(state, error)| not_stored(&self.place, Some(keyed), state, &error))?;
+            let slices = keyed.take_new_slices();
+            if !slices.is_empty() {
+                self.work.parts.push(Part::new(Items::Slices(slices)));
+            }
+            keyed.forget_empty(self.work.parts.iter().any(|part| part.what.names_keys()));
         }
         self.done(&part.what, counters);
         for (output, rows) in outcome.outputs {
@@ -315,10 +470,23 @@ impl FunctionOperator {
         Ok(())
     }
 
+    /// Takes into account what each row, timer or pair of the last call has taken.
+    pub(super) fn measure(&mut self, kind: usize, count: usize) {
+        let each = self.chain.cpu_of_rows().as_nanos() as f64 / count.max(1) as f64;
+        let measured = &mut self.work.nanoseconds_each[kind];
+        *measured = Some(match *measured {
+            None => each,
+            // An instance's first call may be slower (it fills caches), which says nothing of rows.
+            Some(before) if self.chain.was_first_call() => before.min(each),
+            Some(before) => before * 0.75 + each * 0.25,
+        });
+    }
+
     fn done(&mut self, what: &Items, counters: &Counters) {
         match what {
-            Items::Rows(_, rows) => self.work.rows_done += rows.num_rows() as u64,
-            Items::Timers(_, timers) => add(&counters.timers_fired, timers.len()),
+            Items::Rows(_, rows, _) => self.work.rows_done += rows.num_rows() as u64,
+            Items::Timers(..) | Items::Windows { .. } => add(&counters.timers_fired, what.len()),
+            Items::Clear(_) | Items::Slices(_) => {}
         }
     }
 
@@ -343,7 +511,7 @@ impl FunctionOperator {
             _ => {
                 let (head, _, policy) = self.nodes[0].clone();
                 if policy == FailurePolicy::Fail {
-                    return Err(self.trapped(&error, Some(&part.what)));
+                    return Err(self.trapped(&error, Some(self.item(&part.what, 0))));
                 }
                 let message = error.to_string();
                 let failure = [RowFailure { node: head, row: 0, message }];
@@ -362,12 +530,20 @@ impl FunctionOperator {
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
         let mut diverted: Vec<&RowFailure> = Vec::new();
+        let mut failed_before = None;
         for failure in failures {
+            // A row that fails in several windows has failed once.
+            if let Items::Rows(_, _, Some(windows)) = what {
+                let row = windows.rows.get(failure.row as usize);
+                if std::mem::replace(&mut failed_before, row) == row {
+                    continue;
+                }
+            }
             let known = self.nodes.iter().find(|(node, _, _)| *node == failure.node);
             let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
             match (policy, what) {
                 // A timer has no row that could go aside.
-                (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..)) => {
+                (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..) | Items::Windows { .. }) => {
                     add(&counters.timers_skipped, 1);
                     // The first is said, all are counted.
                     if read(&counters.timers_skipped) == 1 {
@@ -387,65 +563,47 @@ impl FunctionOperator {
                 }
             }
         }
-        let (false, Items::Rows(input, rows)) = (diverted.is_empty(), what) else { return Ok(()) };
+        let (false, Items::Rows(input, rows, _)) = (diverted.is_empty(), what) else { return Ok(()) };
         let Some((port, schema)) = self.failures.get(*input as usize) else { return Ok(()) };
         add(&counters.rows_diverted, diverted.len());
         let letters = diverted.iter().map(|failure| (failure.row, failure.message.as_str()));
         emit(self.nodes[0].0, *port, dead_letters(rows, letters, schema)?)
     }
 
-    /// A state that cannot be kept as the user reads it.
-    fn not_stored(&self, state: u32, error: &StoreError) -> Diagnostic {
-        match error {
-            StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(self.place.text()),
-            StoreError::TooLarge { key, .. } => {
-                let (name, is_value) = self.keyed.as_ref().map_or(("", true), |keyed| keyed.state(state));
-                let of_what = if is_value { "the" } else { "an entry of the" };
-                let limit = VALUE_BYTES_MAX >> 20;
-                // A broadcast state has no keys.
-                let of_key = self.key_text(*key).map(|key| format!(", key ({key})")).unwrap_or_default();
-                let hint = match is_value {
-                    true => {
-                        "a value travels with every call of its key: keep less in it, or a state of many entries"
-                    }
-                    false => "keep less in an entry, or spread it over several",
-                };
-                Diagnostic::user(format!("{of_what} state `{name}` is larger than {limit} MiB: {error}"))
-                    .detail(format!("{}{of_key}", self.place.text()))
-                    .hint(hint)
-            }
-        }
-    }
-
-    fn key_text(&self, key: KeyId) -> Option<String> {
-        let columns = self.keyed.as_ref()?.key(key)?;
-        Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
-    }
-
     /// A row or timer of a call as the user reads it.
     fn item(&self, what: &Items, at: usize) -> String {
         match what {
-            Items::Rows(_, rows) => {
-                format!("row {}: {}", self.work.rows_done + at as u64 + 1, row_text(rows, at))
+            Items::Rows(_, rows, windows) => {
+                let of_windows = windows.as_ref().and_then(|windows| windows.rows.get(at).copied());
+                let number = of_windows.unwrap_or(self.work.rows_done + at as u64);
+                format!("row {}: {}", number + 1, row_text(rows, at))
             }
+            Items::Windows { keys, .. } => {
+                let texts: Vec<String> = keys.iter().map(|column| value_text(column, at)).collect();
+                format!("the end of the window ({})", texts.join(","))
+            }
+            Items::Clear(_) | Items::Slices(_) => "a window".to_owned(),
             Items::Timers(domain, timers) => {
                 let clock = match domain {
                     TimeDomain::EventTime => "event time",
                     TimeDomain::ProcessingTime => "processing time",
                 };
                 let (time, key) = timers[at];
-                format!("timer of {clock} {time} of the key ({})", self.key_text(key).unwrap_or_default())
+                format!(
+                    "timer of {clock} {time} of the key ({})",
+                    self.keyed.as_ref().and_then(|keyed| key_text(keyed, key)).unwrap_or_default()
+                )
             }
         }
     }
 
     /// A trap as the user reads it: function, subtask, row, and what the guest said.
-    fn trapped(&self, error: &GuestError, item: Option<&Items>) -> Diagnostic {
+    pub(super) fn trapped(&self, error: &GuestError, item: Option<String>) -> Diagnostic {
         let of_guest = error.diagnostic();
         let names: Vec<&str> = self.nodes.iter().map(|(_, name, _)| name.as_str()).collect();
         let mut detail = self.place.text();
         if let Some(item) = item {
-            detail.push_str(&format!(", {}", self.item(item, 0)));
+            detail.push_str(&format!(", {item}"));
         }
         if let Some(more) = of_guest.detail {
             detail.push('\n');
@@ -465,6 +623,97 @@ impl FunctionOperator {
     }
 }
 
+/// A state that cannot be kept as the user reads it.
+pub(super) fn not_stored(
+    place: &Place,
+    keyed: Option<&KeyedState>,
+    state: u32,
+    error: &StoreError,
+) -> Diagnostic {
+    match error {
+        StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(place.text()),
+        StoreError::TooLarge { key, .. } => {
+            let (name, is_value) = keyed.map_or(("", true), |keyed| keyed.state(state));
+            let of_what = if is_value { "the" } else { "an entry of the" };
+            let limit = VALUE_BYTES_MAX >> 20;
+            // A broadcast state has no keys.
+            let of_key = keyed
+                .and_then(|keyed| key_text(keyed, *key))
+                .map(|key| format!(", key ({key})"))
+                .unwrap_or_default();
+            let hint = match is_value {
+                true => {
+                    "a value travels with every call of its key: keep less in it, or a state of many entries"
+                }
+                false => "keep less in an entry, or spread it over several",
+            };
+            Diagnostic::user(format!("{of_what} state `{name}` is larger than {limit} MiB: {error}"))
+                .detail(format!("{}{of_key}", place.text()))
+                .hint(hint)
+        }
+    }
+}
+
+fn key_text(keyed: &KeyedState, key: KeyId) -> Option<String> {
+    let columns = keyed.key(key)?;
+    Some(columns.iter().map(|column| value_text(column, 0)).collect::<Vec<_>>().join(","))
+}
+
+/// What is done with a part of a function in windows that is near, before a call or in the place of one.
+/// False: there is no call. `now`: also the processing time if the input has ended.
+fn before_call(
+    part: &mut Part,
+    keyed: &mut KeyedState,
+    windows: &Windowed,
+    parts: &mut Vec<Part>,
+    (now, at_end): (window::Now, Option<i64>),
+) -> Result<bool, (u32, StoreError)> {
+    if let Items::Rows(input, rows, _) = &part.what {
+        if windows.collects {
+            keyed.find_keys(&part.what).map_err(|error| (0, error.into()))?;
+            keyed.collect(*input, rows, now.processing_time)?;
+        }
+        return Ok(!windows.collects);
+    }
+    match &mut part.what {
+        Items::Rows(..) => {}
+        Items::Timers(domain, timers) if !part.is_sorted => {
+            let passed = windows.clock().passed(now);
+            let sorted =
+                keyed.sort_due(*domain, std::mem::take(timers), passed, (at_end, now.processing_time));
+            let sorted = sorted.map_err(|error| (0, error.into()))?;
+            // They are near; the index of sessions may not be.
+            let near = if matches!(windows.index, Index::Sessions(_)) { Near::NotAsked } else { Near::Yes };
+            if !sorted.cleared.is_empty() {
+                parts.push(Part { near, ..Part::new(Items::Clear(sorted.cleared)) });
+            }
+            *timers = sorted.called;
+            part.is_sorted = true;
+            return Ok(!timers.is_empty());
+        }
+        Items::Timers(..) => {}
+        Items::Slices(_) | Items::Windows { .. } => {}
+        Items::Clear(ids) => {
+            let is_done = keyed.clear(ids, now.processing_time).map_err(|error| (0, error))?;
+            if !is_done {
+                let rest = Items::Clear(std::mem::take(ids));
+                parts.push(Part { near: Near::Yes, is_sorted: true, ..Part::new(rest) });
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// How many rows, timers or pairs a call should have, by what each takes.
+pub(super) fn call_fit(nanoseconds_each: Option<f64>, first: usize, max: usize) -> usize {
+    let fit = match nanoseconds_each {
+        None => first,
+        Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
+    };
+    fit.clamp(1, max)
+}
+
 fn internal(place: &Place, error: &ArrowError) -> Diagnostic {
     Diagnostic::internal(error.to_string()).detail(place.text())
 }
@@ -477,8 +726,17 @@ pub(crate) fn row_text(rows: &Batch, row: usize) -> String {
     if cut.len() < text.len() { format!("{cut} …") } else { cut }
 }
 
-fn value_text(column: &ArrayRef, row: usize) -> String {
+pub(super) fn value_text(column: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
+    // All zones are UTC, which the formatter does not know by name.
+    if let DataType::Timestamp(unit, Some(_)) = column.data_type()
+        && row < column.len()
+        && let Ok(plain) = arrow_cast::cast(&column.slice(row, 1), &DataType::Timestamp(*unit, None))
+        && let Ok(formatter) = ArrayFormatter::try_new(plain.as_ref(), &options)
+    {
+        let zone = if plain.is_null(0) { "" } else { "Z" };
+        return format!("{}{zone}", formatter.value(0));
+    }
     match ArrayFormatter::try_new(column.as_ref(), &options) {
         Ok(formatter) if row < column.len() => formatter.value(row).to_string(),
         _ => "?".to_owned(),

@@ -1,15 +1,20 @@
 //! What a stage of a subtask does with rows: one file each for sources, watermarks, functions,
-//! aggregates, other native operators over keys, sinks.
+//! aggregates, other native operators over keys, lookups, sinks.
 
 pub(crate) mod aggregate;
 pub(crate) mod function;
+mod function_windows;
 pub(crate) mod keyed;
 pub(crate) mod keyed_state;
+pub(crate) mod lookup;
+mod merging;
 pub(crate) mod native;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod split_times;
 pub(crate) mod watermarks;
+pub(crate) mod window_keys;
+pub(crate) mod windowed;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

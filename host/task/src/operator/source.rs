@@ -83,7 +83,7 @@ impl SourceOperator {
 }
 
 /// The beginning of a record, printable.
-fn excerpt(record: &[u8]) -> String {
+pub(super) fn excerpt(record: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(record)
         .chars()
         .take(200)

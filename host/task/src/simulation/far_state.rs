@@ -172,6 +172,11 @@ impl Backend for FarState {
         self.near.change_entries(state, changes, keys, values, now)
     }
 
+    fn clear_entries(&mut self, state: u32, id: KeyId, max: usize) -> Result<usize, ArrowError> {
+        self.used(&[id])?;
+        self.near.clear_entries(state, id, max)
+    }
+
     fn entries(
         &mut self,
         state: u32,
@@ -201,6 +206,10 @@ impl Backend for FarState {
 
     fn change_timers(&mut self, changes: &[TimerChange]) -> Result<(), ArrowError> {
         self.near.change_timers(changes)
+    }
+
+    fn timers_of(&self, key: KeyId, domain: TimeDomain) -> Vec<i64> {
+        self.near.timers_of(key, domain)
     }
 
     fn next_timer(&self, domain: TimeDomain) -> Option<i64> {

@@ -205,7 +205,7 @@ fn take_bytes(best: &mut Option<Box<[u8]>>, choice: Choice, value: &[u8]) {
 }
 
 /// The bytes of a text or binary column's values.
-fn bytes_of<'a>(column: &'a ArrayRef) -> impl Fn(usize) -> &'a [u8] {
+pub(super) fn bytes_of<'a>(column: &'a ArrayRef) -> impl Fn(usize) -> &'a [u8] {
     let text = (*column.data_type() == DataType::Utf8).then(|| column.as_string::<i32>());
     let binary = column.as_binary_opt::<i32>();
     move |row| match (text, binary) {
@@ -215,20 +215,20 @@ fn bytes_of<'a>(column: &'a ArrayRef) -> impl Fn(usize) -> &'a [u8] {
     }
 }
 
-enum BytesBuilder {
+pub(super) enum BytesBuilder {
     Text(StringBuilder),
     Binary(BinaryBuilder),
 }
 
 impl BytesBuilder {
-    fn new(data_type: &DataType) -> Self {
+    pub(super) fn new(data_type: &DataType) -> Self {
         match data_type {
             DataType::Utf8 => Self::Text(StringBuilder::new()),
             _ => Self::Binary(BinaryBuilder::new()),
         }
     }
 
-    fn append(&mut self, value: Option<&[u8]>) {
+    pub(super) fn append(&mut self, value: Option<&[u8]>) {
         match self {
             // The bytes came from a text column, so they are UTF-8.
             Self::Text(text) => {
@@ -238,7 +238,7 @@ impl BytesBuilder {
         }
     }
 
-    fn finish(self) -> ArrayRef {
+    pub(super) fn finish(self) -> ArrayRef {
         match self {
             Self::Text(mut text) => Arc::new(text.finish()),
             Self::Binary(mut binary) => Arc::new(binary.finish()),

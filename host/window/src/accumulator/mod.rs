@@ -3,6 +3,7 @@
 mod chosen;
 mod codes;
 mod sums;
+mod tops;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int64Array, PrimitiveArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 use model::job_graph::Aggregate;
 use state::key_index::KeyId;
 
 use crate::AggregateError;
 use chosen::{Choice, Chosen};
 use sums::Sums;
+use tops::{LIMIT_MAX, Order, Tops};
 
 /// The values of one aggregate for all groups.
 ///
@@ -44,15 +46,24 @@ enum Values {
         counts: Vec<i64>,
     },
     Chosen(Choice, Chosen),
+    /// The first values in an order.
+    Top(Order, FieldRef, Tops),
 }
 
 impl Accumulator {
     pub(crate) fn new(aggregate: &Aggregate, input: &Schema) -> Result<Self, AggregateError> {
         let function = &aggregate.function;
         let mut distinct = false;
+        let (mut limit, mut descending) = (None, true);
+        let is_top = function == "top";
         for (option, value) in &aggregate.options {
             match (option.as_str(), value.as_str()) {
                 ("distinct", "true" | "false") => distinct = value == "true",
+                ("order", "ascending" | "descending") if is_top => descending = value == "descending",
+                ("limit", _) if is_top => {
+                    let some = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    limit = Some(some.ok_or_else(|| AggregateError::Limit(value.clone(), LIMIT_MAX))?);
+                }
                 _ => return Err(AggregateError::Option(function.clone(), format!("{option} = {value}"))),
             }
         }
@@ -101,13 +112,22 @@ impl Accumulator {
             "max" => chosen(Choice::Greatest)?,
             "first" => chosen(Choice::First)?,
             "last" => chosen(Choice::Last)?,
+            "top" => {
+                let limit = limit.ok_or_else(|| AggregateError::Limit("nothing".into(), LIMIT_MAX))?;
+                let item: FieldRef = Arc::new(Field::new("item", data_type.clone(), false));
+                let tops = Tops::of(data_type).ok_or_else(refused)?;
+                let order = Order { limit, descending, distinct };
+                (DataType::List(Arc::clone(&item)), Values::Top(order, item, tops))
+            }
             "avg" if data_type.is_integer() || data_type.is_floating() || is_decimal(data_type) => {
                 (DataType::Float64, Values::Average { sums: Vec::new(), counts: Vec::new() })
             }
             "avg" => return Err(refused()),
             _ => return Err(AggregateError::Unknown(function.clone())),
         };
-        let (nullable, of_integers) = (field.is_nullable(), data_type.is_integer());
+        // A sequence of nothing is empty.
+        let nullable = field.is_nullable() && !is_top;
+        let of_integers = data_type.is_integer();
         Ok(Self { column, name: field.name().clone(), output, nullable, distinct, of_integers, values })
     }
 
@@ -123,7 +143,7 @@ impl Accumulator {
 
     /// Whether each value of a group counts once.
     pub(crate) fn is_distinct(&self) -> bool {
-        self.distinct && !self.is_extreme()
+        self.distinct && !self.is_extreme() && !self.is_wide()
     }
 
     /// Whether it is the least or the greatest value.
@@ -136,6 +156,11 @@ impl Accumulator {
         matches!(self.values, Values::Chosen(Choice::Greatest, _))
     }
 
+    /// Whether its results may be much larger than a row's value.
+    pub(crate) fn is_wide(&self) -> bool {
+        matches!(self.values, Values::Top(..))
+    }
+
     /// Whether it depends on the order of rows.
     pub(crate) fn is_of_order(&self) -> bool {
         matches!(self.values, Values::Chosen(Choice::First | Choice::Last, _))
@@ -146,7 +171,7 @@ impl Accumulator {
         match &self.values {
             Values::Count(_) | Values::Integers(_) | Values::Decimals(_) => true,
             Values::Average { .. } => self.of_integers,
-            Values::Floats(_) | Values::Chosen(..) => false,
+            Values::Floats(_) | Values::Chosen(..) | Values::Top(..) => false,
         }
     }
 
@@ -210,6 +235,7 @@ impl Accumulator {
             Values::Chosen(choice, chosen) => {
                 chosen.running(*choice, ids, groups, column.ok_or_else(some)?)?
             }
+            Values::Top(..) => return Err(AggregateError::InWindows("top".into())),
         })
     }
 
@@ -285,6 +311,7 @@ impl Accumulator {
                 }
             }
             Values::Chosen(choice, chosen) => chosen.absorb(*choice, ids, groups, column.ok_or_else(some)?),
+            Values::Top(order, _, tops) => tops.absorb(*order, ids, groups, column.ok_or_else(some)?),
         }
         Ok(())
     }
@@ -302,6 +329,7 @@ impl Accumulator {
                 range.map(|id| average(sums[id], counts[id])).collect::<PrimitiveArray<Float64Type>>(),
             ),
             Values::Chosen(_, chosen) => chosen.finals(range, &self.output)?,
+            Values::Top(order, item, tops) => tops.finals(range, *order, item)?,
         })
     }
 }
@@ -342,6 +370,7 @@ impl Accumulator {
                 counts.resize(groups, 0);
             }
             Values::Chosen(_, chosen) => chosen.clear(groups),
+            Values::Top(_, _, tops) => tops.clear(groups),
         }
     }
 
@@ -391,6 +420,10 @@ impl Accumulator {
             }
             Values::Chosen(choice, chosen) => {
                 chosen.absorb(*choice, ids, groups, &state[0]);
+                Ok(())
+            }
+            Values::Top(order, _, tops) => {
+                tops.merge(*order, ids, groups, &state[0]);
                 Ok(())
             }
             _ => {

@@ -11,6 +11,7 @@ mod output;
 mod regular;
 mod retraction;
 mod store;
+mod temporal;
 mod window;
 
 use arrow_array::{Array, ArrayRef};
@@ -32,7 +33,7 @@ pub(crate) fn operator(join: &Join, setting: Setting<'_>) -> Result<Box<dyn Keye
         JoinForm::Interval { lower, upper } => {
             Box::new(interval::IntervalJoin::new(join.sides, (*lower, *upper), setting)?)
         }
-        JoinForm::Temporal(_) => return Err(AggregateError::Grid("such joins cannot be run yet".into())),
+        JoinForm::Temporal(time) => temporal::operator(join.sides, *time, setting)?,
         JoinForm::Window(assigner) => Box::new(window::WindowJoin::new(join.sides, assigner, setting)?),
     })
 }

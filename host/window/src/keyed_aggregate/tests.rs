@@ -128,7 +128,7 @@ fn what_cannot_be_is_refused() {
     check(aggregate("sum", &[2]), "`sum` of column `text` cannot be: it is Utf8");
     check(
         aggregate("median", &[1]),
-        "there is no aggregate `median` (there are count, sum, min, max, avg, first, last)",
+        "there is no aggregate `median` (there are count, sum, min, max, avg, first, last, top)",
     );
     check(aggregate("sum", &[]), "`sum` takes one column, not 0");
     check(aggregate("sum", &[9]), "`sum` names column 9, but the input has 3 columns");

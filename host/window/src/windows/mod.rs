@@ -2,18 +2,26 @@
 //!
 //! - `each`: every window of a key has its own state. Tumbling windows; and all that needs it: lateness,
 //!   early results, aggregates that cannot be merged, days of a time zone.
+//! - `everything`: one window for all rows of a key.
+//! - `each_rows`: windows that fire each so many of their rows.
+//! - `of_rows`: windows of so many rows.
 //! - `sliced`: overlapping windows share slices, so that a row costs the same however many it is in.
 //! - `sessions`: windows that merge.
 
 mod each;
+mod each_rows;
+mod everything;
+mod kept;
+mod of_rows;
 mod sessions;
-mod sliced;
+pub(crate) mod sliced;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, ListArray, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
@@ -33,12 +41,18 @@ pub(crate) fn operator(
     let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
     let is_overlapping = match &window.assigner {
         Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
-        Assigner::Count { .. } | Assigner::Everything => {
-            return Err(AggregateError::Grid("such windows cannot be run yet".into()));
+        Assigner::Count { size, step } => {
+            return Ok(Box::new(of_rows::OfRows::new((*size, *step), window, setting)?));
         }
-        Assigner::Tumbling(_) => false,
+        Assigner::Everything if !matches!(window.trigger, Trigger::Count(_)) => {
+            return Ok(Box::new(everything::Everything::new(window, setting)?));
+        }
+        Assigner::Tumbling(_) | Assigner::Everything => false,
         Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
     };
+    if let Trigger::Count(each) = window.trigger {
+        return Ok(Box::new(each_rows::EachRows::new(each, window, setting)?));
+    }
     let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
     let is_mergeable = aggregates.list.iter().all(|a| !a.is_of_order() && !a.is_distinct());
     if is_overlapping && is_plain && is_mergeable {
@@ -47,17 +61,21 @@ pub(crate) fn operator(
     Ok(Box::new(each::EachWindow::new(window, setting)?))
 }
 
-/// The columns that leave: the key's, the window's start and end, then one for each aggregate, named as
-/// [`output_schema`](crate::output_schema) does.
+/// The columns that leave: the key's, the window's start and end (of windows of time), then one for each
+/// aggregate, named as [`output_schema`](crate::output_schema) does.
 ///
 /// # Errors
 /// If an aggregate cannot be taken over this input.
 pub fn window_schema(
     input: &Schema,
     keys: &[u32],
+    assigner: &Assigner,
     aggregates: &[Aggregate],
 ) -> Result<SchemaRef, AggregateError> {
     let all = crate::output_schema(input, keys, aggregates)?;
+    if matches!(assigner, Assigner::Count { .. } | Assigner::Everything) {
+        return Ok(all);
+    }
     let (of_keys, results) = all.fields().split_at(keys.len());
     let mut fields: Vec<Field> = of_keys.iter().map(|field| field.as_ref().clone()).collect();
     for name in ["window_start", "window_end"] {
@@ -67,15 +85,20 @@ pub fn window_schema(
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Refuses aggregates that sessions, which merge, cannot have.
+/// Refuses aggregates that windows which are merged, sessions and those of so many rows, cannot have.
 ///
 /// # Errors
 /// Which one.
 pub fn check_aggregates(window: &Window, input: &Schema) -> Result<(), AggregateError> {
     for aggregate in &window.aggregates {
         let accumulator = Accumulator::new(aggregate, input)?;
-        if matches!(window.assigner, Assigner::Session(_)) && accumulator.is_distinct() {
-            return Err(AggregateError::Sessions(aggregate.function.clone()));
+        if !accumulator.is_distinct() {
+            continue;
+        }
+        match window.assigner {
+            Assigner::Session(_) => return Err(AggregateError::Sessions(aggregate.function.clone())),
+            Assigner::Count { .. } => return Err(AggregateError::Rows(aggregate.function.clone())),
+            _ => {}
         }
     }
     Ok(())
@@ -162,21 +185,48 @@ impl Frame {
     ) -> Result<Batch, AggregateError> {
         columns.push(instants(starts));
         columns.push(instants(ends.to_vec()));
-        columns.extend(results);
+        columns.extend(self.fitted(results)?);
         let times: ScalarBuffer<i64> = ends.iter().map(|end| end - 1).collect();
         Ok(Batch::of(Arc::clone(&self.output), ends.len(), columns)?.with_event_times(Some(times)))
+    }
+
+    /// Results as the output has them: it may name the items of a sequence otherwise.
+    fn fitted(&self, mut results: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, AggregateError> {
+        let first = self.output.fields().len() - results.len();
+        for (result, field) in results.iter_mut().zip(&self.output.fields()[first..]) {
+            if let DataType::List(item) = field.data_type()
+                && result.data_type() != field.data_type()
+            {
+                let (_, offsets, values, nulls) = result.as_list::<i32>().clone().into_parts();
+                *result = Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?);
+            }
+        }
+        Ok(results)
+    }
+
+    /// Results of windows of these keys that have no start and end; at these times, if they have some.
+    fn results_without_ends(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        results: Vec<ArrayRef>,
+        times: Option<Vec<i64>>,
+    ) -> Result<Batch, AggregateError> {
+        columns.extend(self.fitted(results)?);
+        let rows = columns.first().map_or(0, |column| column.len());
+        let times = times.map(ScalarBuffer::from);
+        Ok(Batch::of(Arc::clone(&self.output), rows, columns)?.with_event_times(times))
     }
 }
 
 /// The type of a timestamp in milliseconds, as every schema of a job has it.
-fn instant_type() -> DataType {
+pub(crate) fn instant_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-fn instants(times: Vec<i64>) -> ArrayRef {
+pub(crate) fn instants(times: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::new(times.into(), None).with_timezone("UTC"))
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -8,7 +8,7 @@
 //! Source: "No pane, no gain" (Li et al., SIGMOD Record 2005), paired windows (Krishnamurthy et al.,
 //! SIGMOD 2006); Flink, `SliceSharedWindowAggProcessor`.
 
-mod edges;
+pub(crate) mod edges;
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! Windows of every kind against windows by brute force, over any order and cut of rows.
 
+mod rows;
+mod triggers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,11 +55,21 @@ fn aggregate(function: &str, distinct: bool) -> Aggregate {
 }
 
 /// What is computed: those that can be taken back, those that cannot, those that need all rows.
-fn lists() -> [Vec<Aggregate>; 3] {
+fn lists() -> [Vec<Aggregate>; 4] {
     let of = |names: &[&str]| names.iter().map(|name| aggregate(name, false)).collect::<Vec<_>>();
     let mut all = of(&["rows", "first", "last"]);
     all.extend([aggregate("count", true), aggregate("sum", true)]);
-    [of(&["rows", "count", "sum", "avg"]), of(&["min", "max", "sum", "rows"]), all]
+    [of(&["rows", "count", "sum", "avg"]), of(&["min", "max", "sum", "rows"]), all, tops()]
+}
+
+/// The first values in every order.
+fn tops() -> Vec<Aggregate> {
+    let top = |limit: &str, order: &str, distinct: &str| {
+        let options = [("limit", limit), ("order", order), ("distinct", distinct)];
+        let options = options.map(|(name, value)| (name.to_string(), value.to_string())).into();
+        Aggregate { function: "top".into(), columns: vec![1], options }
+    };
+    vec![top("1", "descending", "false"), top("2", "ascending", "false"), top("3", "descending", "true")]
 }
 
 fn result(list: &[Aggregate], rows: &[Row]) -> Vec<String> {
@@ -65,6 +78,19 @@ fn result(list: &[Aggregate], rows: &[Row]) -> Vec<String> {
     let text = |value: Option<i64>| value.map_or("null".into(), |value| value.to_string());
     list.iter()
         .map(|aggregate| {
+            if aggregate.function == "top" {
+                let is = |option: &str, value: &str| aggregate.options[option] == value;
+                let mut values = some.clone();
+                values.sort_unstable();
+                if is("order", "descending") {
+                    values.reverse();
+                }
+                if is("distinct", "true") {
+                    values.dedup();
+                }
+                values.truncate(aggregate.options["limit"].parse().unwrap());
+                return format!("{values:?}");
+            }
             let values: Vec<i64> =
                 if aggregate.options.is_empty() { some.clone() } else { distinct.iter().copied().collect() };
             match (aggregate.function.as_str(), aggregate.columns.is_empty()) {
@@ -176,7 +202,7 @@ fn expected(assigner: &Assigner, list: &[Aggregate], lateness: i64, events: &[Ev
 }
 
 fn run(window: Window, changes: bool, events: &[Event]) -> Run {
-    let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+    let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
     let set_up = SetUp {
         inputs: &[input()],
         keys: &[vec![0]],
@@ -314,7 +340,7 @@ proptest! {
     #[test]
     fn windows_are_those_by_brute_force(
         assigner in assigners(),
-        which in 0usize..3,
+        which in 0usize..4,
         lateness in prop_oneof![Just(0i64), 1i64..30],
         changes in any::<bool>(),
         events in events(),
@@ -373,7 +399,7 @@ fn row(key: i64, time: i64) -> Row {
 #[test]
 fn late_rows_leave_as_they_came() {
     let window = Window { late_port: Some(1), ..counting(Assigner::Tumbling(grid(10, 10, 0))) };
-    let outputs = [window_schema(&input(), &[0], &window.aggregates).unwrap(), input()];
+    let outputs = [window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap(), input()];
     let set_up = SetUp {
         inputs: &[input()],
         keys: &[vec![0]],
@@ -406,7 +432,7 @@ fn early_results_come_where_there_is_something_new() {
         ..counting(Assigner::Tumbling(grid(10, 10, 0)))
     };
     let counts_after = |changes: bool| -> Vec<Vec<(u8, String)>> {
-        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
         let set_up = SetUp {
             inputs: &[input()],
             keys: &[vec![0]],
@@ -456,7 +482,7 @@ fn windows_of_processing_time_end_by_the_clock() {
     ];
     for (assigner, counts) in kinds {
         let window = Window { time: TimeDomain::ProcessingTime, ..counting(assigner) };
-        let output = window_schema(&input(), &[0], &window.aggregates).unwrap();
+        let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();
         let set_up = SetUp {
             inputs: &[input()],
             keys: &[vec![0]],
@@ -486,4 +512,33 @@ fn a_window_that_ends_early_is_noticed() {
     let expected = expected(&Assigner::Tumbling(grid(10, 10, 0)), &list, 0, &events);
     let run = run(counting(faulty), false, &events);
     assert_ne!(last_results(&run), as_texts(&expected));
+}
+
+#[test]
+fn aggregates_that_cannot_be_are_refused() {
+    let top = |options: &[(&str, &str)], function: &str| Aggregate {
+        function: function.into(),
+        columns: vec![1],
+        options: options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    };
+    let of = |aggregate: &Aggregate| {
+        let window = Window { aggregates: vec![aggregate.clone()], ..counting(Assigner::Everything) };
+        super::check_aggregates(&window, &input()).map_err(|error| error.to_string())
+    };
+    assert_eq!(of(&top(&[("limit", "10000"), ("order", "ascending")], "top")), Ok(()));
+    for limit in ["0", "10001", "-1", "many"] {
+        let expected = format!("`top` keeps 1 to 10000 values, and its option `limit` says {limit}");
+        assert_eq!(of(&top(&[("limit", limit)], "top")), Err(expected));
+    }
+    let none = of(&top(&[], "top")).unwrap_err();
+    assert_eq!(none, "`top` keeps 1 to 10000 values, and its option `limit` says nothing");
+    assert!(of(&top(&[("limit", "1"), ("order", "up")], "top")).is_err());
+    assert!(of(&top(&[("limit", "1")], "max")).is_err());
+    // Not as a running aggregate, and nothing distinct over windows of so many rows.
+    let list = vec![top(&[("limit", "1")], "top")];
+    let running = crate::native_schema(&NodeKind::Aggregate(list), &[input()], &[vec![0]], true);
+    assert_eq!(running.unwrap_err().to_string(), "`top` is there in windows only");
+    let count = Assigner::Count { size: 2, step: 1 };
+    let window = Window { aggregates: vec![aggregate("sum", true)], ..counting(count) };
+    assert!(super::check_aggregates(&window, &input()).is_err());
 }

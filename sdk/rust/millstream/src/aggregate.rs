@@ -1,4 +1,4 @@
-//! The native aggregates: `sum`, `count`, `min`, `max`, `avg`, `first`, `last`.
+//! The native aggregates: `sum`, `count`, `min`, `max`, `avg`, `first`, `last`, `top`.
 
 use millstream_sys::bindings::millstream::job::graph::{self, Setting};
 use millstream_sys::bindings::millstream::job::rows::Field;
@@ -16,11 +16,15 @@ pub trait Aggregate<T> {
     /// The column that it is of.
     #[doc(hidden)]
     fn column(&self) -> Option<u32>;
-    /// Whether each value of a key counts once.
+    /// What is said of it beside.
     #[doc(hidden)]
-    fn is_distinct(&self) -> bool {
-        false
+    fn options(&self) -> Vec<Setting> {
+        Vec::new()
     }
+}
+
+fn option(name: &str, value: impl ToString) -> Setting {
+    Setting { name: name.into(), value: value.to_string() }
 }
 
 macro_rules! aggregates {
@@ -51,8 +55,8 @@ macro_rules! aggregates {
                 Some(self.field.column())
             }
 
-            fn is_distinct(&self) -> bool {
-                self.is_distinct
+            fn options(&self) -> Vec<Setting> {
+                if self.is_distinct { vec![option("distinct", true)] } else { Vec::new() }
             }
         }
     )*};
@@ -115,6 +119,43 @@ impl<T> Aggregate<T> for Count {
     }
 }
 
+/// The `n` greatest values of a field, the greatest first, as a list; nulls are left out. For windows.
+pub fn top<F>(field: F, n: u32) -> Extremes<F> {
+    Extremes { field, limit: n, order: "descending" }
+}
+
+/// The `n` least values of a field, the least first, as a list; nulls are left out. For windows.
+pub fn bottom<F>(field: F, n: u32) -> Extremes<F> {
+    Extremes { field, limit: n, order: "ascending" }
+}
+
+/// The aggregate `top`: the first values of a field in an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Extremes<F> {
+    field: F,
+    limit: u32,
+    order: &'static str,
+}
+
+impl<T, F: FieldOf<T>> Aggregate<T> for Extremes<F>
+where
+    F::Value: Ordered,
+{
+    type Output = Vec<<F::Value as Ordered>::Item>;
+
+    fn function(&self) -> &'static str {
+        "top"
+    }
+
+    fn column(&self) -> Option<u32> {
+        Some(self.field.column())
+    }
+
+    fn options(&self) -> Vec<Setting> {
+        vec![option("limit", self.limit), option("order", self.order)]
+    }
+}
+
 /// One to sixteen aggregates over rows of `T`.
 pub trait Aggregates<T> {
     /// Their results.
@@ -128,11 +169,10 @@ pub trait Aggregates<T> {
 }
 
 fn contract<T>(aggregate: &impl Aggregate<T>) -> graph::Aggregate {
-    let distinct = Setting { name: "distinct".into(), value: "true".into() };
     graph::Aggregate {
         function: aggregate.function().into(),
         columns: aggregate.column().into_iter().collect(),
-        options: if aggregate.is_distinct() { vec![distinct] } else { Vec::new() },
+        options: aggregate.options(),
     }
 }
 

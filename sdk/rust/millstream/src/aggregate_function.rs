@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::process::{Context, ProcessFunction, Timer, Ttl};
 use crate::record::Record;
 use crate::task::TaskInfo;
+use crate::window_function::Window;
 
 /// An aggregate with an accumulator of its own: Flink's `AggregateFunction`.
 ///
@@ -59,7 +60,33 @@ pub trait AggregateFunction: Sized + 'static {
     /// What the accumulator stands for.
     fn result(&self, key: <Self::Key as Record>::Ref<'_>, accumulator: &Self::Accumulator) -> Self::Out;
 
-    /// How long an accumulator lives; without it, for ever.
+    /// What the accumulator of a window stands for, in [windows](crate::Windowed::aggregate_with).
+    fn window_result(
+        &self,
+        key: <Self::Key as Record>::Ref<'_>,
+        window: &Window,
+        accumulator: &Self::Accumulator,
+    ) -> Self::Out {
+        let _ = window;
+        self.result(key, accumulator)
+    }
+
+    /// Whether accumulators of two windows can be made one, by [`merge`](Self::merge).
+    /// [`Session`](crate::Session) windows ask for it; windows that overlap cost less with it, since each row
+    /// is added once then, and not to each window.
+    const MERGES: bool = false;
+
+    /// Makes one accumulator of two, as if the rows of both had been added to one. Rows are not always
+    /// added in the order in which they came then.
+    ///
+    /// # Panics
+    /// Unless it is written: `MERGES` says that it is.
+    fn merge(&self, into: &mut Self::Accumulator, other: <Self::Accumulator as Record>::Ref<'_>) {
+        let _ = (into, other);
+        panic!("the aggregate says that it `MERGES`, and has no `merge`")
+    }
+
+    /// How long an accumulator lives; without it, for ever. In windows it lives as long as its window.
     fn ttl(&self) -> Option<Ttl> {
         None
     }

@@ -140,7 +140,11 @@ pub trait Key: Record {}
     label = "has no order here",
     note = "min and max are of numbers, String, Decimal, Date, the timestamps, and Options of them"
 )]
-pub trait Ordered: Record {}
+pub trait Ordered: Record {
+    /// A value that is there, as an item of a list.
+    #[doc(hidden)]
+    type Item: Record;
+}
 
 /// A number, for `sum` and `avg`.
 #[diagnostic::on_unimplemented(
@@ -160,12 +164,30 @@ macro_rules! mark {
 }
 
 mark!(Key: bool i8 i16 i32 i64 u8 u16 u32 f32 f64 String Vec<u8> Date Timestamp TimestampMicros TimestampNanos);
-mark!(Ordered: i8 i16 i32 i64 u8 u16 u32 f32 f64 String Date Timestamp TimestampMicros TimestampNanos);
+
+macro_rules! ordered {
+    ($($type:ty)*) => {$(
+        impl Ordered for $type {
+            type Item = $type;
+        }
+    )*};
+}
+
+ordered!(i8 i16 i32 i64 u16 u32 f32 f64 String Date Timestamp TimestampMicros TimestampNanos);
+
+impl Ordered for u8 {
+    /// A list of bytes is another type of column.
+    type Item = u16;
+}
 
 impl<const P: u8, const S: u8> Key for Decimal<P, S> {}
-impl<const P: u8, const S: u8> Ordered for Decimal<P, S> {}
+impl<const P: u8, const S: u8> Ordered for Decimal<P, S> {
+    type Item = Self;
+}
 impl<K: Key> Key for Option<K> {}
-impl<O: Ordered> Ordered for Option<O> {}
+impl<O: Ordered> Ordered for Option<O> {
+    type Item = O::Item;
+}
 
 macro_rules! numbers {
     ($($sum:ty: $($type:ty)*;)*) => {$($(

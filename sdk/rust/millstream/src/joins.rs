@@ -1,10 +1,10 @@
-//! Joins of two keyed streams: of a window, of an interval of time, or of all rows.
+//! Joins of two keyed streams: of a window, of an interval of time, of versions, or of all rows.
 
 use std::marker::PhantomData;
 use std::panic::Location;
 
 use millstream_sys::bindings::millstream::job::graph::{
-    self, Assigner, Interval, JoinForm, JoinSides, NodeKind,
+    self, Assigner, Interval, JoinForm, JoinSides, NodeKind, TimeDomain,
 };
 use millstream_sys::bindings::millstream::job::rows::Field;
 
@@ -178,8 +178,75 @@ impl<'j, L: Record, R: Record, K, F> Joined<'j, L, R, K, F> {
     }
 }
 
+/// A stream and a table in versions, to be joined: [`KeyedStream::temporal_join`].
+///
+/// By event time a row waits until the watermark has reached its time, and meets the table's row that is
+/// valid then: the last of its key up to and including its time. Rows that are later than the watermark
+/// wait for the next one, and meet what versions there still are.
+///
+/// ```
+/// # use millstream::prelude::*;
+/// # #[derive(Record)]
+/// # struct Order { id: i64, currency: String, cents: i64 }
+/// # #[derive(Record)]
+/// # struct Rate { currency: String, rate: f64 }
+/// #[derive(Record)]
+/// struct Priced { id: i64, currency: String, cents: i64, of: Option<String>, rate: Option<f64> }
+///
+/// # fn priced<'j>(orders: Stream<'j, Order>, rates: Stream<'j, Rate>) -> Stream<'j, Priced> {
+/// orders
+///     .key_by(Order::CURRENCY)
+///     .temporal_join(rates.key_by(Rate::CURRENCY))
+///     .left::<Priced>()
+/// # }
+/// ```
+pub struct TemporalJoin<'j, L, R, K> {
+    join: KeyedJoin<'j, L, R, K>,
+    time: TimeDomain,
+}
+
+impl<'j, L: Record, K> KeyedStream<'j, L, K> {
+    /// This stream and a table in versions by the same key, to be joined: Flink's temporal join, SQL's
+    /// `FOR SYSTEM_TIME AS OF`. The versions are a changelog, such as that of
+    /// [`deduplicate_last`](KeyedStream::deduplicate_last) or of an aggregate, or a stream of rows each of which takes the
+    /// place of the one before it of its key.
+    pub fn temporal_join<R: Record>(self, versions: KeyedStream<'j, R, K>) -> TemporalJoin<'j, L, R, K> {
+        TemporalJoin { join: KeyedJoin::new(self, versions), time: TimeDomain::EventTime }
+    }
+}
+
+impl<'j, L: Record, R: Record, K> TemporalJoin<'j, L, R, K> {
+    /// Rows meet the table's last row of their key as they come, whatever their times.
+    #[must_use]
+    pub fn processing_time(mut self) -> Self {
+        self.time = TimeDomain::ProcessingTime;
+        self
+    }
+
+    /// Rows that have a version, with it.
+    #[track_caller]
+    pub fn inner<O: Record>(self) -> Stream<'j, O> {
+        self.joined().inner()
+    }
+
+    /// All rows, with their version where they have one.
+    #[track_caller]
+    pub fn left<O: Record>(self) -> Stream<'j, O> {
+        self.joined().left()
+    }
+
+    fn joined(self) -> Joined<'j, L, R, K, ByTime> {
+        self.join.of(JoinForm::Temporal(self.time))
+    }
+}
+
 /// The columns of a side: nullable where it may be missing, under names that are not taken.
-fn side(mut fields: Vec<Field>, is_missing: bool, side: &str, names: &mut Vec<String>) -> Vec<Field> {
+pub(crate) fn side(
+    mut fields: Vec<Field>,
+    is_missing: bool,
+    side: &str,
+    names: &mut Vec<String>,
+) -> Vec<Field> {
     for place in top_level(&fields) {
         let name = fields[place].name.clone();
         let name = free_name(names, [name.clone(), format!("{side}_{name}")]);

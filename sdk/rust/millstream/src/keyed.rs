@@ -22,7 +22,7 @@ use crate::record::{Record, Timestamp, schema_of, top_level};
 use crate::run::{Inputs, OneInput, Stage, processed, reduced};
 use crate::state::{Declared, States};
 use crate::stream::{Added, Fallible, Stream, into_record};
-use crate::windows::{Windowed, Windows};
+use crate::windows::{CoGroup, CountWindows, SlidingCountWindows, Windowed, Windows};
 
 /// A stream whose rows are grouped by the key `K`, a tuple.
 pub struct KeyedStream<'j, T, K> {
@@ -169,8 +169,24 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
     }
 
     /// Puts the rows of each key into windows.
-    pub fn window(self, windows: impl Windows) -> Windowed<'j, T, K> {
+    pub fn window<W: Windows>(self, windows: W) -> Windowed<'j, T, K, W> {
         Windowed::new(self, windows)
+    }
+
+    /// Puts the rows of each key into windows of `size` rows, by the order of arrival. What is not full at
+    /// the end of the input is dropped.
+    pub fn count_window(self, size: u64) -> Windowed<'j, T, K, CountWindows> {
+        Windowed::new(self, CountWindows(size))
+    }
+
+    /// Each `slide` rows of a key gives its last `size` rows, at first fewer.
+    pub fn sliding_count_window(self, size: u64, slide: u64) -> Windowed<'j, T, K, SlidingCountWindows> {
+        Windowed::new(self, SlidingCountWindows { size, slide })
+    }
+
+    /// This stream and another by the same key, whose rows are put into the same windows.
+    pub fn co_group<U: Record>(self, other: KeyedStream<'j, U, K>) -> CoGroup<'j, T, U, K> {
+        CoGroup::new(self, other)
     }
 
     /// This stream and another by the same key, to be joined.
@@ -198,6 +214,15 @@ impl<'j, T: Record, K> KeyedStream<'j, T, K> {
 
     pub(crate) fn job(&self) -> &'j Job {
         self.stream.job
+    }
+
+    pub(crate) fn wants_changes(&self) -> bool {
+        self.wants_changes
+    }
+
+    /// Whether all rows have one key: `key_by(())`.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.keys.is_empty()
     }
 
     #[track_caller]

@@ -58,6 +58,7 @@ mod job;
 mod joins;
 mod keyed;
 mod logging;
+mod lookup;
 mod metrics;
 mod plan;
 mod process;
@@ -71,7 +72,9 @@ mod task;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod top;
+mod trigger;
 mod watermarks;
+mod window_function;
 mod windows;
 
 #[cfg(doctest)]
@@ -83,7 +86,9 @@ mod guide {}
 mod from_flink {}
 
 pub use access::{AggregatingAccess, EntryAccess, ListAccess, MapAccess, ReducingAccess, ValueAccess};
-pub use aggregate::{Aggregates, avg, count, count_distinct, count_of, first, last, max, min, sum};
+pub use aggregate::{
+    Aggregates, avg, bottom, count, count_distinct, count_of, first, last, max, min, sum, top,
+};
 pub use aggregate_function::AggregateFunction;
 pub use args::{Args, JobArgs};
 #[cfg(feature = "clap")]
@@ -103,9 +108,10 @@ pub use emit::Emit;
 pub use error::{Error, Result};
 pub use field::{F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, Field, FieldOf, KeyFields};
 pub use job::{Definition, Job, JobFunction, Refusal, Tables};
-pub use joins::{Joined, KeyedJoin};
+pub use joins::{Joined, KeyedJoin, TemporalJoin};
 pub use keyed::{KeyedSide, KeyedStream};
 pub use log;
+pub use lookup::{LookupJoin, Table};
 pub use metrics::{Counter, Gauge, Histogram};
 pub use millstream_macros::{Record, job, jobs};
 pub use plan::OnFailure;
@@ -122,23 +128,27 @@ pub use state::{
 pub use stream::{Either, Fallible, SinkHandle, Source, Stream};
 pub use task::TaskInfo;
 pub use top::{Order, Orders, asc, desc};
+pub use trigger::{Trigger, TriggerContext, TriggerResult};
 pub use watermarks::{PointInTime, Watermarks};
+pub use window_function::{Window, WindowFunction, WindowRows, WindowRowsIter};
 pub use windows::{
-    Cumulating, GridWindows, LateWindowed, Offset, Session, Sliding, Tumbling, Windowed, Windows, after,
-    before,
+    CoGroup, CoGroupFunction, CoGrouped, CountWindows, Cumulating, Global, GridWindows, HostTrigger,
+    LateCoGrouped, LateWindowed, OfTime, Offset, OwnTrigger, Session, Sliding, SlidingCountWindows,
+    TakesFunctions, TriggerChoice, Tumbling, WindowRow, Windowed, Windows, after, before,
 };
 
 /// What a job needs, in one line: `use millstream::prelude::*;`
 pub mod prelude {
     pub use crate::{
         AggregateFunction, AggregatingState, Args, BroadcastContext, BroadcastProcessFunction,
-        BroadcastState, BroadcastStates, Broadcasting, CoContext, CoProcessFunction, Connector, Context,
-        Counter, Cumulating, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11,
-        Failed, Gauge, Histogram, Items, Job, JobArgs, KeyedBroadcastProcessFunction, KeyedStream, List,
-        ListState, MapState, OnFailure, ProcessFunction, ReadOnlyContext, Record, ReducingState, Result, Row,
-        RowKind, Session, Sink, Sliding, States, Stream, TaskInfo, TimeDomain, Timer, Timestamp, Ttl,
-        Tumbling, Unkeyed, ValueState, Watermarks, after, asc, avg, bail, before, count, count_distinct,
-        count_of, desc, ensure, first, job, last, max, min, sum,
+        BroadcastState, BroadcastStates, Broadcasting, CoContext, CoGroupFunction, CoProcessFunction,
+        Connector, Context, Counter, Cumulating, Date, Decimal, Emit, Error, F0, F1, F2, F3, F4, F5, F6, F7,
+        F8, F9, F10, F11, Failed, Gauge, Global, Histogram, Items, Job, JobArgs,
+        KeyedBroadcastProcessFunction, KeyedStream, List, ListState, MapState, OnFailure, ProcessFunction,
+        ReadOnlyContext, Record, ReducingState, Result, Row, RowKind, Session, Sink, Sliding, States, Stream,
+        Table, TaskInfo, TimeDomain, Timer, Timestamp, Trigger, TriggerContext, TriggerResult, Ttl, Tumbling,
+        Unkeyed, ValueState, Watermarks, Window, WindowFunction, WindowRows, after, asc, avg, bail, before,
+        bottom, count, count_distinct, count_of, desc, ensure, first, job, last, max, min, sum, top,
     };
     #[cfg(feature = "clap")]
     pub use crate::{InputArgs, OutputArgs, Parser, clap};

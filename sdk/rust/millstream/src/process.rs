@@ -248,9 +248,9 @@ pub struct Context<'c, F: ProcessFunction<S>, S: Side = NoSide> {
 }
 
 /// The numbers of the contract's timer changes: those of processing time are two more.
-const SET: u8 = 0;
-const DELETE: u8 = 1;
-const PROCESSING_TIME: u8 = 2;
+pub(crate) const SET: u8 = 0;
+pub(crate) const DELETE: u8 = 1;
+pub(crate) const PROCESSING_TIME: u8 = 2;
 
 impl<'c, F: ProcessFunction<S>, S: Side> Context<'c, F, S> {
     /// The key, borrowed.

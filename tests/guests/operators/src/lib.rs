@@ -1,12 +1,14 @@
 //! A job for each operator, over CSV lines of a name and a number; timers and states over JSON lines.
 
 mod states;
+mod windows;
 
 use std::time::Duration;
 
 use millstream::prelude::*;
 
 use states::*;
+use windows::*;
 
 #[derive(Parser)]
 struct OperatorArgs {
@@ -322,7 +324,8 @@ millstream::jobs!(
     ruled,
     spread,
     both,
-    extremes
+    extremes,
+    windows
 );
 
 #[cfg(test)]

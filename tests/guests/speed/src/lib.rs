@@ -1,8 +1,12 @@
-//! Jobs for the benches of state and timers: made-up rows over a number of keys.
+//! Jobs for the benches of state, timers and windows: made-up rows over a number of keys, and bids.
+
+mod windows;
 
 use std::time::Duration;
 
 use millstream::prelude::*;
+
+use windows::*;
 
 #[derive(Parser)]
 struct SpeedArgs {
@@ -126,4 +130,4 @@ fn sliding_sums(job: &Job, args: SlidingArgs) -> Result<()> {
     Ok(())
 }
 
-millstream::jobs!(native_counts, process_counts, timer_each, sliding_sums);
+millstream::jobs!(native_counts, process_counts, timer_each, sliding_sums, window_bids);

@@ -8,19 +8,19 @@ use super::super::millis;
 
 /// Where slices and windows end, in milliseconds since the epoch. Without time zones.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Edges {
+pub(crate) struct Edges {
     size: i64,
-    pub(super) step: i64,
+    pub(crate) step: i64,
     offset: i64,
     /// Where a cumulating window begins, from the epoch.
     origin: i64,
     /// Where in a step windows begin: they end at its edges.
     begins: i64,
-    pub(super) is_cumulating: bool,
+    pub(crate) is_cumulating: bool,
 }
 
 impl Edges {
-    pub(super) fn of(assigner: &Assigner) -> Self {
+    pub(crate) fn of(assigner: &Assigner) -> Self {
         let (grid, is_cumulating): (&Grid, bool) = match assigner {
             Assigner::Cumulating(grid) => (grid, true),
             Assigner::Tumbling(grid) | Assigner::Sliding(grid) => (grid, false),
@@ -36,14 +36,14 @@ impl Edges {
     }
 
     /// The first edge of the grid after an instant: where a window ends.
-    pub(super) fn window_end_after(&self, time: i64) -> i64 {
+    pub(crate) fn window_end_after(&self, time: i64) -> i64 {
         let since = time.saturating_sub(self.offset).rem_euclid(self.step);
         time.saturating_sub(since).saturating_add(self.step)
     }
 
     /// The end of the slice that an instant is in.
     #[inline]
-    pub(super) fn slice_end(&self, time: i64) -> i64 {
+    pub(crate) fn slice_end(&self, time: i64) -> i64 {
         let end = self.window_end_after(time);
         // The other edge in a step, where windows begin.
         let begin = end.saturating_sub(self.step).saturating_add(self.begins);
@@ -51,7 +51,7 @@ impl Edges {
     }
 
     /// The start of the slice that ends there.
-    pub(super) fn before(&self, slice_end: i64) -> i64 {
+    pub(crate) fn before(&self, slice_end: i64) -> i64 {
         let mut start = slice_end.saturating_sub(self.step);
         loop {
             let end = self.slice_end(start);
@@ -62,7 +62,7 @@ impl Edges {
         }
     }
 
-    pub(super) fn window_start(&self, window_end: i64) -> i64 {
+    pub(crate) fn window_start(&self, window_end: i64) -> i64 {
         if self.is_cumulating {
             let since = (window_end - 1).saturating_sub(self.origin).rem_euclid(self.size);
             return (window_end - 1).saturating_sub(since);
@@ -70,8 +70,14 @@ impl Edges {
         window_end.saturating_sub(self.size)
     }
 
+    /// How many slices a window has at most: two a step.
+    pub(crate) fn slices_a_window(&self) -> usize {
+        usize::try_from((self.size / self.step.max(1)).saturating_add(1).saturating_mul(2))
+            .unwrap_or(usize::MAX)
+    }
+
     /// The end of the last window that a slice is in.
-    pub(super) fn last_window(&self, slice_end: i64) -> i64 {
+    pub(crate) fn last_window(&self, slice_end: i64) -> i64 {
         if self.is_cumulating {
             return self.window_start(slice_end).saturating_add(self.size);
         }
@@ -82,12 +88,12 @@ impl Edges {
     }
 
     /// The end of the first window of a slice that has not passed.
-    pub(super) fn first_window(&self, slice_end: i64, passed: i64) -> i64 {
+    pub(crate) fn first_window(&self, slice_end: i64, passed: i64) -> i64 {
         self.window_end_after((slice_end - 1).max(passed.saturating_add(1)))
     }
 
     /// Whether a slice is in the window that ends there.
-    pub(super) fn is_within(&self, slice_end: i64, window_end: i64) -> bool {
+    pub(crate) fn is_within(&self, slice_end: i64, window_end: i64) -> bool {
         slice_end <= window_end && slice_end > self.window_start(window_end)
     }
 }

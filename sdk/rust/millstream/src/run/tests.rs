@@ -18,6 +18,8 @@ use crate::testing::batch_of;
 
 use super::{on_timers, open, process, process_keyed};
 
+mod windowed;
+
 /// Opens nodes of a job in a thread of its own, as an instance is, and does something with it.
 #[expect(clippy::disallowed_methods, reason = "the SDK knows nothing of the host's platform")]
 fn opened<R: Send + 'static>(

@@ -3,6 +3,7 @@
 mod arguments;
 mod compile_fail;
 mod functions;
+mod lookups;
 mod messages;
 mod plans;
 mod process;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 use millstream::private::sys::bindings::millstream::job::graph::{
-    Assigner, JobGraph, JoinForm, JoinSides, Node, NodeKind, Partition, TimeDomain, Trigger,
+    self, Assigner, JobGraph, JoinForm, JoinSides, Node, NodeKind, Partition, StateKind, TimeDomain,
 };
 use millstream::testing::Harness;
 
@@ -102,7 +102,7 @@ fn windows_are_planned_with_all_that_is_said_of_them() {
     assert_eq!(changes(sliding), [true, false]);
     let NodeKind::Window(window) = &sliding.kind else { panic!("a window") };
     assert_eq!((window.lateness, window.late_port), (60_000, Some(1)));
-    assert!(matches!(window.trigger, Trigger::Early(1_000)));
+    assert!(matches!(window.trigger, graph::Trigger::Early(1_000)));
     assert_eq!(window.time, TimeDomain::EventTime);
     let Assigner::Sliding(grid) = &window.assigner else { panic!("sliding") };
     assert_eq!((grid.size, grid.step, grid.offset), (10_000, 2_000, -1_000));
@@ -138,6 +138,284 @@ fn windows_of_every_kind() {
     assert_eq!((grid.size, grid.step), (60_000, 5_000));
     let all = graph.edges.iter().filter(|edge| matches!(edge.partition, Partition::Global));
     assert_eq!(all.count(), 1);
+}
+
+type Prices = Vec<Decimal<23, 3>>;
+
+#[test]
+fn windows_without_ends_have_no_columns_of_them() {
+    let graph = planned(|job| {
+        let bids = bids(job);
+        let all: Stream<'_, (i64, i64)> = bids.key_by(Bid::AUCTION).window(Global).each_rows(5).count();
+        all.print();
+        let last: Stream<'_, (i64, Prices, Vec<i64>)> = bids
+            .key_by(Bid::AUCTION)
+            .sliding_count_window(10, 2)
+            .aggregate((top(Bid::PRICE, 3), bottom(Bid::ID, 1)));
+        last.print();
+        bids.key_by(()).count_window(4).purging().count().print();
+        Ok(())
+    });
+    let global = node(&graph, "Global Window: count");
+    assert_eq!(columns(global, 0), ["auction", "count"]);
+    assert_eq!(global.uid.as_deref(), Some("global-count-by-auction"));
+    let NodeKind::Window(window) = &global.kind else { panic!("a window") };
+    assert!(matches!(window.assigner, Assigner::Everything));
+    assert!(matches!(window.trigger, graph::Trigger::Count(5)) && !window.purging);
+    let sliding = node(&graph, "Count Window: top, top");
+    assert_eq!(columns(sliding, 0), ["auction", "price", "item", "id", "item"]);
+    let NodeKind::Window(window) = &sliding.kind else { panic!("a window") };
+    assert!(matches!(&window.assigner, Assigner::Count(rows) if (rows.size, rows.step) == (10, 2)));
+    let options = |place: usize| {
+        let options = window.aggregates[place].options.iter();
+        options.map(|option| (option.name.clone(), option.value.clone())).collect::<Vec<_>>()
+    };
+    let expected = |limit: &str, order: &str| {
+        [("limit", limit), ("order", order)].map(|(name, value)| (name.to_string(), value.to_string()))
+    };
+    assert_eq!(options(0), expected("3", "descending"));
+    assert_eq!(options(1), expected("1", "ascending"));
+    let NodeKind::Window(window) = &node(&graph, "Count Window: count").kind else { panic!("a window") };
+    assert!(matches!(&window.assigner, Assigner::Count(rows) if (rows.size, rows.step) == (4, 4)));
+    assert!(window.purging);
+}
+
+/// The number of bids.
+struct Bids;
+
+impl AggregateFunction for Bids {
+    type In = Bid;
+    type Key = (i64,);
+    type Accumulator = i64;
+    type Out = (i64, Timestamp, i64);
+    const MERGES: bool = true;
+
+    fn create(&self) -> i64 {
+        0
+    }
+
+    fn add(&self, _: BidRef<'_>, bids: &mut i64) -> Result<()> {
+        *bids += 1;
+        Ok(())
+    }
+
+    fn result(&self, (auction,): (i64,), bids: &i64) -> (i64, Timestamp, i64) {
+        (auction, Timestamp(0), *bids)
+    }
+
+    fn window_result(&self, (auction,): (i64,), window: &Window, bids: &i64) -> (i64, Timestamp, i64) {
+        (auction, Timestamp(window.end), *bids)
+    }
+
+    fn merge(&self, into: &mut i64, other: i64) {
+        *into += other;
+    }
+}
+
+/// The last bid of a window.
+struct LastBid;
+
+impl WindowFunction for LastBid {
+    type In = Bid;
+    type Key = i64;
+    type Out = Bid;
+
+    fn apply(&self, _: i64, _: &Window, rows: &WindowRows<'_, Bid>, out: &mut Emit<Bid>) -> Result<()> {
+        if let Some(last) = rows.iter().last() {
+            out.emit(last);
+        }
+        Ok(())
+    }
+}
+
+/// Fires at each bid.
+struct Each;
+
+impl Trigger<Bid> for Each {
+    type State = bool;
+
+    fn on_row(&self, _: BidRef<'_>, _: &Window, _: &mut TriggerContext<'_, bool>) -> TriggerResult {
+        TriggerResult::FireAndPurge
+    }
+}
+
+/// The number of bids on an auction.
+struct Interest;
+
+impl CoGroupFunction for Interest {
+    type First = Auction;
+    type Second = Bid;
+    type Key = i64;
+    type Out = (String, i64);
+
+    fn co_group(
+        &self,
+        _: i64,
+        _: &Window,
+        auctions: &WindowRows<'_, Auction>,
+        bids: &WindowRows<'_, Bid>,
+        out: &mut Emit<(String, i64)>,
+    ) -> Result<()> {
+        auctions.iter().for_each(|auction| out.emit((auction.item_name, bids.iter().count() as i64)));
+        Ok(())
+    }
+}
+
+fn function<'a>(graph: &'a JobGraph, name: &str) -> (&'a Node, &'a graph::Function, &'a graph::Windows) {
+    let node = node(graph, name);
+    let NodeKind::Function(function) = &node.kind else { panic!("a function") };
+    (node, function, function.windows.as_ref().expect("windows"))
+}
+
+/// Each state: its name, whether it is a sequence (else a value), its columns.
+fn states(function: &graph::Function) -> Vec<(&str, bool, Vec<String>)> {
+    let columns = |state: &graph::State| state.value.iter().map(|field| field.name.clone()).collect();
+    let is_sequence = |state: &graph::State| match state.kind {
+        StateKind::Value => false,
+        StateKind::Sequence => true,
+        _ => panic!("a value or a sequence"),
+    };
+    function.states.iter().map(|state| (state.name.as_str(), is_sequence(state), columns(state))).collect()
+}
+
+#[test]
+fn functions_in_windows_are_planned_with_their_states() {
+    let graph = planned(|job| {
+        let bids = bids(job);
+        let windows = || Sliding::of(seconds(10), seconds(2));
+        let (counts, late) = bids
+            .key_by(Bid::AUCTION)
+            .window(windows())
+            .allowed_lateness(seconds(60))
+            .side_output_late("late")
+            .aggregate_with(Bids);
+        let (counts, failed) = counts.uid("counts").divert_failures();
+        counts.print();
+        failed.map(|row| row.failure.to_string()).print();
+        late.filter(|bid| bid.id > 0).print();
+        bids.key_by(Bid::AUCTION).window(Session::with_gap(seconds(1))).apply(LastBid).print();
+        let triggered = bids.key_by(Bid::ID).window(windows()).processing_time().trigger(Each);
+        triggered.apply(LastBid).name("Each").print();
+        bids.key_by(Bid::ID)
+            .window(Session::with_gap(seconds(1)))
+            .early(seconds(1))
+            .aggregate_with(Bids)
+            .print();
+        bids.key_by(Bid::ID).count_window(7).aggregate_with(Bids).print();
+        Ok(())
+    });
+    let (counts, function_of, windows) = function(&graph, "Sliding Window: Bids");
+    assert_eq!(counts.uid.as_deref(), Some("counts"));
+    let ports: Vec<_> = counts.outputs.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(ports, ["main", "late", "failures"]);
+    assert_eq!(columns(counts, 1), ["auction", "id", "price"]);
+    assert_eq!(states(function_of), [("accumulator", false, vec!["accumulator".to_string()])]);
+    assert_eq!((windows.lateness, windows.late_port), (60_000, Some(1)));
+    assert!(windows.merges && !windows.collects && !function_of.timers);
+    let rows = ["row", "auction", "id", "price"].map(String::from).to_vec();
+    let (last, function_of, windows) = function(&graph, "Session Window: LastBid");
+    assert_eq!(last.uid.as_deref(), Some("session-LastBid-by-auction"));
+    assert_eq!(states(function_of), [("rows", true, rows.clone())]);
+    assert!(windows.collects && !windows.merges && !function_of.timers);
+    let (_, function_of, windows) = function(&graph, "Each");
+    let value = ["window", "f0", "f1"].map(String::from).to_vec();
+    let expected = [("window", false, value.clone()), ("rows", true, rows)];
+    assert_eq!(states(function_of), expected);
+    assert!(!windows.collects && !windows.merges && function_of.timers);
+    assert_eq!(windows.time, TimeDomain::ProcessingTime);
+    let (_, function_of, windows) = function(&graph, "Session Window: Bids");
+    assert_eq!(states(function_of), [("window", false, value)]);
+    assert!(windows.merges && function_of.timers);
+    let (_, _, windows) = function(&graph, "Count Window: Bids");
+    assert!(matches!(windows.assigner, Assigner::Everything) && !windows.merges);
+}
+
+#[test]
+fn a_co_group_is_a_function_of_two_inputs() {
+    let graph = planned(|job| {
+        let (auctions, bids) = tables(job);
+        let (interest, late_auctions, late_bids) = auctions
+            .key_by(Auction::ID)
+            .co_group(bids.key_by(Bid::AUCTION))
+            .window(Tumbling::of(seconds(10)))
+            .side_outputs_late("late auctions", "late bids")
+            .apply(Interest);
+        interest.print();
+        late_auctions.print();
+        late_bids.print();
+        Ok(())
+    });
+    let (node, function, windows) = function(&graph, "Tumbling Window: Interest");
+    let ports: Vec<_> = node.outputs.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(ports, ["main", "late auctions", "late bids"]);
+    assert_eq!((columns(node, 1).len(), columns(node, 2).len()), (4, 3));
+    assert_eq!(function.inputs.len(), 2);
+    let names: Vec<_> = function.states.iter().map(|state| state.name.as_str()).collect();
+    assert_eq!(names, ["first", "second"]);
+    assert!(windows.collects);
+    let keys =
+        graph.edges.iter().filter(|edge| matches!(&edge.partition, Partition::Hash(keys) if *keys == [0]));
+    assert_eq!(keys.map(|edge| edge.input).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn functions_that_do_not_merge_have_no_sessions() {
+    /// Does not merge.
+    struct Plain;
+    impl AggregateFunction for Plain {
+        type In = Bid;
+        type Key = i64;
+        type Accumulator = i64;
+        type Out = i64;
+
+        fn create(&self) -> i64 {
+            0
+        }
+
+        fn add(&self, _: BidRef<'_>, _: &mut i64) -> Result<()> {
+            Ok(())
+        }
+
+        fn result(&self, _: i64, bids: &i64) -> i64 {
+            *bids
+        }
+    }
+    let refused = |job: fn(&Job) -> Result<()>| Harness::of(job).plan().unwrap_err().text().to_string();
+    let expect = |text: &str, begins: &str, part: &str| {
+        assert!(text.starts_with(begins) && text.contains("plans.rs:") && text.contains(part), "{text}");
+    };
+    let text = refused(|job| {
+        bids(job).key_by(Bid::ID).window(Session::with_gap(seconds(1))).aggregate_with(Plain).print();
+        Ok(())
+    });
+    expect(&text, "`Plain` at ", "does not merge, and sessions meet\nhint: `const MERGES");
+    let text = refused(|job| {
+        let windows = bids(job).key_by(Bid::ID).window(Session::with_gap(seconds(1)));
+        windows.trigger(Each).aggregate_with(Bids).print();
+        Ok(())
+    });
+    expect(&text, "`Each` at ", "does not merge, and sessions meet");
+    let text = refused(|job| {
+        bids(job).key_by(Bid::ID).window(Session::with_gap(seconds(1))).each_rows(2).apply(LastBid).print();
+        Ok(())
+    });
+    expect(&text, "`LastBid` at ", "takes all rows of sessions");
+    let text = refused(|job| {
+        bids(job).key_by(Bid::ID).changes().window(Tumbling::of(seconds(1))).apply(LastBid).print();
+        Ok(())
+    });
+    expect(&text, "`Tumbling Window: LastBid` at ", "gives inserts");
+}
+
+#[test]
+#[should_panic(expected = "test the job as a component in the engine")]
+fn the_native_harness_has_no_functions_in_windows() {
+    fn job(job: &Job) -> Result<()> {
+        let bids = job.json::<Bid>(Connector::stdin());
+        bids.key_by(Bid::ID).window(Global).each_rows(3).apply(LastBid).print();
+        Ok(())
+    }
+    Harness::of(job).rows::<Bid>("", Vec::<Bid>::new()).run();
 }
 
 #[derive(Record)]

@@ -243,6 +243,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
                 ready.park(at.map(|at| at.saturating_sub(clock.now())));
                 ready.take(&mut marked);
             }
+            checkpointer.finish();
         });
         CheckpointThread { thread, over, ready: waker }
     });

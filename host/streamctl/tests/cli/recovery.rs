@@ -80,12 +80,16 @@ fn a_process_that_ends_at_any_point_of_a_checkpoint_loses_nothing() {
     for point in ["store.write", "store.sync", "store.rename", "store.sync-folder", "store.done"] {
         let folder = Folder::new();
         folder.write("text.txt", &text);
+        let mut killed = 0;
         for nth in [1, 2, 3] {
             let mut command = folder.command();
             command.args(run_of(&wasm, "2")).env("MILLSTREAM_FAULTS", format!("{point}@{nth}=kill"));
             let ran = Ran::of(command.output().unwrap());
-            assert_eq!(ran.code, -1, "{point} at {nth}: {}", ran.err);
+            // It may have come to its end before.
+            assert!([-1, 0].contains(&ran.code), "{point} at {nth}: {}", ran.err);
+            killed += usize::from(ran.code == -1);
         }
+        assert!(killed > 0, "{point} was not passed");
         folder.streamctl(&run_of(&wasm, "3")).succeeds();
         assert!(folder.parts("out") == expected, "{point}: other rows than the text's");
         assert_eq!(checkpoints(&folder), 1, "{point}: more is left than is kept");

@@ -26,6 +26,10 @@ pub(crate) struct Checkpointer {
     about: Arc<About>,
     platform: Platform,
     control: Arc<Control>,
+    /// Says when a removal is done.
+    removed: Inbox<()>,
+    /// Those that are under way.
+    removals: usize,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
 }
@@ -39,6 +43,8 @@ pub(crate) struct About {
     pub(crate) operators: BTreeMap<u32, (String, String, u32, u32)>,
 }
 
+/// How long the end of a job waits for what is to be removed.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A section that is not longer lies in the manifest itself.
 const INLINE_BYTES: usize = 1024;
 
@@ -63,6 +69,8 @@ impl Checkpointer {
             about: Arc::new(about),
             platform: platform.clone(),
             control: Arc::clone(control),
+            removed: Inbox::new(waker.clone()),
+            removals: 0,
             began: (0, now),
         }
     }
@@ -78,6 +86,9 @@ impl Checkpointer {
         while let Some(event) = self.events.take() {
             let actions = self.coordinator.on(event, now);
             actions.into_iter().for_each(|action| self.act(action));
+        }
+        while self.removed.take().is_some() {
+            self.removals -= 1;
         }
         let actions = self.coordinator.on(Event::Tick, now);
         actions.into_iter().for_each(|action| self.act(action));
@@ -109,11 +120,23 @@ impl Checkpointer {
         }
     }
 
-    fn remove(&self, checkpoint: CheckpointId) {
+    fn remove(&mut self, checkpoint: CheckpointId) {
         let storage = self.storage.clone();
+        self.removals += 1;
         // What cannot be removed now is swept when the job is restored.
-        let done = Inbox::new(Waker::noop().clone());
-        self.platform.io.submit(&done, move || drop(storage.remove(checkpoint)));
+        self.platform.io.submit(&self.removed, move || drop(storage.remove(checkpoint)));
+    }
+
+    /// Waits until what was to be removed is, for a while. Blocks.
+    pub(crate) fn finish(&mut self) {
+        let clock = self.platform.clock.clone();
+        let end = clock.now() + PATIENCE;
+        while self.removals > 0 && clock.now() < end {
+            match self.removed.take() {
+                Some(()) => self.removals -= 1,
+                None => clock.sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     fn store(&self, checkpoint: CheckpointId, kind: Kind, parts: BTreeMap<SubtaskId, Part>) {

@@ -171,7 +171,14 @@ fn share<'a>(
     parallelism: u32,
     key_columns: usize,
 ) -> Share<'a> {
-    Share { uid, subtask, parallelism, max_parallelism: physical.max_parallelism, key_columns }
+    Share {
+        uid,
+        subtask,
+        parallelism,
+        max_parallelism: physical.max_parallelism,
+        key_columns,
+        is_global: false,
+    }
 }
 
 /// What names an operator in a checkpoint.
@@ -264,7 +271,7 @@ impl Deployment<'_> {
             }));
             let counters = Arc::new(Counters::default());
             let mut backends = Vec::new();
-            let mut operator = self.operator(v, s, &vertex, stage, &targets, &waker, &mut backends)?;
+            let mut operator = self.operator((v, s), &vertex, stage, &targets, &waker, &mut backends)?;
             if let (Operator::Watermarks(node, watermarks), Some((from, _, 0))) =
                 (&mut operator, stage.fed_by)
                 && let Some(StageInstance { operator: Operator::Source(_, source), .. }) = stages.get(from)
@@ -338,8 +345,7 @@ impl Deployment<'_> {
 
     fn operator(
         &mut self,
-        v: usize,
-        s: usize,
+        (v, s): (usize, usize),
         vertex: &Vertex,
         stage: &Stage,
         targets: &[(NodeId, u32, Target)],
@@ -413,6 +419,7 @@ impl Deployment<'_> {
                     .map_err(|error| Diagnostic::internal(error.to_string()))?;
                 if let Some(restored) = restored {
                     let share = share(&plan.physical, &uid, subtask, vertex.parallelism, keys.len());
+                    let share = Share { is_global: keys.is_empty(), ..share };
                     restored.fill_aggregate(&share, &mut aggregate)?;
                 }
                 let (execution, fold) = (plan.options.execution, plan.options.fold_updates);
@@ -625,6 +632,7 @@ impl Deployment<'_> {
             let uid = uid_of(job, id);
             let keys = shape.keys.first().map_or(0, Vec::len);
             let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
+            let share = Share { is_global: keys == 0, ..share };
             restored.fill_all(&share, shared)?;
         }
         Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))

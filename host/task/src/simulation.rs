@@ -139,9 +139,15 @@ pub fn run(
         let chosen = usize::try_from(random.below(ready.len() as u64)).unwrap_or(0);
         let (number, index) = ready.swap_remove(chosen);
         if matches!(fault, Some(Fault::Crash(at)) if steps >= at) {
-            // Nothing is cleaned up.
             let progress = deployed.watch.progress();
-            std::mem::forget(deployed);
+            // Nothing outside is cleaned up.
+            let subtasks =
+                deployed.workers.iter_mut().flat_map(|worker| worker.subtasks.iter_mut().flatten());
+            for stage in subtasks.flat_map(|subtask| subtask.stages.drain(..)) {
+                if let Operator::Sink(sink) = stage.operator {
+                    std::mem::forget(sink);
+                }
+            }
             return Ok(Report { outcome: None, steps, trace: trace.digest(), progress });
         }
         if number == checkpoints {

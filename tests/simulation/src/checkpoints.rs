@@ -121,7 +121,7 @@ fn crashed_and_gone_on(
             storage,
             job_id: JOB_ID.to_owned(),
             takes_over: attempt > 0,
-            restored: restored,
+            restored,
             next: latest.next,
             retained: retained.into_iter().map(|(id, _)| id).collect(),
         });

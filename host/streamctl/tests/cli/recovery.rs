@@ -52,7 +52,7 @@ fn each_row_is_there_once_however_often_the_process_is_killed() {
     for attempt in 0..40u64 {
         let parallelism = ["2", "3", "1"][(attempt % 3) as usize];
         let mut child = folder.start(&run_of(&wasm, parallelism));
-        std::thread::sleep(Duration::from_millis(60 + attempt * 37 % 150));
+        platform::Clock::system().sleep(Duration::from_millis(60 + attempt * 37 % 150));
         if attempt < 12 && child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
             killed += 1;

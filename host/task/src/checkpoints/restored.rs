@@ -79,6 +79,9 @@ impl Restored {
         let wrong = |what: String| {
             Diagnostic::user(format!("the state of `{}` cannot be restored: {what}", share.uid))
         };
+        if share.is_elsewhere() {
+            return Ok(());
+        }
         for (number, backend) in backends.iter_mut().enumerate() {
             for chunk in self.chunks(share, number).map_err(&wrong)? {
                 backend.import(&chunk).map_err(|error| wrong(error.to_string()))?;
@@ -96,6 +99,9 @@ impl Restored {
         let wrong = |what: String| {
             Diagnostic::user(format!("the state of `{}` cannot be restored: {what}", share.uid))
         };
+        if share.is_elsewhere() {
+            return Ok(());
+        }
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
         for (is_finished, bytes) in self.sections(share.uid, section::AGGREGATE) {
             if is_finished || bytes.is_empty() {
@@ -150,4 +156,13 @@ pub(crate) struct Share<'a> {
     pub(crate) max_parallelism: u32,
     /// How many columns the stream is keyed by.
     pub(crate) key_columns: usize,
+    /// All rows go to the first subtask.
+    pub(crate) is_global: bool,
+}
+
+impl Share<'_> {
+    /// All the state is another subtask's.
+    fn is_elsewhere(&self) -> bool {
+        self.is_global && self.subtask > 0
+    }
 }

@@ -37,9 +37,6 @@ impl std::str::FromStr for Restore {
     }
 }
 
-/// A time that stands for "never".
-const NEVER_TIMES_OUT: u64 = 10 * 60;
-
 /// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
 const FAULTS: &str = "MILLSTREAM_FAULTS";
 
@@ -48,13 +45,14 @@ fn id_of(job: &str) -> String {
     blake3::hash(job.as_bytes()).to_hex().chars().take(32).collect()
 }
 
-/// Reads what the configuration and the command line say, and what is there.
+/// Reads what the configuration and the command line say, and what is there; `say` tells what comes of it.
 pub(crate) fn asked(
     config: &Config,
     restore: Option<&Restore>,
     job: &str,
     clock: &Clock,
     terminal: &Terminal,
+    say: &dyn Fn(&str),
 ) -> Result<Asked, Diagnostic> {
     let interval = config.optional_duration("execution.checkpointing.interval");
     let folder = config.get("execution.checkpointing.dir").0;
@@ -92,8 +90,7 @@ pub(crate) fn asked(
                 terminal.warning(&format!("checkpoint {number} is passed over: {damage}"));
             }
             if latest.manifest.is_none() {
-                terminal
-                    .line(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
+                say(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
             }
             latest.manifest
         }
@@ -118,8 +115,7 @@ pub(crate) fn asked(
         own.sweep(&id).and_then(|()| storage.sweep(&[])).map_err(unreadable)?;
     }
     if let Some(manifest) = &manifest {
-        let what = if manifest.is_final { "the last" } else { "" };
-        terminal.line(&format!("job {job} goes on from checkpoint {}{what}", manifest.checkpoint));
+        say(&format!("job {job} goes on from checkpoint {}", manifest.checkpoint));
     }
     let is_finished = manifest.as_ref().is_some_and(|manifest| manifest.is_final);
     let from = match &of_path {
@@ -132,13 +128,17 @@ pub(crate) fn asked(
     })?;
     let settings = Settings {
         interval,
-        timeout: config
-            .optional_duration("execution.checkpointing.timeout")
-            .unwrap_or(std::time::Duration::from_secs(NEVER_TIMES_OUT)),
+        timeout: config.duration("execution.checkpointing.timeout"),
         min_pause: config.optional_duration("execution.checkpointing.min-pause").unwrap_or_default(),
         tolerable_failures: config.number("execution.checkpointing.tolerable-failed-checkpoints"),
         retained: config.number("execution.checkpointing.num-retained").unwrap_or(1) as usize,
     };
+    let complete: Vec<_> = traces.iter().filter(|(_, is_complete)| *is_complete).map(|(id, _)| *id).collect();
+    if is_finished {
+        // No other comes that older ones would give way to.
+        let older = complete.len().saturating_sub(settings.retained);
+        complete[..older].iter().try_for_each(|id| storage.remove(*id)).map_err(unreadable)?;
+    }
     let checkpoints = Checkpoints {
         settings,
         storage,
@@ -146,7 +146,7 @@ pub(crate) fn asked(
         restored,
         takes_over: restore.is_some(),
         next: latest.next,
-        retained: traces.into_iter().filter(|(_, has_manifest)| *has_manifest).map(|(id, _)| id).collect(),
+        retained: complete,
     };
     Ok(Asked { checkpoints: Some(checkpoints), is_finished })
 }

@@ -40,14 +40,19 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let graph = load::graph(&program, file, name, &args.job.args)?;
     let mut options = load::options(&args.job, &mut config, &graph)?;
     options.chaos_instances = args.chaos_instances;
-    let asked = checkpoints::asked(&config, args.restore.as_ref(), name, &platform.clock, terminal);
+    let say = |text: &str| {
+        if !args.quiet {
+            terminal.line(text);
+        }
+    };
+    let asked = checkpoints::asked(&config, args.restore.as_ref(), name, &platform.clock, terminal, &say);
     let Asked { checkpoints, is_finished } = asked.map_err(Stop::Refused)?;
     options.checkpoints = checkpoints;
     let prints = prints(&graph);
     let plan = task::plan(&program, name, &args.job.args, graph, options).map_err(Stop::Refused)?;
     plan.prepare().map_err(Stop::Refused)?;
     if is_finished {
-        terminal.line("the job has finished before: nothing is left to do");
+        say("the job has finished before: nothing is left to do");
         return Ok(());
     }
     if plan.options().checkpoints.is_some() {

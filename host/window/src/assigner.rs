@@ -89,8 +89,8 @@ impl WindowClock {
     }
 }
 
-/// Puts rows into the windows of a function. Sessions are not found by time alone: see
-/// [`sessions`](crate::sessions).
+/// Puts rows into the windows of a function. Sessions are not found by time alone, but in an index
+/// by key, `session_index`.
 pub struct WindowAssigner {
     /// When they are over.
     pub clock: WindowClock,

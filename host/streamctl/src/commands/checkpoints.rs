@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use checkpoint::storage::StorageError;
+use checkpoint::storage::{Latest, StorageError};
 use checkpoint::{Manifest, Settings, Storage};
 use model::Diagnostic;
 use platform::disk::SystemDisk;
@@ -82,7 +82,12 @@ pub(crate) fn asked(
         Diagnostic::external(format!("checkpoints in `{}` cannot be read", folder.display()))
             .detail(error.to_string())
     };
-    let latest = storage.latest().map_err(unreadable)?;
+    let traces = storage.traces().map_err(unreadable)?;
+    // All that a checkpoint names is read for this, so only where it is asked for.
+    let latest = match restore {
+        Some(Restore::Latest) => storage.latest().map_err(unreadable)?,
+        Some(Restore::Path(_)) | None => Latest::default(),
+    };
     let manifest = match (restore, &of_path) {
         (None, _) => None,
         (Some(Restore::Latest), _) => {
@@ -102,7 +107,6 @@ pub(crate) fn asked(
         }
         (Some(Restore::Path(_)), None) => None,
     };
-    let traces = storage.traces().map_err(unreadable)?;
     if restore.is_none()
         && let Some((number, _)) = traces.iter().rev().find(|(_, has_manifest)| *has_manifest)
     {
@@ -145,7 +149,7 @@ pub(crate) fn asked(
         job_id: id,
         restored,
         takes_over: restore.is_some(),
-        next: latest.next,
+        next: traces.last().map_or(1, |(id, _)| id + 1),
         retained: complete,
     };
     Ok(Asked { checkpoints: Some(checkpoints), is_finished })

@@ -10,7 +10,7 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType};
 use state::key_index::KeyId;
 
-use super::codes::Code;
+use super::codes::{Code, Form};
 
 /// Which of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +51,10 @@ pub(super) struct Coded<C> {
 impl Chosen {
     /// None for a type whose values cannot be kept.
     pub(super) fn of(data_type: &DataType) -> Option<Self> {
-        Some(match data_type {
-            DataType::Boolean
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Date32
-            | DataType::Timestamp(..)
-            | DataType::Float32
-            | DataType::Float64 => Self::Numbers(Coded::default()),
-            DataType::Decimal128(..) => Self::Decimals(Coded::default()),
-            DataType::Utf8 | DataType::Binary => Self::Bytes(Vec::new()),
-            _ => return None,
+        Some(match Form::of(data_type)? {
+            Form::Number => Self::Numbers(Coded::default()),
+            Form::Decimal => Self::Decimals(Coded::default()),
+            Form::Bytes => Self::Bytes(Vec::new()),
         })
     }
 

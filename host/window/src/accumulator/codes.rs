@@ -9,6 +9,34 @@ use arrow_buffer::{Buffer, NullBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType};
 
+/// How values of a type are kept where their order matters.
+pub(super) enum Form {
+    /// As codes of 64 bits.
+    Number,
+    /// As codes of 128 bits.
+    Decimal,
+    /// As they are.
+    Bytes,
+}
+
+impl Form {
+    /// None for a type whose values have no order.
+    pub(super) fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Boolean
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Timestamp(..)
+            | DataType::Float32
+            | DataType::Float64 => Self::Number,
+            DataType::Decimal128(..) => Self::Decimal,
+            DataType::Utf8 | DataType::Binary => Self::Bytes,
+            _ => return None,
+        })
+    }
+}
+
 /// A number that stands for a value.
 pub(super) trait Code: Ord + Copy + Default {
     /// Those of a column's values; what a null has does not matter.

@@ -13,7 +13,7 @@ use arrow_schema::{ArrowError, DataType, FieldRef};
 use state::key_index::KeyId;
 
 use super::chosen::{BytesBuilder, bytes_of};
-use super::codes::Code;
+use super::codes::{Code, Form};
 
 /// Which values are first, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,17 +83,10 @@ fn grow<T: Ord + Clone>(groups: &mut Vec<First<T>>, count: usize) {
 impl Tops {
     /// None for a type whose values have no order.
     pub(super) fn of(data_type: &DataType) -> Option<Self> {
-        Some(match data_type {
-            DataType::Boolean
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Date32
-            | DataType::Timestamp(..)
-            | DataType::Float32
-            | DataType::Float64 => Self::Numbers(Vec::new()),
-            DataType::Decimal128(..) => Self::Decimals(Vec::new()),
-            DataType::Utf8 | DataType::Binary => Self::Bytes(Vec::new()),
-            _ => return None,
+        Some(match Form::of(data_type)? {
+            Form::Number => Self::Numbers(Vec::new()),
+            Form::Decimal => Self::Decimals(Vec::new()),
+            Form::Bytes => Self::Bytes(Vec::new()),
         })
     }
 

@@ -108,6 +108,11 @@ pub enum Event<P> {
         /// Why.
         reason: String,
     },
+    /// There is one of this number that is not ours: another process runs the job.
+    Overtaken {
+        /// This checkpoint.
+        checkpoint: CheckpointId,
+    },
 }
 
 /// What is to be done, in this order.
@@ -269,6 +274,7 @@ impl<P> Coordinator<P> {
                     self.abort(reason, now, &mut actions);
                 }
             }
+            Event::Overtaken { checkpoint } => self.overtaken(checkpoint, &mut actions),
         }
         if let Some(under_way) = &self.under_way
             && !under_way.is_storing
@@ -372,6 +378,19 @@ impl<P> Coordinator<P> {
             self.is_over = true;
             actions.push(Action::Fail { reason });
         }
+    }
+
+    /// Nothing is removed: what is there is another's.
+    fn overtaken(&mut self, checkpoint: CheckpointId, actions: &mut Vec<Action<P>>) {
+        let is_it = |it: &mut UnderWay<P>| it.id == checkpoint && it.is_storing;
+        let Some(UnderWay { request, .. }) = self.under_way.take_if(is_it) else { return };
+        self.is_over = true;
+        let reason = format!("checkpoint {checkpoint} is there already: another process runs this job");
+        let asked =
+            request.into_iter().chain(std::mem::take(&mut self.asked).into_iter().map(|(who, _)| who));
+        let answer = |request| Action::Answer { request, result: Err(reason.clone()) };
+        actions.extend(asked.map(answer));
+        actions.push(Action::Fail { reason });
     }
 
     /// Begins a checkpoint, if one is to begin.

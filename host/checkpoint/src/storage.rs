@@ -67,19 +67,20 @@ impl Storage {
     /// Puts a part of a checkpoint. Its path and what the manifest says of it.
     ///
     /// # Errors
-    /// If it may not be durable.
+    /// If it may not be durable, or another process has put one ([`io::ErrorKind::AlreadyExists`]).
     pub fn put_part(&self, checkpoint: CheckpointId, name: &str, bytes: &[u8]) -> io::Result<(String, File)> {
         let path = format!("{}/{name}", self.folder(checkpoint));
-        self.store.put(&path, bytes)?;
+        self.store.put_new(&path, bytes)?;
         Ok((path, File::of(bytes)))
     }
 
     /// Puts the manifest: from now on the checkpoint is complete.
     ///
     /// # Errors
-    /// If it may not be durable. It may be, all the same: [`remove`](Self::remove) it before anything is told.
+    /// If another process has put one ([`io::ErrorKind::AlreadyExists`]). Or if it may not be durable; it may be,
+    /// all the same: [`remove`](Self::remove) it before anything is told.
     pub fn put_manifest(&self, manifest: &Manifest) -> io::Result<()> {
-        self.store.put(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())
+        self.store.put_new(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())
     }
 
     /// A file that a manifest names, checked.

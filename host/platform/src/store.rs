@@ -1,10 +1,15 @@
 //! Where durable things are put: whole objects by path, which are there as they were put, or not at all.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::disk::SystemDisk;
 use crate::{Disk, Faults};
+
+mod objects;
+pub use objects::{ObjectStore, S3};
 
 /// Objects by paths with `/` between the names. Every call blocks.
 pub trait Store: Send + Sync {
@@ -13,6 +18,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If it may not be there; what was there before may be.
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Puts an object that nobody has put before. Bytes that are there already as they are given are nobody
+    /// else's: the reply to an earlier try may have been lost. In files a process that puts at the same moment
+    /// is not seen.
+    ///
+    /// # Errors
+    /// If another one is there ([`io::ErrorKind::AlreadyExists`]), which stays; or as [`put`](Self::put).
+    fn put_new(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
     /// An object.
     ///
     /// # Errors
@@ -28,6 +40,70 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If it may still be there.
     fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes what processes have begun to put below these names, and not ended. No other may put anything
+    /// there meanwhile.
+    ///
+    /// # Errors
+    /// If it cannot be looked for, or may still be there.
+    fn sweep(&self, names: &str) -> io::Result<()>;
+}
+
+/// Where objects are put, as people write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A folder: `/data`, `data`, `file:///data`.
+    Folder(PathBuf),
+    /// Below a name in a bucket: `s3://bucket/name`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The name; none = all of it.
+        prefix: String,
+    },
+}
+
+/// Why a text says no place.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLocation {
+    /// Of a kind that there is not.
+    #[error("`{0}` is in no store that is known: a folder, file:///FOLDER, s3://BUCKET/NAME")]
+    Scheme(String),
+    /// Without a bucket.
+    #[error("`{0}` names no bucket: s3://BUCKET/NAME")]
+    Bucket(String),
+}
+
+impl Location {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is in no store that is known.
+    pub fn parse(text: &str) -> Result<Self, NoLocation> {
+        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Folder(text.into())) };
+        match scheme {
+            "file" => Ok(Self::Folder(rest.into())),
+            // Flink's names for its file systems of S3.
+            "s3" | "s3a" | "s3p" => match rest.split_once('/').unwrap_or((rest, "")) {
+                ("", _) => Err(NoLocation::Bucket(text.to_owned())),
+                (bucket, prefix) => {
+                    let prefix = prefix.trim_matches('/').to_owned();
+                    Ok(Self::S3 { bucket: bucket.to_owned(), prefix })
+                }
+            },
+            _ => Err(NoLocation::Scheme(text.to_owned())),
+        }
+    }
+
+    /// The store that is there; S3 is reached so.
+    ///
+    /// # Errors
+    /// If it cannot be reached that way. What is there is not looked for.
+    pub fn open(&self, s3: &S3, faults: Faults) -> io::Result<Arc<dyn Store>> {
+        Ok(match self {
+            Self::Folder(folder) => Arc::new(FileStore::new(Arc::new(SystemDisk::new(folder)), faults)),
+            Self::S3 { bucket, prefix } => Arc::new(ObjectStore::s3(bucket, prefix, s3, faults)?),
+        })
+    }
 }
 
 /// A store in files: each object is written under another name, made durable, and then given its own.
@@ -61,25 +137,6 @@ impl FileStore {
         self.disk.sync_folder(folder)?;
         self.faults.pass("store.done")
     }
-
-    /// Removes what processes have begun and not ended. No other may write here meanwhile.
-    ///
-    /// # Errors
-    /// If the folder cannot be read.
-    pub fn sweep(&self, folder: &str) -> io::Result<()> {
-        let mut ahead = vec![folder.to_owned()];
-        while let Some(folder) = ahead.pop() {
-            for name in self.disk.list(&folder)? {
-                let path = joined(&folder, name.trim_end_matches('/'));
-                if name.ends_with('/') {
-                    ahead.push(path);
-                } else if name.starts_with(UNFINISHED) {
-                    self.disk.remove(&path)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 fn joined(folder: &str, name: &str) -> String {
@@ -98,6 +155,18 @@ impl Store for FileStore {
             drop(self.disk.remove(&unfinished));
         }
         written
+    }
+
+    fn put_new(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        match self.disk.read(path) {
+            Ok(there) if there == bytes => Ok(()),
+            Ok(_) => {
+                let why = format!("`{path}` is there: another process has put it");
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.put(path, bytes),
+            Err(error) => Err(error),
+        }
     }
 
     fn get(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -136,10 +205,25 @@ impl Store for FileStore {
         }
         Ok(())
     }
+
+    fn sweep(&self, names: &str) -> io::Result<()> {
+        let mut ahead = vec![names.to_owned()];
+        while let Some(folder) = ahead.pop() {
+            for name in self.disk.list(&folder)? {
+                let path = joined(&folder, name.trim_end_matches('/'));
+                if name.ends_with('/') {
+                    ahead.push(path);
+                } else if name.starts_with(UNFINISHED) {
+                    self.disk.remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -151,11 +235,14 @@ mod tests {
     }
 
     /// What every store does.
-    fn keeps(disk: Arc<dyn Disk>) {
-        let store = FileStore::new(disk, Faults::none());
+    pub(crate) fn keeps(store: &dyn Store) {
         store.put("a/b/one", b"1").unwrap();
         store.put("a/two", b"2").unwrap();
         store.put("a/b/one", b"11").unwrap();
+        store.put_new("a/b/one", b"11").unwrap();
+        let other = store.put_new("a/b/one", b"12").unwrap_err();
+        assert_eq!(other.kind(), io::ErrorKind::AlreadyExists, "{other}");
+        store.put_new("ab/one", b"3").unwrap();
         assert_eq!(store.get("a/b/one").unwrap(), b"11");
         assert_eq!(store.list("a").unwrap(), ["a/b/one", "a/two"]);
         assert_eq!(store.list("a/b").unwrap(), ["a/b/one"]);
@@ -163,15 +250,34 @@ mod tests {
         assert_eq!(store.get("a/none").unwrap_err().kind(), io::ErrorKind::NotFound);
         store.remove("a/b/one").unwrap();
         store.remove("a/none").unwrap();
+        store.remove("ab/one").unwrap();
         assert_eq!(store.list("").unwrap(), ["a/two"]);
-        assert_eq!(store.disk.list("a").unwrap(), ["two"]);
     }
 
     #[test]
     fn keeps_what_is_put_on_either_disk() {
         let folder = tempfile::tempdir().unwrap();
-        keeps(Arc::new(SystemDisk::new(folder.path().join("root"))));
-        keeps(Arc::new(ModelDisk::new()));
+        let disks: [Arc<dyn Disk>; 2] =
+            [Arc::new(SystemDisk::new(folder.path().join("root"))), Arc::new(ModelDisk::new())];
+        for disk in disks {
+            keeps(&FileStore::new(Arc::clone(&disk), Faults::none()));
+            assert_eq!(disk.list("a").unwrap(), ["two"]);
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_folder_or_in_a_bucket() {
+        let in_bucket = |prefix: &str| Location::S3 { bucket: "b".into(), prefix: prefix.into() };
+        for (text, place) in [
+            ("a/b", Location::Folder("a/b".into())),
+            ("file:///a/b", Location::Folder("/a/b".into())),
+            ("s3://b", in_bucket("")),
+            ("s3a://b/c/d/", in_bucket("c/d")),
+        ] {
+            assert_eq!(Location::parse(text), Ok(place));
+        }
+        assert_eq!(Location::parse("hdfs://a/b"), Err(NoLocation::Scheme("hdfs://a/b".into())));
+        assert_eq!(Location::parse("s3:///b"), Err(NoLocation::Bucket("s3:///b".into())));
     }
 
     #[test]

@@ -21,9 +21,8 @@ pub fn available_parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// CPU time that this thread has had, where the system tells (Linux). A few microseconds a call.
+/// CPU time that this thread has had, where the system tells. Less than a microsecond a call.
 #[must_use]
 pub fn thread_cpu_time() -> Option<std::time::Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(std::time::Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
+    Some(cpu_time::ThreadTime::try_now().ok()?.as_duration())
 }

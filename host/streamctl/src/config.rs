@@ -17,7 +17,7 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 15] = [
+pub(crate) const KEYS: [Key; 20] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -128,6 +128,40 @@ pub(crate) const KEYS: [Key; 15] = [
             _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
         },
     },
+    Key {
+        name: "s3.access-key",
+        default: "",
+        what: "who asks for objects of s3:// [empty: AWS_ACCESS_KEY_ID, or the machine's role]",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "s3.endpoint",
+        default: "",
+        what: "URL of the service behind s3:// [empty: Amazon's]",
+        check: |value| match value.starts_with("http://") || value.starts_with("https://") {
+            true => Ok(()),
+            false if value.is_empty() => Ok(()),
+            false => Err("it begins with http:// or https://".into()),
+        },
+    },
+    Key {
+        name: "s3.endpoint.region",
+        default: "",
+        what: "region of the service behind s3:// [empty: AWS_REGION, or us-east-1]",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "s3.path.style.access",
+        default: "false",
+        what: "true: buckets of s3:// are named in the path, not in the host",
+        check: |value| value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into()),
+    },
+    Key {
+        name: "s3.secret-key",
+        default: "",
+        what: "the secret of s3.access-key; never shown",
+        check: |_| Ok(()),
+    },
 ];
 
 /// Where a value comes from.
@@ -227,6 +261,14 @@ impl Config {
 
     pub(crate) fn get(&self, name: &str) -> (&str, Origin) {
         self.values.get(name).map_or(("", Origin::Default), |(value, origin)| (value, *origin))
+    }
+
+    /// A value as it may be shown: of secrets Flink's six stars.
+    pub(crate) fn shown(&self, name: &str) -> (&str, Origin) {
+        match self.get(name) {
+            (value, origin) if name.contains("secret") && !value.is_empty() => ("******", origin),
+            shown => shown,
+        }
     }
 
     pub(crate) fn duration(&self, name: &str) -> Duration {
@@ -363,6 +405,14 @@ mod tests {
         let mut config = Config::load(&["parallelism.default=3".to_owned()]).unwrap();
         config.set("parallelism.default", "5", Origin::Job).unwrap();
         assert_eq!(config.get("parallelism.default"), ("3", Origin::CommandLine));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let config = Config::load(&["s3.secret-key=hunter2".to_owned()]).unwrap();
+        assert_eq!(config.get("s3.secret-key").0, "hunter2");
+        assert_eq!(config.shown("s3.secret-key"), ("******", Origin::CommandLine));
+        assert_eq!(Config::load(&[]).unwrap().shown("s3.secret-key").0, "");
     }
 
     #[test]

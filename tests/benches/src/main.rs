@@ -4,6 +4,7 @@
 //! are compared before any figure counts. A table goes to standard output, rows to `--json FILE`.
 #![forbid(unsafe_code)]
 
+mod checkpoints;
 mod handwritten;
 mod latency;
 mod measure;
@@ -33,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -68,12 +69,22 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
-    if !["word_count", "start", "latency", "state", "snapshot", "nexmark", "sliding", "windows"]
-        .iter()
-        .any(|name| wanted(name))
+    if ![
+        "word_count",
+        "start",
+        "latency",
+        "state",
+        "snapshot",
+        "nexmark",
+        "sliding",
+        "windows",
+        "checkpoints",
+    ]
+    .iter()
+    .any(|name| wanted(name))
     {
         bail!(
-            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows"
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints"
         );
     }
     if wanted("word_count") {
@@ -99,6 +110,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("windows") {
         windows::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("checkpoints") {
+        checkpoints::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

@@ -32,6 +32,15 @@ pub fn pilot(name: &str) -> PathBuf {
     built(target().join("pilots").join(format!("{name}.wasm")))
 }
 
+/// A server that tests run against.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    built(target().join("tools").join(name))
+}
+
 /// The binary.
 ///
 /// # Panics

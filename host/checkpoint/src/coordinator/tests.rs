@@ -95,6 +95,20 @@ fn one_that_takes_too_long_is_given_up_and_too_many_fail_the_job() {
 }
 
 #[test]
+fn where_another_process_has_put_the_same_one_nothing_is_removed_and_the_job_fails() {
+    let mut it = coordinator(settings());
+    drop(it.on(Event::Tick, ms(100)));
+    assert_eq!(it.on(Event::Overtaken { checkpoint: 1 }, ms(101)), []);
+    acknowledge(&mut it, 1, 110);
+    let kind = Kind::Savepoint { stop: None };
+    assert_eq!(it.on(Event::Asked { request: 5, kind }, ms(111)), []);
+    let reason = "checkpoint 1 is there already: another process runs this job".to_owned();
+    let answer = Action::Answer { request: 5, result: Err(reason.clone()) };
+    assert_eq!(it.on(Event::Overtaken { checkpoint: 1 }, ms(120)), [answer, Action::Fail { reason }]);
+    assert_eq!((it.wakes_at(), it.on(Event::Tick, ms(9_000))), (None, vec![]));
+}
+
+#[test]
 fn savepoints_come_when_they_are_asked_for_and_stay() {
     let mut it = coordinator(Settings { interval: None, retained: 1, ..settings() });
     assert_eq!(it.wakes_at(), None);
@@ -152,17 +166,19 @@ enum Happens {
     Ended(u32),
     Stored(u64),
     NotStored(u64),
+    Overtaken(u64),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
-        4 => (1..400u64).prop_map(Happens::Time),
-        1 => prop::bool::weighted(0.1).prop_map(Happens::Asked),
-        12 => (0..2u64, 0..SUBTASKS + 1).prop_map(|(back, subtask)| Happens::Acknowledged(back, subtask)),
-        1 => (0..2u64).prop_map(Happens::Declined),
-        1 => (0..SUBTASKS).prop_map(Happens::Ended),
-        5 => (0..2u64).prop_map(Happens::Stored),
-        1 => (0..2u64).prop_map(Happens::NotStored),
+        80 => (1..400u64).prop_map(Happens::Time),
+        20 => prop::bool::weighted(0.1).prop_map(Happens::Asked),
+        240 => (0..2u64, 0..SUBTASKS + 1).prop_map(|(back, subtask)| Happens::Acknowledged(back, subtask)),
+        20 => (0..2u64).prop_map(Happens::Declined),
+        20 => (0..SUBTASKS).prop_map(Happens::Ended),
+        100 => (0..2u64).prop_map(Happens::Stored),
+        20 => (0..2u64).prop_map(Happens::NotStored),
+        1 => (0..2u64).prop_map(Happens::Overtaken),
     ]
 }
 
@@ -274,6 +290,7 @@ fn live(it: &mut Coordinator<u32>, history: &[Happens], forgetful: bool) -> Resu
                 }
                 Event::Stored { checkpoint: back(ago) }
             }
+            Happens::Overtaken(ago) => Event::Overtaken { checkpoint: back(ago) },
             Happens::NotStored(ago) => Event::NotStored { checkpoint: back(ago), reason: "no room".into() },
         };
         for action in it.on(event, now) {

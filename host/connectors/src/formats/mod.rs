@@ -3,10 +3,11 @@
 mod csv;
 mod json;
 mod lines;
+pub(crate) mod parquet;
 #[cfg(test)]
 mod tests;
 mod text;
-mod times;
+pub(crate) mod times;
 
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ const RECORD_BYTES_MAX: usize = 16 << 20;
 const RECORD_BYTES_BOUND: usize = 512 << 20;
 /// The formats that a source can have.
 pub(crate) const OF_SOURCES: [&str; 3] = ["lines", "json", "csv"];
+/// The format of files that are no records one after the other.
+pub(crate) const PARQUET: &str = "parquet";
 /// The formats that a sink can have.
 pub(crate) const OF_SINKS: [&str; 3] = ["json", "csv", "text"];
 
@@ -87,6 +90,7 @@ impl Decoding {
                 csv::can_read(schema)?;
                 (DecodingKind::Csv(csv::Dialect::of(&options, false)?), options)
             }
+            PARQUET => return Err(Diagnostic::user("the format `parquet` is for the connector `files`")),
             other => return Err(unknown("format of sources", other, &OF_SOURCES)),
         };
         let record_bytes_max = options.parsed("max-record-bytes")?.unwrap_or(RECORD_BYTES_MAX);
@@ -203,6 +207,7 @@ impl Encoding {
             }
             "text" => options(&[]).map(|_| Self::Text),
             "csv" => Ok(Self::Csv(csv::Dialect::of(&options(&["delimiter", "header"])?, true)?)),
+            PARQUET => Err(Diagnostic::user("the format `parquet` is for the connector `files`")),
             other => Err(unknown("format of sinks", other, &OF_SINKS)),
         }
     }
@@ -228,6 +233,14 @@ impl Encoding {
             Self::Csv(_) => "csv",
             Self::Text => "text",
         }
+    }
+
+    /// A row as JSON, for messages and for bad records.
+    pub(crate) fn row_as_json(row: &RecordBatch) -> Vec<u8> {
+        let mut out = Vec::new();
+        let written = Self::Json { text_decimals: true }.encode_rows(row, None, "", true, &mut out);
+        // What cannot be shown is not.
+        written.map(|()| out.trim_ascii_end().to_vec()).unwrap_or_default()
     }
 
     /// Appends the bytes of rows, with their kinds if there is a changelog. `first`: nothing has been

@@ -8,7 +8,7 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 
 /// The type that stands for this one in Arrow's readers and writers.
-pub(super) fn with_offset(data_type: &DataType) -> DataType {
+pub(crate) fn with_offset(data_type: &DataType) -> DataType {
     let inner =
         |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(with_offset(field.data_type())));
     match data_type {

@@ -22,7 +22,7 @@ use platform::Inbox;
 
 use self::kept::Kept;
 use super::changelog::{self, Arriving, Changelog};
-use crate::formats::Encoding;
+use crate::formats::parquet::{FileFormat, FileWriter};
 use crate::options::Options;
 use crate::{Context, Need, Sink, SinkFactory};
 
@@ -31,7 +31,7 @@ pub struct FilesFactory {
     path: String,
     /// A file that has become so long is finished, and the next begun.
     roll_bytes: u64,
-    encoding: Encoding,
+    format: FileFormat,
     changelog: Changelog,
     /// What an earlier run has left.
     restored: OnceLock<Kept>,
@@ -49,12 +49,12 @@ impl FilesFactory {
         let known = [&["path", "roll-bytes"], &changelog::OPTIONS[..]].concat();
         let options = Options::new("files", &connection.options, &known)?;
         let changelog = Changelog::of("files", &options, arriving)?;
-        let encoding = Encoding::of(connection, "json")?;
-        encoding.fits(&arriving.schema, changelog.has_kinds())?;
+        let format = FileFormat::of(connection)?;
+        format.fits(&arriving.schema, changelog.has_kinds())?;
         Ok(Self {
             path: options.required("path")?.to_owned(),
             roll_bytes: options.parsed("roll-bytes")?.unwrap_or(ROLL_BYTES).max(1),
-            encoding,
+            format,
             changelog,
             restored: OnceLock::new(),
         })
@@ -117,12 +117,13 @@ impl SinkFactory for FilesFactory {
             committing: BTreeMap::new(),
             next_commit: 0,
             folder: Path::new(&self.path).into(),
-            encoding: self.encoding.clone(),
+            writer: self.format.begin(),
+            is_ending: false,
+            format: self.format.clone(),
             changelog: self.changelog.clone(),
             roll_bytes: self.roll_bytes,
             number,
             file: None,
-            file_bytes: 0,
             held: Vec::new(),
             done: Inbox::new(context.waker.clone()),
             working: false,
@@ -133,15 +134,17 @@ impl SinkFactory for FilesFactory {
 
 struct Files {
     folder: Arc<Path>,
-    encoding: Encoding,
+    format: FileFormat,
     changelog: Changelog,
     roll_bytes: u64,
     /// Of the file under way, or of the next.
     number: u64,
     file: Option<Arc<File>>,
-    /// Bytes of the file under way, those that are held back too.
-    file_bytes: u64,
-    /// Whole rows, not yet on their way.
+    /// Makes the bytes of the file under way.
+    writer: FileWriter,
+    /// A file is on its way to its end.
+    is_ending: bool,
+    /// Bytes of the file under way, or of the next, not yet on their way.
     held: Vec<u8>,
     done: Inbox<io::Result<Option<Arc<File>>>>,
     /// Something is under way in the I/O pool.
@@ -161,7 +164,7 @@ struct Files {
 
 impl Files {
     fn name(&self) -> String {
-        format!("part-{}-{}.{}", self.context.subtask, self.number, self.encoding.extension())
+        format!("part-{}-{}.{}", self.context.subtask, self.number, self.format.extension())
     }
 
     fn in_progress(&self) -> PathBuf {
@@ -188,8 +191,17 @@ impl Files {
                 self.closed.push(self.name());
             }
             self.number += 1;
-            self.file_bytes = 0;
+            self.is_ending = false;
         }
+        Ok(())
+    }
+
+    /// Ends the file: its last bytes go, and it gets its name.
+    fn end(&mut self) -> Result<(), Diagnostic> {
+        let writer = mem::replace(&mut self.writer, self.format.begin());
+        writer.finish(&mut self.held)?;
+        self.is_ending = true;
+        self.send(true);
         Ok(())
     }
 
@@ -223,8 +235,13 @@ impl Files {
         });
     }
 
+    /// No file is under way, but for one that is being ended.
+    fn is_empty(&self) -> bool {
+        self.writer.bytes() == 0 && self.held.is_empty() && self.file.is_none()
+    }
+
     fn is_full(&self) -> bool {
-        self.file_bytes >= self.roll_bytes
+        self.writer.bytes() >= self.roll_bytes
     }
 }
 
@@ -233,18 +250,19 @@ impl Sink for Files {
         if let Err(error) = self.settle() {
             return Poll::Ready(Err(error));
         }
-        if !self.working && (self.held.len() >= HELD_BYTES || self.is_full()) {
-            self.send(self.is_full());
+        if !self.working && self.is_full() {
+            if let Err(error) = self.end() {
+                return Poll::Ready(Err(error));
+            }
+        } else if !self.working && self.held.len() >= HELD_BYTES {
+            self.send(false);
         }
         // A full file is finished before its next row is taken.
         if self.held.len() >= HELD_BYTES || self.is_full() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic> {
-        let before = self.held.len();
         let (rows, kinds) = (self.changelog.rows(batch)?, self.changelog.has_kinds());
-        self.encoding.encode(&rows, kinds, "", self.file_bytes == 0, &mut self.held)?;
-        self.file_bytes += (self.held.len() - before) as u64;
-        Ok(())
+        self.writer.add(&rows, kinds, &mut self.held)
     }
     fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {
@@ -262,13 +280,12 @@ impl Sink for Files {
         if self.working {
             return Poll::Pending;
         }
-        if self.file_bytes == 0 {
+        if self.is_empty() {
             // What is written is outside when it is committed.
             let is_outside = self.closed.is_empty() && self.prepared.is_empty() && self.committing.is_empty();
             return if is_outside { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
-        self.send(true);
-        Poll::Pending
+        self.end().map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
     }
     fn poll_prepare(&mut self) -> Poll<Result<Option<String>, Diagnostic>> {
         if let Err(error) = self.settle() {
@@ -277,9 +294,8 @@ impl Sink for Files {
         if self.working {
             return Poll::Pending;
         }
-        if self.file_bytes > 0 {
-            self.send(true);
-            return Poll::Pending;
+        if !self.is_empty() {
+            return self.end().map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending);
         }
         self.prepared.push_back(mem::take(&mut self.closed));
         let mut kept = Kept { numbers: self.absent.iter().copied().collect(), ..Kept::default() };
@@ -319,7 +335,7 @@ impl Drop for Files {
                 None => clock.sleep(Duration::from_millis(1)),
             }
         }
-        if self.file_bytes > 0 && !self.working {
+        if (self.is_ending || !self.is_empty()) && !self.working {
             // Nothing can be done about a file that cannot be removed; its name says what it is.
             drop(fs::remove_file(self.in_progress()));
         }

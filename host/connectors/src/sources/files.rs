@@ -4,6 +4,7 @@
 //! belongs to the split in which its first byte lies. The subtasks take splits from one queue, so
 //! a slow one holds nobody back. Reading is ahead of decoding by one chunk, in the I/O pool.
 
+pub mod parquet;
 mod progress;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use model::Diagnostic;
 use model::job_graph::Connection;
 
 use crate::SourceFactory;
+use crate::formats::PARQUET;
 use crate::options::unknown;
 
 /// The connectors that a source can have.
@@ -38,6 +39,9 @@ pub struct SourcePort {
 pub fn source(connection: &Connection, ports: &[SourcePort]) -> Result<Arc<dyn SourceFactory>, Diagnostic> {
     let one = || one_port(connection, ports);
     Ok(match connection.connector.as_str() {
+        "files" if connection.format.as_deref() == Some(PARQUET) => {
+            Arc::new(files::parquet::ParquetFactory::of(connection, one()?)?)
+        }
         "files" => Arc::new(files::FilesFactory::of(connection, one()?)?),
         "generator" => Arc::new(generator::GeneratorFactory::of(connection, one()?)?),
         "nexmark" => Arc::new(nexmark::NexmarkFactory::of(connection, ports)?),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use checkpoint::storage::{Latest, StorageError};
 use checkpoint::{Manifest, Settings, Storage};
 use model::Diagnostic;
-use platform::disk::SystemDisk;
-use platform::store::FileStore;
-use platform::{Clock, Faults};
+use platform::store::{Location, S3};
+use platform::{Clock, Faults, Store};
 use task::{Checkpoints, Restored};
 
 use crate::config::Config;
@@ -69,18 +68,22 @@ pub(crate) fn asked(
                 .hint("name one: -D execution.checkpointing.dir=DIR"));
         }
         ("", Some((root, ..))) => root.clone(),
-        (folder, _) => PathBuf::from(folder),
+        (folder, _) => folder.to_owned(),
     };
     let faults = std::env::var(FAULTS).unwrap_or_default();
     let faults = Faults::parse(&faults, clock)
         .map_err(|error| Diagnostic::user(format!("`{FAULTS}` says no faults")).detail(error.to_string()))?;
     let id = of_path.as_ref().map_or_else(|| id_of(job), |(_, id, _)| id.clone());
-    let store = |root: &Path| Arc::new(FileStore::new(Arc::new(SystemDisk::new(root)), faults.clone()));
-    let own = store(&folder);
-    let storage = Storage::new(Arc::clone(&own) as Arc<dyn platform::Store>, &id);
+    let s3 = s3(config)?;
+    let store = |root: &str| -> Result<Arc<dyn Store>, Diagnostic> {
+        let nowhere = |why: String| Diagnostic::user(format!("`{root}` cannot have checkpoints")).detail(why);
+        let place = Location::parse(root).map_err(|error| nowhere(error.to_string()))?;
+        place.open(&s3, faults.clone()).map_err(|error| nowhere(error.to_string()))
+    };
+    let own = store(&folder)?;
+    let storage = Storage::new(Arc::clone(&own), &id);
     let unreadable = |error: std::io::Error| {
-        Diagnostic::external(format!("checkpoints in `{}` cannot be read", folder.display()))
-            .detail(error.to_string())
+        Diagnostic::external(format!("checkpoints in `{folder}` cannot be read")).detail(error.to_string())
     };
     let traces = storage.traces().map_err(unreadable)?;
     // All that a checkpoint names is read for this, so only where it is asked for.
@@ -100,7 +103,7 @@ pub(crate) fn asked(
             latest.manifest
         }
         (Some(Restore::Path(path)), Some((root, _, number))) => {
-            let from = Storage::new(store(root) as Arc<dyn platform::Store>, &id);
+            let from = Storage::new(store(root)?, &id);
             Some(from.whole(*number).map_err(|error| {
                 Diagnostic::user(format!("`{}` cannot be restored", path.display())).detail(error.to_string())
             })?)
@@ -115,15 +118,13 @@ pub(crate) fn asked(
         ));
     }
     // What an attempt before has begun and not ended is nobody's.
-    if folder.is_dir() {
-        own.sweep(&id).and_then(|()| storage.sweep(&[])).map_err(unreadable)?;
-    }
+    own.sweep(&id).and_then(|()| storage.sweep(&[])).map_err(unreadable)?;
     if let Some(manifest) = &manifest {
         say(&format!("job {job} goes on from checkpoint {}", manifest.checkpoint));
     }
     let is_finished = manifest.as_ref().is_some_and(|manifest| manifest.is_final);
     let from = match &of_path {
-        Some((root, ..)) => Storage::new(store(root) as Arc<dyn platform::Store>, &id),
+        Some((root, ..)) => Storage::new(store(root)?, &id),
         None => storage.clone(),
     };
     let read = |manifest: Manifest| Restored::read(manifest, &from).map(Arc::new);
@@ -155,14 +156,34 @@ pub(crate) fn asked(
     Ok(Asked { checkpoints: Some(checkpoints), is_finished })
 }
 
+/// How S3 is reached.
+fn s3(config: &Config) -> Result<S3, Diagnostic> {
+    let said = |key: &str| Some(config.get(key).0).filter(|value| !value.is_empty()).map(str::to_owned);
+    let credentials = match (said("s3.access-key"), said("s3.secret-key")) {
+        (Some(key), Some(secret)) => Some((key, secret)),
+        (None, None) => None,
+        (key, _) => {
+            let missing = if key.is_none() { "s3.access-key" } else { "s3.secret-key" };
+            return Err(Diagnostic::user(format!("`{missing}` is missing"))
+                .detail("s3.access-key and s3.secret-key go together"));
+        }
+    };
+    Ok(S3 {
+        endpoint: said("s3.endpoint"),
+        region: said("s3.endpoint.region"),
+        credentials,
+        path_style: said("s3.path.style.access").as_deref() == Some("true"),
+    })
+}
+
 /// The folder, the job's id and the number in the path of a checkpoint: `DIR/ID/chk-42`.
-fn parts_of(path: &Path) -> Result<(PathBuf, String, u64), Diagnostic> {
+fn parts_of(path: &Path) -> Result<(String, String, u64), Diagnostic> {
     let path = if path.ends_with("_metadata") { path.parent().unwrap_or(path) } else { path };
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let number = name(path).and_then(|name| name.strip_prefix("chk-")?.parse().ok());
     let above = path.parent();
     match (number, above.and_then(name), above.and_then(Path::parent)) {
-        (Some(number), Some(id), Some(root)) => Ok((root.to_owned(), id, number)),
+        (Some(number), Some(id), Some(root)) => Ok((root.to_string_lossy().into_owned(), id, number)),
         _ => Err(Diagnostic::user(format!("`{}` is no checkpoint", path.display()))
             .detail("the folder of one is DIR/JOB-ID/chk-NUMBER")
             .hint("--restore latest takes the newest of the job, in execution.checkpointing.dir")),
@@ -175,10 +196,12 @@ mod tests {
 
     #[test]
     fn the_path_of_a_checkpoint_says_folder_job_and_number() {
-        let expected = (PathBuf::from("/a/b"), "id".to_owned(), 42);
+        let expected = ("/a/b".to_owned(), "id".to_owned(), 42);
         for path in ["/a/b/id/chk-42", "/a/b/id/chk-42/", "/a/b/id/chk-42/_metadata"] {
             assert_eq!(parts_of(Path::new(path)).unwrap(), expected);
         }
+        let in_bucket = parts_of(Path::new("s3://b/c/id/chk-7")).unwrap();
+        assert_eq!(in_bucket, ("s3://b/c".to_owned(), "id".to_owned(), 7));
         for path in ["/a/b/id/chk-x", "/a/b/id", "chk-1", ""] {
             assert!(parts_of(Path::new(path)).is_err(), "{path}");
         }

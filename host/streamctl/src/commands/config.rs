@@ -15,14 +15,14 @@ pub(crate) fn config(args: &ConfigArgs) -> Done {
             let error = Config::load(&[format!("{key}=")]).err();
             return Err(Stop::Refused(error.unwrap_or_else(|| Diagnostic::user("there is no such key"))));
         }
-        answer(&format!("{}\n", config.get(key).0));
+        answer(&format!("{}\n", config.shown(key).0));
         return Ok(());
     }
     if args.json {
         let values: Map<String, Value> = KEYS
             .iter()
             .map(|key| {
-                let (value, origin) = config.get(key.name);
+                let (value, origin) = config.shown(key.name);
                 (key.name.to_owned(), json!({ "value": value, "origin": origin.name(), "about": key.what }))
             })
             .collect();
@@ -35,7 +35,7 @@ pub(crate) fn config(args: &ConfigArgs) -> Done {
         text.push_str(&format!("# {}{there}\n", file.display()));
     }
     for key in &KEYS {
-        let (value, origin) = config.get(key.name);
+        let (value, origin) = config.shown(key.name);
         text.push_str(&format!(
             "\n# {}\n# {}, from: {}\n{}: {value}\n",
             key.what,

@@ -9,6 +9,7 @@ mod operators;
 mod output;
 mod project;
 mod recovery;
+mod s3;
 mod signals;
 mod sockets;
 mod support;

@@ -150,6 +150,9 @@ impl Checkpointer {
             manifest.0.is_final = matches!(kind, Kind::Final);
             match put(&storage, manifest) {
                 Ok(()) => Event::Stored { checkpoint },
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    Event::Overtaken { checkpoint }
+                }
                 Err(error) => Event::NotStored { checkpoint, reason: error.to_string() },
             }
         });

@@ -36,8 +36,7 @@ impl Minio {
             .unwrap();
         let clock = platform::Clock::system();
         let end = clock.now() + Duration::from_secs(30);
-        let url = format!("http://{address}/minio/health/live");
-        while !is_up(&url) {
+        while !is_up(address) {
             assert!(clock.now() < end, "MinIO does not answer at {address}");
             clock.sleep(Duration::from_millis(50));
         }
@@ -72,12 +71,11 @@ impl Drop for Minio {
     }
 }
 
-fn is_up(url: &str) -> bool {
-    let address = url.trim_start_matches("http://").split('/').next().unwrap().to_owned();
-    let path = url.trim_start_matches("http://").trim_start_matches(&address[..]).to_owned();
+fn is_up(address: SocketAddr) -> bool {
     let asked = platform::spawn_task("is MinIO up", async move {
-        let mut stream = TcpStream::connect(&address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request =
+            format!("GET /minio/health/live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).await.ok()?;
@@ -170,25 +168,25 @@ fn run(folder: &Folder, endpoint: SocketAddr, parallelism: &str) -> Command {
     command
 }
 
-/// Kills a job now and then until it has come to its end.
-fn kills(minio: &Minio, endpoint: SocketAddr, pause: u64) {
+/// Ends a job's process before and after uploads, again and again, and lets it come to its end.
+fn kills(minio: &Minio, endpoint: SocketAddr, lines: u64, uploads: usize) {
     let folder = Folder::new();
-    let text = text(150_000);
+    let text = text(lines);
     folder.write("text.txt", &text);
     let (mut killed, mut restored) = (0, 0);
-    for attempt in 0..40u64 {
-        let mut child = run(&folder, endpoint, ["2", "3", "1"][(attempt % 3) as usize]).spawn().unwrap();
-        platform::Clock::system().sleep(Duration::from_millis(pause + attempt * 37 % 150));
-        if attempt < 5 && child.try_wait().unwrap().is_none() {
-            child.kill().unwrap();
-            killed += 1;
+    for attempt in 0..7 {
+        let mut command = run(&folder, endpoint, ["2", "3", "1"][attempt % 3]);
+        if attempt < 6 {
+            let point = ["store.uploaded", "store.upload"][attempt % 2];
+            command.env("MILLSTREAM_FAULTS", format!("{point}@{}=kill", uploads + attempt % 3));
         }
-        let ran = Ran::of(child.wait_with_output().unwrap());
+        let ran = Ran::of(command.output().unwrap());
+        assert!([0, -1].contains(&ran.code), "{}", ran.err);
+        killed += u32::from(ran.code == -1);
         restored += u32::from(ran.err.contains("goes on from checkpoint"));
         if ran.code == 0 {
             break;
         }
-        assert_eq!(ran.code, -1, "{}", ran.err);
     }
     assert!(killed > 1 && restored > 1, "{killed} times killed, {restored} times restored");
     assert!(folder.parts("out") == expected(&text), "other rows than the text's");
@@ -200,7 +198,7 @@ fn kills(minio: &Minio, endpoint: SocketAddr, pause: u64) {
 #[test]
 fn a_job_goes_on_from_checkpoints_in_s3() {
     let minio = Minio::start();
-    kills(&minio, minio.address, 150);
+    kills(&minio, minio.address, 150_000, 3);
     // Damage is seen there too, and named.
     let checkpoint = minio.checkpoints().remove(0);
     std::fs::remove_dir_all(minio.job().join(&checkpoint).join("data-0")).ok();
@@ -231,7 +229,7 @@ fn a_network_that_loses_and_refuses_changes_nothing() {
         None,
     ];
     let (way, ill) = way(minio.address, &TURNS);
-    kills(&minio, way, 1_500);
+    kills(&minio, way, 300_000, 2);
     assert!(ill.load(Ordering::Relaxed) > 20, "the network was too good: {ill:?}");
 }
 

@@ -23,7 +23,7 @@ const EACH_SECOND: &str = "the same, a checkpoint a second";
 const UNIT_BYTES: u64 = 100_000_000;
 
 /// Of the job that is killed: about 100 MB of state.
-const MANY_KEYS: u64 = 4_500_000;
+const MANY_KEYS: u64 = 7_000_000;
 const STATE_BYTES: u64 = 100_000_000;
 /// What is given up when nothing comes.
 const PATIENCE: Duration = Duration::from_secs(120);

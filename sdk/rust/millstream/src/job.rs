@@ -73,6 +73,12 @@ impl Job {
         self.source(connector.into(), Some("csv"))
     }
 
+    /// Parquet, whose columns of these names are the fields of `T`; of [`Connector::files`] only.
+    #[track_caller]
+    pub fn parquet<T: Record>(&self, connector: impl Into<Connector>) -> Source<'_, T> {
+        self.source(connector.into(), Some("parquet"))
+    }
+
     /// The numbers from 0, in a column `value`: `rows` of them, or without end; at most `rate` a
     /// second over all subtasks.
     #[track_caller]

@@ -36,6 +36,11 @@ impl<R: Record> Table<R> {
         Table::of(connector.into(), "csv")
     }
 
+    /// Parquet, whose columns of these names are the fields of `R`; of [`Connector::files`] only.
+    pub fn parquet(connector: impl Into<Connector>) -> Table<R> {
+        Table::of(connector.into(), "parquet")
+    }
+
     fn of(connector: Connector, format: &str) -> Table<R> {
         let connection = Connection {
             connector: connector.name,

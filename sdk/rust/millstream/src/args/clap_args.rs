@@ -73,7 +73,10 @@ impl InputArgs {
     }
 }
 
-#[cfg_attr(doc, doc = "Where a job writes: `--output print|blackhole|DIR`, `--format json|csv|text`.")]
+#[cfg_attr(
+    doc,
+    doc = "Where a job writes: `--output print|blackhole|DIR`, `--format json|csv|text|parquet`."
+)]
 #[cfg_attr(not(doc), allow(missing_docs, reason = "documented for readers, not for clap"))]
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OutputArgs {
@@ -81,7 +84,7 @@ pub struct OutputArgs {
     #[arg(long, help_heading = "Output", value_name = "print|blackhole|DIR", default_value = "print")]
     pub output: String,
     /// Format of the rows [default: json, and text where they are printed]
-    #[arg(long, help_heading = "Output", value_parser = ["json", "csv", "text"])]
+    #[arg(long, help_heading = "Output", value_parser = ["json", "csv", "text", "parquet"])]
     pub format: Option<String>,
 }
 

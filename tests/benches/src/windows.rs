@@ -15,10 +15,11 @@ use crate::totals::Totals;
 const BENCH: &str = "windows";
 const EVENTS: u64 = 10_000_000;
 const INPUT: &str = "the input, left out";
-/// By the host, by the guest, whether they slide.
-const PAIRS: [(&str, &str, bool); 2] = [
-    ("tumbling, by the host", "tumbling, by the guest", false),
-    ("sliding, by the host", "sliding, by the guest", true),
+/// By the host, by the guest, which windows.
+const PAIRS: [(&str, &str, &[&str]); 3] = [
+    ("tumbling, by the host", "tumbling, by the guest", &[]),
+    ("sliding, by the host", "sliding, by the guest", &["--sliding"]),
+    ("sessions, by the host", "sessions, by the guest", &["--sessions", "2000"]),
 ];
 const UNIT_BYTES: u64 = 100_000_000;
 
@@ -27,10 +28,10 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let (valid, void) = measure::steady_rounds(rounds, || {
         let mut round = Round::new();
         round.insert(UNIT, measure::run(&mut measure::subject(UNIT, &file)?)?);
-        round.insert(INPUT, measure::run(&mut command("none", false)?)?);
-        for (host, guest, is_sliding) in PAIRS {
-            let of_host = measure::run(&mut command("host", is_sliding)?)?;
-            let of_guest = measure::run(&mut command("guest", is_sliding)?)?;
+        round.insert(INPUT, measure::run(&mut command("none", &[])?)?);
+        for (host, guest, windows) in PAIRS {
+            let of_host = measure::run(&mut command("host", windows)?)?;
+            let of_guest = measure::run(&mut command("guest", windows)?)?;
             let given = [&of_host, &of_guest].map(|run| Totals::of_summary(&run.said).map(|said| said.rows));
             let [by_host, by_guest] = given;
             let (by_host, by_guest) = (by_host?, by_guest?);
@@ -58,12 +59,10 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn command(by: &str, is_sliding: bool) -> anyhow::Result<Command> {
+fn command(by: &str, windows: &[&str]) -> anyhow::Result<Command> {
     let mut command = streamctl()?;
     command.args(["run", "-p", "1", "-c", "window_bids"]).arg(guest("speed")?);
     command.args(["--events", &EVENTS.to_string(), "--by", by, "--output", "blackhole"]);
-    if is_sliding {
-        command.arg("--sliding");
-    }
+    command.args(windows);
     Ok(command)
 }

@@ -59,6 +59,9 @@ pub struct WindowArgs {
     /// Windows of 10 s each 2 s, instead of end to end
     #[arg(long)]
     sliding: bool,
+    /// Windows that end after so many milliseconds without a bid
+    #[arg(long, value_name = "GAP", conflicts_with = "sliding")]
+    sessions: Option<u64>,
     /// none, host, guest: who aggregates
     #[arg(long, default_value = "host")]
     by: String,
@@ -101,7 +104,7 @@ impl AggregateFunction for SumCountMax {
     }
 }
 
-/// Sum, count and greatest price of the bids of each auction over windows of 10 s.
+/// Sum, count and greatest price of the bids of each auction over windows.
 #[job]
 pub fn window_bids(job: &Job, args: WindowArgs) -> Result<()> {
     let generator = Connector::of("nexmark").option("events", args.events);
@@ -111,6 +114,8 @@ pub fn window_bids(job: &Job, args: WindowArgs) -> Result<()> {
     let (size, slide) = (Duration::from_secs(10), Duration::from_secs(2));
     if args.sliding {
         totals(bids, Sliding::of(size, slide), &args)
+    } else if let Some(gap) = args.sessions {
+        totals(bids, Session::with_gap(Duration::from_millis(gap)), &args)
     } else {
         totals(bids, Tumbling::of(size), &args)
     }

@@ -31,6 +31,7 @@ WAYS = [
     ("-p 7", ["-p", "7"], "generator"),
     ("-p 3, batch", ["-p", "3", "--execution", "batch"], "generator"),
     ("-p 2, fresh instances", ["-p", "2", "--chaos-instances"], "generator"),
+    ("-p 3, two phases", ["-p", "3", "-Dtable.optimizer.agg-phase-strategy=TWO_PHASE"], "generator"),
     ("-p 1, a file", ["-p", "1"], "file"),
     ("-p 3, a file", ["-p", "3"], "file"),
     ("-p 2, a file, fresh instances", ["-p", "2", "--chaos-instances"], "file"),

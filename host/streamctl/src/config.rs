@@ -17,7 +17,7 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 20] = [
+pub(crate) const KEYS: [Key; 21] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -161,6 +161,15 @@ pub(crate) const KEYS: [Key; 20] = [
         default: "",
         what: "the secret of s3.access-key; never shown",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "table.optimizer.agg-phase-strategy",
+        default: "AUTO",
+        what: "TWO_PHASE: windows aggregate rows before they are exchanged, too; ONE_PHASE: not; AUTO: where they have no key",
+        check: |value| match value.to_ascii_uppercase().as_str() {
+            "AUTO" | "ONE_PHASE" | "TWO_PHASE" => Ok(()),
+            _ => Err("it is AUTO, ONE_PHASE or TWO_PHASE".into()),
+        },
     },
 ];
 

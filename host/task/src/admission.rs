@@ -8,7 +8,7 @@ use arrow_schema::{Schema, SchemaRef};
 use checkpoint::manifest::Operator;
 use connectors::{Arriving, Need, SinkFactory, SourceFactory, SourcePort};
 use graph::physical::Parallelism;
-use graph::{PhysicalGraph, arriving};
+use graph::{PhysicalGraph, Vertex, arriving};
 use guest::Program;
 use model::Diagnostic;
 use model::job_graph::{
@@ -21,7 +21,7 @@ use crate::checkpoints::section;
 use crate::deploy::uid_of;
 use crate::grants::Grants;
 use crate::operator::native::NativeFunction;
-use crate::{Execution, Restored, RunOptions};
+use crate::{AggPhase, Execution, Restored, RunOptions};
 
 /// A job that may start.
 pub struct Plan {
@@ -38,6 +38,8 @@ pub struct Plan {
     /// What reads the tables of lookups.
     pub(crate) tables: BTreeMap<NodeId, Arc<dyn SourceFactory>>,
     pub(crate) natives: BTreeMap<NodeId, NativeFunction>,
+    /// The windows whose rows are aggregated before they are exchanged, too.
+    pub(crate) two_phases: BTreeSet<NodeId>,
 }
 
 impl Plan {
@@ -56,6 +58,12 @@ impl Plan {
     /// that is fused with others stays the guest's.
     pub fn replace_function(&mut self, node: NodeId, function: NativeFunction) {
         self.natives.insert(node, function);
+    }
+
+    /// Whether a window's rows are aggregated before they are exchanged, too.
+    #[must_use]
+    pub fn has_two_phases(&self, node: NodeId) -> bool {
+        self.two_phases.contains(&node)
     }
 
     /// Whether the input ends by itself.
@@ -120,7 +128,12 @@ impl Plan {
 }
 
 /// The job graph's own settings that a job may make; the command line wins over them.
-const SETTINGS: [&str; 3] = ["parallelism.default", "pipeline.max-parallelism", "execution.runtime-mode"];
+const SETTINGS: [&str; 4] = [
+    "parallelism.default",
+    "pipeline.max-parallelism",
+    "execution.runtime-mode",
+    "table.optimizer.agg-phase-strategy",
+];
 
 /// Plans a job graph: chains and parallelism, connectors, types of aggregates and sinks. Opens
 /// nothing and looks at nothing outside.
@@ -189,6 +202,7 @@ pub fn plan(
     .map_err(|error| error.diagnostic())?;
     check_kept(&physical, &options)?;
     let plan = Plan {
+        two_phases: two_phases(&physical, options.agg_phase),
         physical,
         program: program.clone(),
         job: job.to_owned(),
@@ -205,6 +219,32 @@ pub fn plan(
             .hint("run it with --execution streaming"));
     }
     Ok(plan)
+}
+
+/// The windows that aggregate in two phases.
+fn two_phases(physical: &PhysicalGraph, wanted: AggPhase) -> BTreeSet<NodeId> {
+    let has = |(v, vertex): (usize, &Vertex)| {
+        let head = vertex.stages[0].nodes[0];
+        let NodeKind::Window(window) = &physical.job.nodes[head as usize].kind else { return None };
+        let shape = NativeShape::of(&physical.job, head);
+        let can = window::local::has_two_phases(window, shape.inputs.first()?).ok()?
+            && !shape.from_changes[0]
+            && physical
+                .edges_into(v)
+                .all(|edge| matches!(edge.partition, Partition::Hash(_) | Partition::Global));
+        // Measured: by key the two phases cost about what they save, unless one key has most of the rows; without
+        // a key one subtask would have all the work.
+        let helps = physical
+            .edges_into(v)
+            .any(|edge| edge.partition == Partition::Global && physical.vertices[edge.from].parallelism > 1);
+        let is_wanted = match wanted {
+            AggPhase::Auto => helps,
+            AggPhase::OnePhase => false,
+            AggPhase::TwoPhase => true,
+        };
+        (can && is_wanted).then_some(head)
+    };
+    physical.vertices.iter().enumerate().filter_map(has).collect()
 }
 
 /// The number of key groups that is asked for: that of the checkpoint, whose keys are in them.

@@ -9,7 +9,7 @@ use arrow_schema::SchemaRef;
 use checkpoint::manifest::JobName;
 use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
-use graph::{PhysicalGraph, Stage, Vertex};
+use graph::{PhysicalEdge, PhysicalGraph, Stage, Vertex};
 use guest::{NodePort, Task};
 use model::Diagnostic;
 use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
@@ -18,6 +18,7 @@ use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, MemoryBackend, SharedBackend};
 use window::KeyedAggregate;
 use window::assigner::instant_type;
+use window::local::{Folding, LocalWindow, local_schema};
 use window::operator::{Setting, operator_of};
 
 use crate::checkpoints::Checkpoints;
@@ -46,7 +47,7 @@ use crate::operator::{Input, Place, native_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
 use crate::worker::{Wakes, Worker};
-use crate::{Execution, Plan};
+use crate::{AggPhase, Execution, Plan};
 
 /// A job's workers, ready to run.
 pub(crate) struct Deployed {
@@ -205,6 +206,8 @@ struct Deployment<'a> {
 
 /// The gates by vertex and subtask.
 type Gates = Vec<Vec<Option<InputGate>>>;
+/// Which port of a subtask leads to which of its outputs.
+type Exits = Vec<(NodeId, u32, Target)>;
 /// The sending ends by physical edge and producer's subtask.
 type Channels = Vec<Vec<Vec<Channel>>>;
 
@@ -260,7 +263,7 @@ impl Deployment<'_> {
     ) -> Result<Subtask, Diagnostic> {
         let vertex = self.plan.physical.vertices[v].clone();
         let waker = self.wakers[v][s].clone();
-        let (outputs, exits) = self.outputs(v, s, &waker, channels);
+        let (outputs, exits) = self.outputs(v, s, &waker, channels)?;
         let mut stages = Vec::with_capacity(vertex.stages.len());
         for (at, stage) in vertex.stages.iter().enumerate() {
             let mut targets: Vec<(NodeId, u32, Target)> =
@@ -321,7 +324,7 @@ impl Deployment<'_> {
         s: usize,
         waker: &Waker,
         channels: &mut Channels,
-    ) -> (Vec<Output>, Vec<(NodeId, u32, Target)>) {
+    ) -> Result<(Vec<Output>, Exits), Diagnostic> {
         let physical = &self.plan.physical;
         let producers: u32 = physical.vertices.iter().map(|vertex| vertex.parallelism).sum();
         let flight = (self.plan.options.sizes.flight_bytes / producers.max(1) as usize)
@@ -334,13 +337,52 @@ impl Deployment<'_> {
                 _ => Arc::from([]),
             };
             let subtask = u32::try_from(s).unwrap_or(u32::MAX);
-            let partitioner = Partitioner::new(&edge.partition, subtask, consumers, owners);
+            let local = self.local_window(edge, subtask)?;
+            // What the first phase gives has the key's columns first.
+            let partition = match &edge.partition {
+                Partition::Hash(keys) if local.is_some() => Partition::Hash((0..keys.len() as u32).collect()),
+                partition => partition.clone(),
+            };
+            let partitioner = Partitioner::new(&partition, subtask, consumers, owners);
             let first = if edge.partition == Partition::Forward { subtask } else { 0 };
             exits.push((edge.node, edge.port, Target::Output(outputs.len())));
             let to = std::mem::take(&mut channels[e][s]);
-            outputs.push(Output::new(partitioner, to, first, flight, waker.clone()));
+            let output = Output::new(partitioner, to, first, flight, waker.clone());
+            outputs.push(match local {
+                Some((local, place)) => output.aggregating(local, place),
+                None => output,
+            });
         }
-        (outputs, exits)
+        Ok((outputs, exits))
+    }
+
+    /// The first phase of the aggregation that an edge leads to, and where that is.
+    fn local_window(
+        &self,
+        edge: &PhysicalEdge,
+        producer: u32,
+    ) -> Result<Option<(LocalWindow, Place)>, Diagnostic> {
+        let (plan, physical) = (&self.plan, &self.plan.physical);
+        let head = physical.vertices[edge.to].stages[0].nodes[0];
+        let node = &physical.job.nodes[head as usize];
+        let (true, NodeKind::Window(window)) = (plan.two_phases.contains(&head), &node.kind) else {
+            return Ok(None);
+        };
+        let place = Place {
+            job: physical.job.name.clone(),
+            operator: format!("{}, first phase", node.name),
+            origins: node.origin.iter().cloned().collect(),
+            subtask: producer,
+            parallelism: physical.vertices[edge.from].parallelism,
+        };
+        let shape = NativeShape::of(&physical.job, head);
+        let folding = match plan.options.agg_phase {
+            AggPhase::TwoPhase => Folding::Always,
+            AggPhase::Auto | AggPhase::OnePhase => Folding::WhileItHelps,
+        };
+        let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
+        let local = LocalWindow::new(window, &shape.inputs[0], &shape.keys[0], folding, seed);
+        Ok(Some((local.map_err(|error| native_error(&place, &error))?, place)))
     }
 
     fn operator(
@@ -612,9 +654,18 @@ impl Deployment<'_> {
         let node = &job.nodes[id as usize];
         let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
         let batch = plan.options.execution == Execution::Batch;
-        let shape = NativeShape::of(job, id);
+        let mut shape = NativeShape::of(job, id);
+        let keys = shape.keys.first().map_or(0, Vec::len);
+        let mut first_phase = None;
+        if let (true, NodeKind::Window(window)) = (plan.two_phases.contains(&id), &node.kind) {
+            let folded = local_schema(window, &shape.inputs[0], &shape.keys[0]);
+            let folded = folded.map_err(|error| native_error(&place, &error))?;
+            first_phase = Some(std::mem::replace(&mut shape.inputs[0], folded));
+            shape.keys[0] = (0..keys).collect();
+        }
         let setting = Setting {
             inputs: &shape.inputs,
+            first_phase: first_phase.as_ref(),
             keys: &shape.keys,
             outputs: &shape.outputs,
             changes: node.outputs.first().is_some_and(|port| port.changes),
@@ -630,7 +681,6 @@ impl Deployment<'_> {
         let checkpoints = plan.options.checkpoints.as_ref();
         if let Some(restored) = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref()) {
             let uid = uid_of(job, id);
-            let keys = shape.keys.first().map_or(0, Vec::len);
             let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
             let share = Share { is_global: keys == 0, ..share };
             restored.fill_all(&share, shared)?;

@@ -25,4 +25,4 @@ pub use checkpoints::{Checkpoints, Restored};
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};
 pub use operator::native::NativeFunction;
-pub use options::{Execution, RunOptions, Sizes};
+pub use options::{AggPhase, Execution, RunOptions, Sizes};

@@ -14,6 +14,19 @@ pub enum Execution {
     Batch,
 }
 
+/// Whether windows aggregate their rows before they go to the subtask of their key, too.
+/// Flink: `table.optimizer.agg-phase-strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AggPhase {
+    /// Where all rows go to one subtask from several, while it makes them fewer.
+    #[default]
+    Auto,
+    /// Never.
+    OnePhase,
+    /// Wherever that gives the same.
+    TwoPhase,
+}
+
 /// What the command line and the configuration ask for.
 #[derive(Clone)]
 pub struct RunOptions {
@@ -25,6 +38,8 @@ pub struct RunOptions {
     pub execution: Execution,
     /// Streaming aggregates give one update for each key of a batch instead of one for each row.
     pub fold_updates: bool,
+    /// In how many phases windows aggregate.
+    pub agg_phase: AggPhase,
     /// Gives every guest call a fresh instance. No result may change.
     pub chaos_instances: bool,
     /// What the plan may ask of the outside beyond what the job's arguments name.
@@ -44,6 +59,7 @@ impl Default for RunOptions {
             max_parallelism: None,
             execution: Execution::Streaming,
             fold_updates: false,
+            agg_phase: AggPhase::Auto,
             chaos_instances: false,
             allow: Vec::new(),
             seed: None,

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use arrow_schema::ArrowError;
 use exchange::{Channel, Credit, Partitioner, SendBudget};
 use model::element::{Barrier, Mark};
-use model::{Batch, BatchRange};
+use model::{Batch, BatchRange, Diagnostic};
+use window::local::LocalWindow;
+
+use crate::operator::{Place, native_error};
 
 /// One outgoing edge of a subtask.
 pub(crate) struct Output {
@@ -21,6 +23,8 @@ pub(crate) struct Output {
     budget: Arc<SendBudget>,
     producer: Waker,
     ended: bool,
+    /// The first phase of the consumer's aggregation, and where the consumer is, for errors.
+    local: Option<(LocalWindow, Place)>,
 }
 
 /// What waits for room in a channel, or behind what waits.
@@ -39,14 +43,25 @@ impl Output {
         producer: Waker,
     ) -> Self {
         let budget = SendBudget::new(bytes_max, producer.clone());
-        Self { partitioner, channels, first, pending: VecDeque::new(), budget, producer, ended: false }
+        let pending = VecDeque::new();
+        Self { partitioner, channels, first, pending, budget, producer, ended: false, local: None }
+    }
+
+    /// Rows go through the first phase of the consumer's aggregation.
+    pub(crate) fn aggregating(mut self, local: LocalWindow, consumer: Place) -> Self {
+        self.local = Some((local, consumer));
+        self
     }
 
     /// Sends rows; those that find no room wait here.
-    pub(crate) fn send(&mut self, batch: Batch) -> Result<(), ArrowError> {
+    pub(crate) fn send(&mut self, batch: Batch) -> Result<(), Diagnostic> {
+        let batch = match &mut self.local {
+            Some((local, consumer)) => local.fold(&batch).map_err(|error| native_error(consumer, &error))?,
+            None => batch,
+        };
         let credit = self.budget.charge(batch.bytes());
         let Self { partitioner, channels, first, pending, producer, .. } = self;
-        partitioner.split(batch, |to, rows| {
+        let split = partitioner.split(batch, |to, rows| {
             if pending.is_empty() {
                 let channel = &channels[(to - *first) as usize];
                 if let Err(rows) = channel.try_send(rows, Some(credit.clone()), producer) {
@@ -55,7 +70,8 @@ impl Output {
             } else {
                 pending.push_back((to, Pending::Rows(rows, credit.clone())));
             }
-        })
+        });
+        split.map_err(|error| Diagnostic::internal(error.to_string()))
     }
 
     /// Sends how far event time is to all channels, after the rows before it.

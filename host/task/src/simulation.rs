@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
-use crate::{JobOutcome, Plan, Progress, RunOptions, Sizes};
+use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, Sizes};
 use far_state::FarState;
 
 /// What a simulated run did.
@@ -58,7 +58,8 @@ pub fn options(seed: u64, parallelism: u32) -> RunOptions {
         step_time: Duration::from_millis(1),
         step_runs: draw(1, 6),
     };
-    RunOptions { parallelism, seed: Some(seed), sizes, ..RunOptions::default() }
+    let agg_phase = [AggPhase::OnePhase, AggPhase::TwoPhase, AggPhase::Auto][draw(0, 3)];
+    RunOptions { parallelism, seed: Some(seed), sizes, agg_phase, ..RunOptions::default() }
 }
 
 /// Steps after which a run is given up as endless.

@@ -227,7 +227,7 @@ impl Subtask {
                         next.input.elements.push_back(Element::Rows(0, rows));
                     }
                     Target::Output(output) => {
-                        outputs[*output].send(rows).map_err(|e| Diagnostic::internal(e.to_string()))?;
+                        outputs[*output].send(rows)?;
                     }
                 }
             }

@@ -22,6 +22,8 @@ pub(crate) struct Aggregates {
     /// The columns of each aggregate's state.
     columns: Vec<Range<usize>>,
     groups: usize,
+    /// Rows come with their state, from this column on: what an earlier phase has made of them.
+    partials: Option<usize>,
 }
 
 impl Aggregates {
@@ -33,7 +35,16 @@ impl Aggregates {
             fields.extend(accumulator.state_fields(&format!("a{place}")));
             columns.push(start..fields.len());
         }
-        Ok(Self { list, fields: fields.into(), columns, groups: 0 })
+        Ok(Self { list, fields: fields.into(), columns, groups: 0, partials: None })
+    }
+
+    /// Those of rows that a first phase has made of rows of `input`: their state begins at this column.
+    pub(crate) fn of_partials(
+        list: &[Aggregate],
+        input: &Schema,
+        first: usize,
+    ) -> Result<Self, AggregateError> {
+        Ok(Self { partials: Some(first), ..Self::new(list, input)? })
     }
 
     /// The columns of the state.
@@ -92,6 +103,10 @@ impl Aggregates {
 
     /// Takes the values of rows.
     pub(crate) fn absorb(&mut self, groups: &[KeyId], rows: &Batch) -> Result<(), AggregateError> {
+        if let Some(first) = self.partials {
+            let columns = rows.rows().columns()[first..first + self.fields.len()].to_vec();
+            return self.merge(groups, &StructArray::try_new(self.fields.clone(), columns, None)?);
+        }
         for accumulator in &mut self.list {
             let column = accumulator.column().map(|column| rows.column(column));
             accumulator.absorb(groups, self.groups, column)?;

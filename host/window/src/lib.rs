@@ -12,6 +12,7 @@ mod grid;
 mod join;
 pub mod keyed_aggregate;
 mod keys;
+pub mod local;
 pub mod lookup;
 mod meeting;
 pub mod operator;

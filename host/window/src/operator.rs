@@ -2,11 +2,12 @@
 
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use model::Batch;
-use model::job_graph::{NodeKind, State};
+use model::job_graph::{Aggregate, NodeKind, State};
 use state::Backend;
 use state::backend::Ticket;
 
 use crate::AggregateError;
+use crate::aggregates::Aggregates;
 
 /// The time as an operator sees it while it runs, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,9 @@ pub struct Setting<'a> {
     pub from_changes: &'a [bool],
     /// Whether it gives final results only, at the end (`--execution batch`).
     pub batch: bool,
+    /// Of a window whose rows come out of a [first phase](crate::local): the schema of the rows before it. Its input
+    /// has the key's columns first.
+    pub first_phase: Option<&'a SchemaRef>,
     /// Makes what keeps its state.
     pub backend: &'a mut NewBackend<'a>,
 }
@@ -132,6 +136,14 @@ impl Setting<'_> {
     pub fn key_types(&self) -> Vec<DataType> {
         let columns = self.keys.first().into_iter().flatten();
         columns.map(|column| self.inputs[0].field(*column).data_type().clone()).collect()
+    }
+
+    /// A window's aggregates, over its rows as they come.
+    pub(crate) fn aggregates(&self, list: &[Aggregate]) -> Result<Aggregates, AggregateError> {
+        match self.first_phase {
+            Some(rows) => Aggregates::of_partials(list, rows, self.keys[0].len()),
+            None => Aggregates::new(list, &self.inputs[0]),
+        }
     }
 }
 

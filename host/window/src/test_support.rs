@@ -60,6 +60,15 @@ pub(crate) fn operator(kind: &NodeKind, set_up: &SetUp<'_>) -> Box<dyn KeyedOper
 
 /// Makes something of a setting with state in memory.
 pub(crate) fn with_setting<R>(set_up: &SetUp<'_>, make: impl FnOnce(Setting<'_>) -> R) -> R {
+    after_first_phase(set_up, None, make)
+}
+
+/// The same, of a window whose rows come out of a first phase that takes rows of this schema.
+pub(crate) fn after_first_phase<R>(
+    set_up: &SetUp<'_>,
+    first_phase: Option<&SchemaRef>,
+    make: impl FnOnce(Setting<'_>) -> R,
+) -> R {
     make(Setting {
         inputs: set_up.inputs,
         keys: set_up.keys,
@@ -67,6 +76,7 @@ pub(crate) fn with_setting<R>(set_up: &SetUp<'_>, make: impl FnOnce(Setting<'_>)
         changes: set_up.changes,
         from_changes: set_up.from_changes,
         batch: set_up.batch,
+        first_phase,
         backend: &mut |types, states| Ok(Box::new(MemoryBackend::new(types, states, 7)?) as Box<dyn Backend>),
     })
 }

@@ -141,7 +141,10 @@ fn as_text(program: &Program, jobs: &[JobInfo], plan: Option<(&JobInfo, &Plan)>)
     line("graph", &format!("of {}, max parallelism {}", job.name, physical.max_parallelism));
     for (id, node) in (0..).zip(&physical.job.nodes) {
         let origin = node.origin.as_ref().map(|origin| format!("  {origin}")).unwrap_or_default();
-        let (kind, p) = (kind_text(node), parallelism(plan, id));
+        let (mut kind, p) = (kind_text(node), parallelism(plan, id));
+        if plan.has_two_phases(id) {
+            kind.push_str("; LocalWindowAggregate, GlobalWindowAggregate");
+        }
         text.push_str(&format!("  {id:>3}  {} [{kind}] x {p}{origin}\n", node.name));
         for edge in physical.job.edges_into(id) {
             let from = &physical.job.nodes[edge.producer as usize];
@@ -178,6 +181,7 @@ fn as_json(program: &Program, jobs: &[JobInfo], plan: Option<(&JobInfo, &Plan)>)
                 "name": node.name,
                 "uid": node.uid,
                 "kind": kind_text(node),
+                "two_phases": plan.has_two_phases(id),
                 "origin": node.origin,
                 "parallelism": parallelism(plan, id),
                 "outputs": node.outputs.iter().map(|port| json!({

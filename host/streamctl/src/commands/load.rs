@@ -7,7 +7,7 @@ use guest::{JobInfo, Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding}
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{Execution, RunOptions};
+use task::{AggPhase, Execution, RunOptions};
 
 use crate::Stop;
 use crate::cli::{self, JobArgs};
@@ -106,6 +106,11 @@ pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> 
         max_parallelism: config.number("pipeline.max-parallelism"),
         execution: if batch { Execution::Batch } else { Execution::Streaming },
         fold_updates: config.get("millstream.aggregate.fold").0 == "true",
+        agg_phase: match config.get("table.optimizer.agg-phase-strategy").0.to_ascii_uppercase().as_str() {
+            "ONE_PHASE" => AggPhase::OnePhase,
+            "TWO_PHASE" => AggPhase::TwoPhase,
+            _ => AggPhase::Auto,
+        },
         allow: args.allow.clone(),
         ..RunOptions::default()
     })

@@ -187,6 +187,7 @@ fn what_cannot_be_taken_back_is_refused() {
             changes: true,
             from_changes: &[is_changelog],
             batch: false,
+            first_phase: None,
             backend: &mut backend,
         };
         ChangeAggregate::new(&list, setting).err().map(|error| error.to_string())

@@ -83,7 +83,7 @@ impl Kept {
     ) -> Result<Self, AggregateError> {
         let input = &setting.inputs[0];
         let frame = Frame::new(window, &setting);
-        let aggregates = Aggregates::new(&window.aggregates, input)?;
+        let aggregates = setting.aggregates(&window.aggregates)?;
         let mut fields = vec![own];
         fields.extend(aggregates.state_fields().iter().map(|field| field.as_ref().clone()));
         let fields = Fields::from(fields);
@@ -203,6 +203,9 @@ impl Kept {
         rows: &Batch,
         now: i64,
     ) -> Result<(), AggregateError> {
+        if self.multisets.is_empty() {
+            return self.aggregates.absorb(groups, rows);
+        }
         let count = self.aggregates.groups();
         for (place, accumulator) in self.aggregates.list.iter_mut().enumerate() {
             let column = accumulator.column().map(|column| rows.column(column));

@@ -21,6 +21,7 @@ mod tests;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, ListArray, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -29,7 +30,6 @@ use model::job_graph::{Aggregate, Assigner, TimeDomain, Trigger, Window};
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
-use crate::aggregates::Aggregates;
 use crate::keys::key_columns;
 use crate::operator::{Emit, KeyedOperator, Now, Setting};
 
@@ -38,7 +38,7 @@ pub(crate) fn operator(
     window: &Window,
     setting: Setting<'_>,
 ) -> Result<Box<dyn KeyedOperator>, AggregateError> {
-    let aggregates = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
+    let aggregates = setting.aggregates(&window.aggregates)?;
     let is_overlapping = match &window.assigner {
         Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
         Assigner::Count { size, step } => {
@@ -115,6 +115,8 @@ struct Frame {
     late_port: Option<u32>,
     /// Rows that were dropped as late.
     late: usize,
+    /// Where rows come out of a first phase: the column that says how many each is.
+    counts: Option<usize>,
     /// Later results update earlier ones.
     changes: bool,
 }
@@ -129,6 +131,7 @@ impl Frame {
             lateness: millis(window.lateness),
             late_port: window.late_port,
             late: 0,
+            counts: setting.first_phase.map(|_| setting.inputs[0].fields().len() - 1),
             changes: setting.changes,
         }
     }
@@ -170,9 +173,16 @@ impl Frame {
         match self.late_port {
             _ if places.is_empty() => {}
             Some(port) => emit(port, rows.take(places)?),
-            None => self.late += places.len(),
+            None => self.late += self.rows_at(rows, places),
         }
         Ok(())
+    }
+
+    /// How many rows are at these places.
+    fn rows_at(&self, rows: &Batch, places: &[u32]) -> usize {
+        let Some(counts) = self.counts else { return places.len() };
+        let counts = rows.column(counts).as_primitive::<Int64Type>();
+        places.iter().map(|place| usize::try_from(counts.value(*place as usize)).unwrap_or(0)).sum()
     }
 
     /// Results of windows `[start, end)` of these keys.

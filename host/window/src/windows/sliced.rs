@@ -84,8 +84,8 @@ const FIRED: usize = 2 * 1024;
 impl Sliced {
     pub(super) fn new(window: &Window, setting: Setting<'_>) -> Result<Self, AggregateError> {
         let frame = Frame::new(window, &setting);
-        let slices = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
-        let totals = Aggregates::new(&window.aggregates, &setting.inputs[0])?;
+        let slices = setting.aggregates(&window.aggregates)?;
+        let totals = setting.aggregates(&window.aggregates)?;
         let mut fields: Vec<Field> =
             ["fired", "last", "first", "ahead"].map(|name| Field::new(name, DataType::Int64, true)).into();
         fields.extend(totals.state_fields().iter().map(|field| field.as_ref().clone()));

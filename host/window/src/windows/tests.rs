@@ -1,5 +1,6 @@
 //! Windows of every kind against windows by brute force, over any order and cut of rows.
 
+mod phases;
 mod rows;
 mod triggers;
 

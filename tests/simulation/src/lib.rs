@@ -8,6 +8,7 @@
 
 mod checkpoints;
 mod nexmark;
+mod savepoints;
 mod simulated;
 mod splits;
 mod states;

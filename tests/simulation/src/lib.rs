@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoints;
+mod evolution;
 mod nexmark;
 mod savepoints;
 mod simulated;

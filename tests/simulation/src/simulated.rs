@@ -82,6 +82,11 @@ impl Simulated {
         report
     }
 
+    /// A job's graph.
+    pub(crate) fn graph(&self, job: &str, args: &[String]) -> JobGraph {
+        self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"))
+    }
+
     /// Runs a job that is asked for a savepoint after so many steps.
     pub(crate) fn run_asked(
         &self,

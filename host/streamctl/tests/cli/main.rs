@@ -9,6 +9,7 @@ mod operators;
 mod output;
 mod project;
 mod recovery;
+mod savepoints;
 mod signals;
 mod sockets;
 mod support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::{Folder, Ran, component};
 
 /// A text of so many lines.
-fn text(lines: u64) -> String {
+pub(crate) fn text(lines: u64) -> String {
     let line = |i: u64| {
         (0..8).map(|j| format!("w{} ", i.wrapping_mul(7 + j).wrapping_add(j * j) % 997)).collect::<String>()
     };
@@ -15,7 +15,7 @@ fn text(lines: u64) -> String {
 }
 
 /// Every row that word count gives, each once.
-fn expected(text: &str) -> Vec<String> {
+pub(crate) fn expected(text: &str) -> Vec<String> {
     let mut counts = BTreeMap::<&str, u64>::new();
     let mut rows: Vec<String> = text
         .split_whitespace()
@@ -29,7 +29,7 @@ fn expected(text: &str) -> Vec<String> {
     rows
 }
 
-fn checkpoints(folder: &Folder) -> usize {
+pub(crate) fn checkpoints(folder: &Folder) -> usize {
     let jobs = std::fs::read_dir(folder.path("chk")).into_iter().flatten().flatten();
     jobs.flat_map(|job| std::fs::read_dir(job.path()).into_iter().flatten().flatten()).count()
 }

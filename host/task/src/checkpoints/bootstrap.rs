@@ -137,7 +137,7 @@ impl Bootstrap {
         let is_keyed = state.kind != StateKind::Broadcast;
         let own_keys = match state.kind {
             StateKind::Value => Vec::new(),
-            StateKind::Sequence => vec![Field::new("place", DataType::UInt64, false)],
+            StateKind::Sequence => vec![Field::new("place", DataType::Int64, false)],
             _ => state.key.fields().iter().map(|field| field.as_ref().clone()).collect(),
         };
         let value = state.value.field(0);

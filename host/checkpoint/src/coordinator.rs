@@ -131,6 +131,8 @@ pub enum Action<P> {
         checkpoint: CheckpointId,
         /// What for.
         kind: Kind,
+        /// The number of who asked for it.
+        request: Option<u64>,
         /// Of every subtask its part.
         parts: BTreeMap<SubtaskId, P>,
     },
@@ -332,7 +334,8 @@ impl<P> Coordinator<P> {
         }
         under_way.is_storing = true;
         let parts = std::mem::take(&mut under_way.parts);
-        actions.push(Action::Store { checkpoint, kind: under_way.kind, parts });
+        let (kind, request) = (under_way.kind, under_way.request);
+        actions.push(Action::Store { checkpoint, kind, request, parts });
     }
 
     fn stored(&mut self, checkpoint: CheckpointId, now: Duration, actions: &mut Vec<Action<P>>) {

@@ -1,7 +1,7 @@
 //! What is written down of a checkpoint: whose it is, what is in it, and a checksum of every file that it
 //! names. It is written last, so that one that can be read is of a complete checkpoint.
 //!
-//! The form is JSON, one line, then a line with the BLAKE3 checksum of the first: people can read it, and what is
+//! The form is JSON (of a checkpoint one line), then a line with the BLAKE3 checksum of the first: people can read it, and what is
 //! cut off or changed is noticed.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,8 @@ pub struct Manifest {
     pub duration: u64,
     /// The operators with what they keep, by uid.
     pub operators: BTreeMap<String, Operator>,
-    /// The files that its parts lie in, by path below the folder of the job's checkpoints.
+    /// The files that its parts lie in, by path: of a checkpoint below the folder of all checkpoints, of a
+    /// savepoint below its own.
     pub files: BTreeMap<String, File>,
 }
 
@@ -64,6 +65,47 @@ pub struct Operator {
     pub max_parallelism: u32,
     /// What each subtask keeps, in their order.
     pub subtasks: Vec<Subtask>,
+    /// What the tables of its keyed state are called.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+}
+
+/// What a table of keyed state is called; its types are in the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The kind of the sections that its rows are in.
+    pub section: String,
+    /// The state's name.
+    pub name: String,
+    /// Which entries it has.
+    pub kind: TableKind,
+    /// The columns of the stream's key, and of what is behind it (windows).
+    pub keys: Vec<String>,
+    /// How many of them are the stream's.
+    pub stream_keys: u32,
+    /// Those of an entry's own key, as a dictionary has them.
+    pub own_keys: Vec<String>,
+    /// The other columns; one that is a record may stand as its own columns.
+    pub values: Vec<String>,
+}
+
+/// Which entries a table of keyed state has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableKind {
+    /// One a key.
+    Value,
+    /// Several a key, in an order.
+    Sequence,
+    /// Several a key, by keys of their own.
+    Dictionary,
+    /// By keys of their own, without a key of the stream.
+    Broadcast,
+    /// The values of a running aggregate.
+    Aggregate,
+    /// Instants.
+    Timers,
 }
 
 /// What a subtask of an operator keeps.
@@ -181,13 +223,21 @@ impl Manifest {
         }
     }
 
+    /// Whether the job was drained: its windows and timers have fired, and are not to fire again.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_savepoint && self.is_final
+    }
+
     /// As it is written.
     ///
     /// # Panics
     /// Never: it has nothing that JSON has not.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec(self).expect("a manifest is JSON");
+        // Savepoints are for people, too.
+        let body = if self.is_savepoint { serde_json::to_vec_pretty(self) } else { serde_json::to_vec(self) };
+        let mut bytes = body.expect("a manifest is JSON");
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(format!("\n{checksum}\n").as_bytes());
         bytes
@@ -240,7 +290,13 @@ mod tests {
             Section { kind: "offsets".into(), place: Place::Inline("[1, 2]\n".into()) },
         ];
         let subtasks = vec![Subtask { is_finished: true, sections }];
-        let operator = Operator { name: "Count".into(), parallelism: 1, max_parallelism: 128, subtasks };
+        let operator = Operator {
+            name: "Count".into(),
+            parallelism: 1,
+            max_parallelism: 128,
+            subtasks,
+            tables: Vec::new(),
+        };
         manifest.operators.insert("count-by-word".into(), operator);
         manifest.files.insert("chk-42/data".into(), File::of(b"four"));
         manifest

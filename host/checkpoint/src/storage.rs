@@ -17,7 +17,7 @@ use crate::coordinator::CheckpointId;
 use crate::manifest::{Damage, File, Manifest};
 
 /// The manifest's name in its folder.
-const MANIFEST: &str = "_metadata";
+pub(crate) const MANIFEST: &str = "_metadata";
 const PREFIX: &str = "chk-";
 
 /// The checkpoints of one job in a store.
@@ -47,6 +47,28 @@ pub struct Latest {
     pub damaged: Vec<(CheckpointId, Damage)>,
     /// A number above those of all that there are traces of.
     pub next: CheckpointId,
+}
+
+/// An object that a manifest names, checked.
+pub(crate) fn checked(store: &dyn Store, path: &str, file: &File) -> Result<Vec<u8>, StorageError> {
+    let bytes = there(store, path)?;
+    file.check(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// An object that is to be there.
+fn there(store: &dyn Store, path: &str) -> Result<Vec<u8>, StorageError> {
+    match store.get(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Damage::Missing(path.to_owned()).into()),
+        bytes => Ok(bytes?),
+    }
+}
+
+impl Manifest {
+    /// The one at this path.
+    pub(crate) fn of_store(store: &dyn Store, path: &str) -> Result<Self, StorageError> {
+        Ok(Self::from_bytes(path, &there(store, path)?)?)
+    }
 }
 
 impl Storage {
@@ -88,16 +110,7 @@ impl Storage {
     /// # Errors
     /// If it is damaged or missing, or the store does not answer.
     pub fn file(&self, path: &str, file: &File) -> Result<Vec<u8>, StorageError> {
-        match self.store.get(path) {
-            Ok(bytes) => {
-                file.check(path, &bytes)?;
-                Ok(bytes)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Damage::Missing(path.to_owned()).into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        checked(&*self.store, path, file)
     }
 
     /// The numbers of all checkpoints of which there is anything, and whether a manifest is there.
@@ -127,13 +140,7 @@ impl Storage {
     /// If anything of it is damaged or missing, or the store does not answer.
     pub fn whole(&self, checkpoint: CheckpointId) -> Result<Manifest, StorageError> {
         let path = self.manifest_path(checkpoint);
-        let bytes = match self.store.get(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Damage::Missing(path).into());
-            }
-            bytes => bytes?,
-        };
-        let manifest = Manifest::from_bytes(&path, &bytes)?;
+        let manifest = Manifest::of_store(&*self.store, &path)?;
         for (path, file) in &manifest.files {
             self.file(path, file)?;
         }

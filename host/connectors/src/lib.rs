@@ -9,6 +9,7 @@
 mod formats;
 mod options;
 mod records;
+pub mod rows;
 pub mod sinks;
 pub mod sources;
 pub mod splits;

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod canonical;
 mod chunks;
 pub mod encoded;
 pub mod entry_table;
+pub mod evolve;
 pub mod grouping;
 pub mod key_index;
 pub mod memory;

@@ -11,12 +11,8 @@ use crate::cli::Cli;
 /// Options with a value that are Millstream's after FILE too.
 const AFTER_FILE: [&str; 5] = ["-p", "-c", "-D", "--execution", "--allow"];
 /// Of Flink's, kept for what is not there yet: name, whether it takes a value, what it needs.
-const NOT_YET: [(&str, &str); 4] = [
-    ("-d", "jobs that run on in a session"),
-    ("-m", "a session to send the job to"),
-    ("-s", "savepoints"),
-    ("-n", "savepoints"),
-];
+const NOT_YET: [(&str, &str); 2] =
+    [("-d", "jobs that run on in a session"), ("-m", "a session to send the job to")];
 
 /// Puts Millstream's arguments first, then FILE, `--`, and the job's.
 pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
@@ -127,9 +123,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused() {
-        let error = sort(["streamctl", "run", "-s", "p", "a.wasm"].map(str::to_owned).to_vec()).unwrap_err();
-        assert!(error.message.contains("`-s`"), "{error}");
-        assert!(sort(["streamctl", "run", "a.wasm", "--", "-s"].map(str::to_owned).to_vec()).is_ok());
+        let error = sort(["streamctl", "run", "-m", "p", "a.wasm"].map(str::to_owned).to_vec()).unwrap_err();
+        assert!(error.message.contains("`-m`"), "{error}");
+        assert!(sort(["streamctl", "run", "a.wasm", "--", "-m"].map(str::to_owned).to_vec()).is_ok());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Doctor,
     /// Show the configuration, and where each value comes from
     Config(ConfigArgs),
+    /// Show the state in a checkpoint or savepoint, or make a savepoint of rows
+    State(StateArgs),
     /// Print a shell's completion script
     Completion {
         /// The shell
@@ -105,6 +107,12 @@ pub(crate) struct RunArgs {
     /// Goes on from a checkpoint: `latest` of this job in execution.checkpointing.dir, or the path of one
     #[arg(long, value_name = "latest|PATH")]
     pub(crate) restore: Option<Restore>,
+    /// Path to a savepoint to restore the job from
+    #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", conflicts_with = "restore")]
+    pub(crate) from_savepoint: Option<PathBuf>,
+    /// Allow to skip savepoint state that cannot be restored: of operators that the job does not have any more
+    #[arg(short = 'n', long = "allowNonRestoredState")]
+    pub(crate) allow_non_restored_state: bool,
 }
 
 /// Show a component
@@ -151,6 +159,65 @@ pub(crate) struct TestArgs {
     pub(crate) accept: bool,
 }
 
+/// Show the state in a checkpoint or savepoint: its operators and states with their sizes, or a state's rows
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct StateArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<StateCommand>,
+    /// The folder of the savepoint, or of the checkpoint: DIR/JOB-ID/chk-NUMBER
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) path: Option<PathBuf>,
+    /// Shows the rows of a state of the operator of this uid
+    #[arg(long, value_name = "UID", requires = "state")]
+    pub(crate) operator: Option<String>,
+    /// The state's name; of timers `timers`, of a running aggregate `aggregate`
+    #[arg(long, value_name = "NAME", requires = "operator")]
+    pub(crate) state: Option<String>,
+    /// As JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StateCommand {
+    /// Make a savepoint of rows, from which a job begins: `run -s OUT`
+    Write(StateWriteArgs),
+}
+
+/// Make a savepoint of rows, from which a job begins: `run -s OUT`
+///
+/// --operator, --state and --input are given once for each state. Rows are JSON lines, or CSV with a first line
+/// of names, with the columns that `streamctl state OUT --operator UID --state NAME --json` shows: those of the key,
+/// of an entry's own key, and of the value. `key_group` can be left out, and is not read.
+#[derive(Args)]
+pub(crate) struct StateWriteArgs {
+    /// The savepoint's folder, which is made
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// The component
+    #[arg(long, value_name = "FILE")]
+    pub(crate) component: PathBuf,
+    /// The job, where the component has several [default: its first]
+    #[arg(short = 'c', long = "job", visible_alias = "class", value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// The uid of an operator
+    #[arg(long, value_name = "UID", required = true)]
+    pub(crate) operator: Vec<String>,
+    /// The name of a state of it
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) state: Vec<String>,
+    /// The rows that it is to have: a file FILE.jsonl, FILE.json or FILE.csv
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) input: Vec<PathBuf>,
+    /// Sets a configuration value; may be given several times
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
+    /// The job's own arguments
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
 #[derive(Args)]
 pub(crate) struct ConfigArgs {
     /// Only this key
@@ -192,6 +259,10 @@ mod tests {
         for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
             let name = format!("streamctl {}", sub.get_name());
             add(&name, sub);
+            for below in sub.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+                let name = format!("{name} {}", below.get_name());
+                add(&name, below);
+            }
         }
         page
     }

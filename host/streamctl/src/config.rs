@@ -17,12 +17,23 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 21] = [
+pub(crate) const KEYS: [Key; 25] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
         what: "folder in which checkpoints are put",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "execution.checkpointing.externalized-checkpoint-retention",
+        default: "RETAIN_ON_CANCELLATION",
+        what: "whether checkpoints stay when the job ends: RETAIN_ON_CANCELLATION: always; DELETE_ON_CANCELLATION: unless it was stopped; NO_EXTERNALIZED_CHECKPOINTS: never",
+        check: |value| {
+            one_of(
+                value,
+                &["RETAIN_ON_CANCELLATION", "DELETE_ON_CANCELLATION", "NO_EXTERNALIZED_CHECKPOINTS"],
+            )
+        },
     },
     Key {
         name: "execution.checkpointing.interval",
@@ -44,6 +55,12 @@ pub(crate) const KEYS: [Key; 21] = [
             Ok(0) => Err("at least one is kept".into()),
             checked => checked.map(drop).map_err(|error| error.to_string()),
         },
+    },
+    Key {
+        name: "execution.checkpointing.savepoint-dir",
+        default: "",
+        what: "folder in which savepoints are put: SIGUSR1 makes one, SIGUSR2 one with which the job stops [empty: there are none]",
+        check: |_| Ok(()),
     },
     Key {
         name: "execution.checkpointing.timeout",
@@ -68,6 +85,18 @@ pub(crate) const KEYS: [Key; 21] = [
             "streaming" | "batch" => Ok(()),
             _ => Err("it is streaming or batch".into()),
         },
+    },
+    Key {
+        name: "execution.savepoint.format",
+        default: "CANONICAL",
+        what: "CANONICAL: savepoints as tables that other programs read; NATIVE: as checkpoints are, which is faster",
+        check: |value| one_of(value, &["CANONICAL", "NATIVE"]),
+    },
+    Key {
+        name: "execution.savepoint.resume-drained",
+        default: "false",
+        what: "true: a job may go on from a savepoint with which it was drained",
+        check: |value| value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into()),
     },
     Key {
         name: "millstream.aggregate.fold",
@@ -172,6 +201,13 @@ pub(crate) const KEYS: [Key; 21] = [
         },
     },
 ];
+
+fn one_of(value: &str, words: &[&str]) -> Result<(), String> {
+    match words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
+        true => Ok(()),
+        false => Err(format!("it is {}", words.join(" or "))),
+    }
+}
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Command::Build(args) => commands::build::build(&args, &terminal),
         Command::Test(args) => commands::test::test(&args, &terminal),
         Command::Doctor => commands::doctor::doctor(&terminal),
+        Command::State(args) => commands::state::state(&args),
         Command::Config(args) => commands::config::config(&args),
         Command::Completion { shell } => commands::completion::completion(shell),
     };

@@ -17,7 +17,7 @@ use model::job_graph::{
 use model::schema::same_types;
 use window::{AggregateError, native_schema};
 
-use crate::checkpoints::section;
+use crate::checkpoints::{kept, section};
 use crate::deploy::uid_of;
 use crate::grants::Grants;
 use crate::operator::native::NativeFunction;
@@ -270,14 +270,22 @@ fn check_kept(physical: &PhysicalGraph, options: &RunOptions) -> Result<(), Diag
     let has_state =
         |operator: &&Operator| operator.subtasks.iter().any(|subtask| !subtask.sections.is_empty());
     let operators = restored.manifest().operators.iter().filter(|(_, operator)| has_state(operator));
-    match operators.into_iter().find(|(uid, _)| !uids.contains(*uid)) {
-        None => Ok(()),
-        Some((uid, operator)) => Err(Diagnostic::user(format!(
+    if let Some((uid, operator)) = operators.into_iter().find(|(uid, _)| !uids.contains(*uid))
+        && !restored.allows_non_restored()
+    {
+        return Err(Diagnostic::user(format!(
             "the checkpoint has state of `{}` (uid `{uid}`), which is not in the job",
             operator.name
         ))
-        .hint("give the operator that it is of the uid that it had")),
+        .hint("give the operator that it is of the uid that it had; or leave its state out: -n (--allowNonRestoredState)"));
     }
+    (0..).zip(&physical.job.nodes).try_for_each(|(id, node)| match &node.kind {
+        NodeKind::Function(function) if function.is_stateful() => {
+            let kept = kept::of_function(&physical.job, id, function);
+            restored.check(&uid_of(&physical.job, id), &kept, function.windows.is_none())
+        }
+        _ => Ok(()),
+    })
 }
 
 /// The connectors that a table can have.

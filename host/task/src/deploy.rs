@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
 
 use arrow_schema::SchemaRef;
-use checkpoint::manifest::JobName;
+use checkpoint::manifest::{JobName, Table as KeptTable};
 use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
 use graph::{PhysicalEdge, PhysicalGraph, Stage, Vertex};
@@ -24,6 +24,7 @@ use window::operator::{Setting, operator_of};
 use crate::checkpoints::Checkpoints;
 use crate::checkpoints::checkpointer::{About, Checkpointer};
 use crate::checkpoints::cut::Cuts;
+use crate::checkpoints::kept::{self, Kept};
 use crate::checkpoints::restored::Share;
 
 use crate::admission::{NativeShape, input_schema};
@@ -116,7 +117,7 @@ pub(crate) fn deploy(
         .collect();
     let watch = Watch::of(&plan);
     let subtask_wakers: Vec<Waker> = wakers.iter().flatten().cloned().collect();
-    let checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
+    let mut checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
         let ready = ReadySet::new(1);
         ready.mark(0);
         let about = about(&plan, checkpoints);
@@ -125,8 +126,9 @@ pub(crate) fn deploy(
         (checkpointer, ready)
     });
     let (alignments, split_times, tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let kept = BTreeMap::new();
     let mut deployment =
-        Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times, tables };
+        Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times, tables, kept };
     let (mut gates, mut channels) = deployment.exchanges();
     let mut number = 0;
     for (v, subtasks) in places.iter().enumerate() {
@@ -139,6 +141,9 @@ pub(crate) fn deploy(
             workers[*worker].subtasks[*index] = Some(subtask);
             workers[*worker].ready.mark(*index);
         }
+    }
+    if let Some((checkpointer, _)) = &mut checkpointer {
+        checkpointer.name_tables(deployment.kept);
     }
     Ok(Deployed { workers, checkpointer, control, watch: deployment.watch })
 }
@@ -161,7 +166,7 @@ fn about(plan: &Plan, checkpoints: &Checkpoints) -> About {
         name: physical.job.name.clone(),
         component: plan.program.digest().to_owned(),
     };
-    About { job, places: places.collect(), operators }
+    About { job, places: places.collect(), operators, tables: BTreeMap::new() }
 }
 
 /// Which part of an operator's state is a subtask's.
@@ -188,6 +193,11 @@ pub(crate) fn uid_of(job: &JobGraph, id: NodeId) -> String {
     node.uid.clone().unwrap_or_else(|| format!("{}-{id}", node.name))
 }
 
+/// What a manifest says of an operator's backends.
+fn tables_of(kept: &[Kept]) -> Vec<KeptTable> {
+    kept.iter().enumerate().flat_map(|(number, kept)| kept.tables(number)).collect()
+}
+
 struct Deployment<'a> {
     plan: Plan,
     platform: &'a Platform,
@@ -202,6 +212,8 @@ struct Deployment<'a> {
     split_times: BTreeMap<NodeId, Arc<[AtomicI64]>>,
     /// By the lookup.
     tables: BTreeMap<NodeId, Arc<Table>>,
+    /// By the operator: what the tables of its keyed state are called.
+    kept: BTreeMap<NodeId, Vec<KeptTable>>,
 }
 
 /// The gates by vertex and subtask.
@@ -293,6 +305,7 @@ impl Deployment<'_> {
                 targets,
                 counters,
                 ended: false,
+                halted: None,
                 node: stage.nodes[0],
                 backends,
                 snapshot: None,
@@ -459,6 +472,8 @@ impl Deployment<'_> {
                 let output = Arc::clone(&node.outputs[0].schema);
                 let mut aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
                     .map_err(|error| Diagnostic::internal(error.to_string()))?;
+                let names = keys.iter().map(|key| input.field(*key as usize).name().clone()).collect();
+                self.kept.insert(head, vec![kept::of_aggregate(names, aggregate.state_names())]);
                 if let Some(restored) = restored {
                     let share = share(&plan.physical, &uid, subtask, vertex.parallelism, keys.len());
                     let share = Share { is_global: keys.is_empty(), ..share };
@@ -526,6 +541,11 @@ impl Deployment<'_> {
                     });
                     let mut types: Vec<_> = keyed_input.unwrap_or_default();
                     let key_columns = types.len();
+                    let key_names: Vec<String> = kept::key_of(&plan.physical.job, head, function)
+                        .into_iter()
+                        .map(|(name, _)| name)
+                        .collect();
+                    let mut kept = Vec::new();
                     let mut states = function.states.clone();
                     let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                     let kind = function.windows.as_ref().map(|of| (of, keyed_by(of, function.timers)));
@@ -540,21 +560,23 @@ impl Deployment<'_> {
                                 let backend = backends(MemoryBackend::new(types, states, seed)?, waker);
                                 let backend = SharedBackend::new(backend);
                                 shared.push(backend.clone());
+                                kept.push(Kept::new(&key_names, types, states));
                                 Ok(Box::new(backend))
                             },
                         );
                         windows = Some(Box::new(made.map_err(|error| native_error(&place, &error))?));
-                        let columns = if kind == KeyedBy::Session { 1 } else { 2 };
-                        types.extend(std::iter::repeat_n(instant_type(), columns));
+                        types.extend(std::iter::repeat_n(instant_type(), kept::window_columns(kind)));
                         states.extend((kind == KeyedBy::Session).then(extent_state));
                     }
                     let backend = MemoryBackend::new(&types, &states, seed)
                         .map_err(|error| Diagnostic::internal(error.to_string()))?;
                     let backend = SharedBackend::new((self.backends)(backend, waker));
                     shared.push(backend.clone());
+                    kept.push(Kept::new(&key_names, &types, &states));
+                    self.kept.insert(head, tables_of(&kept));
                     if let Some(restored) = restored {
                         let share = share(&plan.physical, &uid, subtask, vertex.parallelism, key_columns);
-                        restored.fill_all(&share, shared)?;
+                        restored.fill_all(&share, shared, &kept)?;
                     }
                     let keyed = KeyedState::new(Box::new(backend), keys, &function.states);
                     Some(match (kind, &windows) {
@@ -655,6 +677,11 @@ impl Deployment<'_> {
         let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
         let batch = plan.options.execution == Execution::Batch;
         let mut shape = NativeShape::of(job, id);
+        let first = shape.inputs.first().zip(shape.keys.first());
+        let key_names: Vec<String> = first
+            .map(|(schema, keys)| keys.iter().map(|key| schema.field(*key).name().clone()).collect())
+            .unwrap_or_default();
+        let mut kept = Vec::new();
         let keys = shape.keys.first().map_or(0, Vec::len);
         let mut first_phase = None;
         if let (true, NodeKind::Window(window)) = (plan.two_phases.contains(&id), &node.kind) {
@@ -674,6 +701,7 @@ impl Deployment<'_> {
             backend: &mut |types, states| {
                 let backend = SharedBackend::new(backends(MemoryBackend::new(types, states, seed)?, waker));
                 shared.push(backend.clone());
+                kept.push(Kept::new(&key_names, types, states));
                 Ok(Box::new(backend))
             },
         };
@@ -683,8 +711,9 @@ impl Deployment<'_> {
             let uid = uid_of(job, id);
             let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
             let share = Share { is_global: keys == 0, ..share };
-            restored.fill_all(&share, shared)?;
+            restored.fill_all(&share, shared, &kept)?;
         }
+        self.kept.insert(id, tables_of(&kept));
         Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))
     }
 }

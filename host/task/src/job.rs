@@ -10,11 +10,12 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use connectors::{SinkFactory, Splits};
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
-use platform::{Platform, ReadySet, spawn_thread};
+use platform::{Inbox, Platform, ReadySet, spawn_thread};
 
-use crate::Plan;
+use crate::checkpoints::savepoint::Ask;
 use crate::deploy::deploy;
 use crate::metrics::{Counters, LogSink, UserMetrics, read};
+use crate::{Answer, Plan, SavepointRequest};
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -129,6 +130,7 @@ pub struct Job {
     control: Arc<Control>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     checkpointer: Mutex<Option<CheckpointThread>>,
+    asks: Option<Inbox<Ask>>,
     watch: Watch,
 }
 
@@ -232,6 +234,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         .enumerate()
         .map(|(number, worker)| spawn_thread(format!("worker-{number}"), move || worker.run()))
         .collect();
+    let asks = deployed.checkpointer.as_ref().map(|(checkpointer, _)| checkpointer.asks());
     let checkpointer = deployed.checkpointer.map(|(mut checkpointer, ready)| {
         let (waker, over, clock) =
             (Arc::clone(&ready), Arc::new(AtomicBool::new(false)), platform.clock.clone());
@@ -251,6 +254,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         control: deployed.control,
         workers: Mutex::new(workers),
         checkpointer: Mutex::new(checkpointer),
+        asks,
         watch: deployed.watch,
     })
 }
@@ -277,6 +281,21 @@ impl Job {
     /// Tells the job to stop: it takes no more input, finishes what its sinks have, and ends.
     pub fn cancel(&self) {
         self.control.stop(CANCELLED);
+    }
+
+    /// Asks for a savepoint. `answer` is called in a thread of the job's once it is complete or given up, and is
+    /// dropped if the job ends before. A job that is to stop ends with [`JobOutcome::Finished`] when it is complete;
+    /// if it is given up the job goes on, but for one that was drained, whose input has ended.
+    ///
+    /// # Errors
+    /// If the job makes no checkpoints.
+    pub fn savepoint(&self, request: SavepointRequest, answer: Answer) -> Result<(), Diagnostic> {
+        let Some(asks) = &self.asks else {
+            return Err(Diagnostic::user("a job without checkpoints makes no savepoints")
+                .hint("give it a folder for them: -D execution.checkpointing.dir=DIR"));
+        };
+        asks.put(Ask { request, answer });
+        Ok(())
     }
 
     /// Whether the job has been told to stop, or has failed.

@@ -21,7 +21,7 @@ mod subtask;
 mod worker;
 
 pub use admission::{Plan, plan};
-pub use checkpoints::{Checkpoints, Restored};
+pub use checkpoints::{Answer, Checkpoints, Form, KeptTable, Restored, SavepointRequest, bootstrap};
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};
 pub use operator::native::NativeFunction;

@@ -5,16 +5,18 @@
 
 mod far_state;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::Diagnostic;
 use platform::{Platform, Random};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::checkpoints::savepoint::Ask;
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
-use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, Sizes};
+use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, SavepointRequest, Sizes};
 use far_state::FarState;
 
 /// What a simulated run did.
@@ -28,6 +30,8 @@ pub struct Report {
     pub trace: u64,
     /// The job's counts.
     pub progress: Progress,
+    /// What came of the savepoint that was asked for: its number, or why there is none. None = nothing was said.
+    pub savepoint: Option<Result<u64, String>>,
 }
 
 /// A fault put in on purpose, which a simulation has to report.
@@ -77,6 +81,22 @@ pub fn run(
     seed: u64,
     fault: Option<Fault>,
 ) -> Result<Report, Diagnostic> {
+    run_asking(plan, platform, log, seed, fault, None)
+}
+
+/// The same, and after so many steps a savepoint is asked for.
+///
+/// # Errors
+/// If the job cannot be deployed.
+pub fn run_asking(
+    plan: Plan,
+    platform: &Platform,
+    log: &LogSink,
+    seed: u64,
+    fault: Option<Fault>,
+    mut ask: Option<(u64, SavepointRequest)>,
+) -> Result<Report, Diagnostic> {
+    let answer = Arc::new(Mutex::new(None));
     let mut random = Random::of_seed(seed);
     let says_ready = fault == Some(Fault::StateNotAwaited);
     // In half of all runs, keyed state is not near at once.
@@ -106,6 +126,15 @@ pub fn run(
     let checkpoints = deployed.workers.len();
     let mut checkpoint_at: Option<Duration> = None;
     while live > 0 && !deployed.control.is_stopping() && steps < STEPS_MAX {
+        if let Some((checkpointer, _)) = &deployed.checkpointer
+            && let Some((_, request)) = ask.take_if(|(at, _)| steps >= *at)
+        {
+            let said = Arc::clone(&answer);
+            let answer = Box::new(move |result| {
+                *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            });
+            checkpointer.asks().put(Ask { request, answer });
+        }
         if let Some((_, set)) = &deployed.checkpointer {
             set.take(&mut marked);
             let is_due = checkpoint_at.is_some_and(|at| at <= platform.clock.now());
@@ -149,7 +178,8 @@ pub fn run(
                     std::mem::forget(sink);
                 }
             }
-            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress });
+            let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress, savepoint });
         }
         if number == checkpoints {
             checkpoint_at = deployed.checkpointer.as_mut().and_then(|(checkpointer, _)| checkpointer.step());
@@ -179,5 +209,7 @@ pub fn run(
     }
     let stopped = deployed.control.is_stopping();
     let outcome = (live == 0 || stopped).then(|| deployed.control.outcome());
-    Ok(Report { outcome, steps, trace: trace.digest(), progress: deployed.watch.progress() })
+    let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let progress = deployed.watch.progress();
+    Ok(Report { outcome, steps, trace: trace.digest(), progress, savepoint })
 }

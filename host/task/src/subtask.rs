@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkpoint::coordinator::Stop;
 use exchange::InputGate;
 use exchange::input_gate::Received;
 use model::element::{Barrier, Mark};
@@ -51,6 +52,8 @@ pub(crate) struct StageInstance {
     pub(crate) targets: Vec<(NodeId, u32, Target)>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) ended: bool,
+    /// It has passed the barrier that the job stops with: nothing more is done, unless that is given up.
+    pub(crate) halted: Option<Barrier>,
     /// Its head.
     pub(crate) node: NodeId,
     /// Where its operator's keyed state is.
@@ -154,6 +157,13 @@ impl Subtask {
                 continue;
             }
             all_ended = false;
+            if self.stages[at].halted.is_some() {
+                continue;
+            }
+            if at == 0 && self.is_drained() {
+                self.end_stage(0);
+                return Ok(Ran::Progress);
+            }
             if !self.has_room(&self.stages[at]) {
                 continue;
             }
@@ -295,7 +305,7 @@ impl Subtask {
         };
         self.stages
             .iter()
-            .filter(|stage| !stage.ended && self.has_room(stage))
+            .filter(|stage| !stage.ended && stage.halted.is_none() && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
@@ -313,6 +323,10 @@ impl Subtask {
             match told {
                 Told::Abort(barrier) => {
                     self.gate.iter_mut().for_each(|gate| gate.abort(barrier));
+                    // A job that was to stop goes on.
+                    for stage in &mut self.stages {
+                        stage.halted = stage.halted.filter(|halted| *halted > barrier);
+                    }
                 }
                 Told::Commit(checkpoint) => {
                     for stage in &mut self.stages {
@@ -324,11 +338,26 @@ impl Subtask {
             }
         }
         // A source cuts where it stands; what has no input left that could bring a barrier, too.
-        let head = &mut self.stages[0];
-        let is_source = self.gate.is_none();
-        if cuts.is_triggered() && head.input.barrier.is_none() && (is_source || head.ended) {
-            head.input.barrier = cuts.take_trigger();
+        if self.may_take_trigger() && self.stages[0].input.barrier.is_none() {
+            self.stages[0].input.barrier = self.cuts.as_mut().and_then(Cuts::take_trigger);
         }
+    }
+
+    /// Whether no barrier that was triggered is to be waited for. When the job is drained its barrier follows the
+    /// end.
+    fn may_take_trigger(&self) -> bool {
+        let Some(cuts) = self.cuts.as_ref().filter(|cuts| cuts.is_triggered()) else { return false };
+        match cuts.drains() {
+            true => self.stages.iter().all(|stage| stage.ended),
+            false => self.gate.is_none() || self.stages[0].ended,
+        }
+    }
+
+    /// Whether the subtask's source is to give no more, and stands where it can go on from.
+    fn is_drained(&self) -> bool {
+        let Operator::Source(_, source) = &self.stages[0].operator else { return false };
+        self.cuts.as_ref().is_some_and(Cuts::drains)
+            && (!source.can_go_back || source.source.position().is_some())
     }
 
     /// Cuts at the barrier in front of a stage, if the stage has done all that came before. Whether it has.
@@ -336,6 +365,8 @@ impl Subtask {
         let has_room = self.has_room(&self.stages[at]);
         let stage = &mut self.stages[at];
         let Some(barrier) = stage.input.barrier else { return Ok(false) };
+        // The command is on its way.
+        let Some(stop) = self.cuts.as_ref().and_then(|cuts| cuts.stop_of(barrier)) else { return Ok(false) };
         let is_busy = match &stage.operator {
             Operator::Function(function) => function.is_busy(),
             Operator::Keyed(_, keyed) => keyed.is_busy(),
@@ -363,7 +394,7 @@ impl Subtask {
             Operator::Watermarks(_, watermarks) => {
                 text(section::WATERMARK, watermarks.progress.watermark().to_string())
             }
-            Operator::Aggregate(_, aggregate) if !stage.ended => {
+            Operator::Aggregate(_, aggregate) if !stage.ended || stop == Some(Stop::Drain) => {
                 vec![(section::AGGREGATE.to_owned(), Content::Bytes(aggregate.snapshot()?))]
             }
             Operator::Aggregate(..)
@@ -373,16 +404,21 @@ impl Subtask {
             | Operator::Lookup(..) => Vec::new(),
         };
         stage.input.barrier = None;
-        let sealed = Snapshot::seal(barrier, stage.node, stage.ended, sections, &mut stage.backends)?;
+        // What was drained has ended by command, and not because there was no more.
+        let is_finished = stage.ended && stop != Some(Stop::Drain);
+        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, &mut stage.backends)?;
         stage.snapshot = Some(sealed);
-        self.forward_barrier(at, barrier);
+        stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
+        self.forward_barrier(at, barrier, stop);
         Ok(true)
     }
 
-    fn forward_barrier(&mut self, at: usize, barrier: Barrier) {
+    fn forward_barrier(&mut self, at: usize, barrier: Barrier, stop: Option<Stop>) {
         for i in 0..self.stages[at].targets.len() {
             match self.stages[at].targets[i].2 {
                 Target::Stage(stage) => self.stages[stage].input.barrier = Some(barrier),
+                // Each subtask takes it at its own end.
+                Target::Output(_) if stop == Some(Stop::Drain) => {}
                 Target::Output(output) => self.outputs[output].barrier(barrier),
             }
         }
@@ -405,18 +441,21 @@ impl Subtask {
                 }
             }
         }
+        let is_over = cuts.is_over;
         // What was triggered before all input had ended is heard of in the next step.
-        let is_missed = cuts.is_triggered() && self.stages[0].ended;
+        let is_missed = self.may_take_trigger() && self.stages[0].ended;
         if is_writing || is_missed {
             return Ok(Step::More);
         }
-        if step != Step::Done {
+        let is_stopped = is_over && self.stages.iter().all(|stage| stage.ended || stage.halted.is_some());
+        if step != Step::Done && !is_stopped {
             return Ok(step);
         }
         // Nothing follows; but what was written is to be committed.
         self.outputs.iter_mut().for_each(Output::end);
-        cuts.ended();
-        let is_over = cuts.is_over;
+        if step == Step::Done {
+            self.cuts.iter_mut().for_each(Cuts::ended);
+        }
         let mut is_outside = is_over;
         if is_over {
             for stage in &mut self.stages {

@@ -225,6 +225,15 @@ impl KeyedAggregate {
         Ok(StateChunk { table: StateTable::Values(0), keys, columns, touched: None })
     }
 
+    /// The names of a snapshot's columns, behind those of the key.
+    #[must_use]
+    pub fn state_names(&self) -> Vec<String> {
+        let names = self.output.fields().iter().skip(self.keys.len()).map(|field| field.name());
+        let of_each = self.accumulators.iter().zip(names);
+        let fields = of_each.flat_map(|(accumulator, name)| accumulator.state_fields(name));
+        fields.map(|field| field.name().clone()).collect()
+    }
+
     /// Takes back rows of a [`snapshot`](Self::snapshot), before any others.
     ///
     /// # Errors

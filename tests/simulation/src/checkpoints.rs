@@ -19,20 +19,20 @@ use task::{Checkpoints, JobOutcome, Restored};
 
 use crate::simulated::{Simulated, Unheard, load, seeds};
 
-const JOB_ID: &str = "00000000000000000000000000000001";
+pub(crate) const JOB_ID: &str = "00000000000000000000000000000001";
 /// Crashes of a job at most.
 const CRASHES: u64 = 5;
 
 /// A job with its arguments, and how its rows are compared.
-struct Case<'a> {
-    job: &'a str,
-    args: Vec<String>,
+pub(crate) struct Case<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) args: Vec<String>,
     /// Rows are a changelog, which is applied.
-    changes: bool,
+    pub(crate) changes: bool,
 }
 
 /// The job with files in this folder in the place of its sink.
-fn with_files(graph: &mut JobGraph, folder: &Path, changes: bool) {
+pub(crate) fn with_files(graph: &mut JobGraph, folder: &Path, changes: bool) {
     for node in &mut graph.nodes {
         match &mut node.kind {
             NodeKind::Sink(connection) => {
@@ -54,7 +54,7 @@ fn with_files(graph: &mut JobGraph, folder: &Path, changes: bool) {
 }
 
 /// The rows that can be seen in a folder, with how often each is there.
-fn seen(folder: &Path, changes: bool) -> BTreeMap<String, i64> {
+pub(crate) fn seen(folder: &Path, changes: bool) -> BTreeMap<String, i64> {
     let mut rows = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -173,7 +173,7 @@ fn hold(simulated: &Simulated, case: &Case<'_>, expected: &BTreeMap<String, i64>
     gone_on
 }
 
-fn words() -> (tempfile::TempDir, Case<'static>, BTreeMap<String, i64>) {
+pub(crate) fn words() -> (tempfile::TempDir, Case<'static>, BTreeMap<String, i64>) {
     let folder = tempfile::tempdir().unwrap();
     let line = |i: u64| (0..i % 9).map(|j| format!("w{} ", (i * 7 + j * j * 13) % 53)).collect::<String>();
     let text: String = (0..400u64).map(|i| line(i) + "\n").collect();

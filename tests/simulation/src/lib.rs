@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod checkpoints;
+mod evolution;
 mod nexmark;
+mod savepoints;
 mod simulated;
 mod splits;
 mod states;

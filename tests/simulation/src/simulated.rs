@@ -8,8 +8,8 @@ use guest::{Program, Runtime, RuntimeConfig, Yielding};
 use model::Batch;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::Platform;
-use task::RunOptions;
-use task::simulation::{Fault, Report, run};
+use task::simulation::{Fault, Report, run, run_asking};
+use task::{RunOptions, SavepointRequest};
 
 /// How many seeds CI runs; `SEEDS` asks for more.
 const SEEDS: u64 = 1_000;
@@ -78,6 +78,31 @@ impl Simulated {
         }
         let log: task::LogSink = Arc::new(|_| {});
         let report = run(plan, &self.platform, &log, seed, fault);
+        self.platform.io.forget();
+        report
+    }
+
+    /// A job's graph.
+    pub(crate) fn graph(&self, job: &str, args: &[String]) -> JobGraph {
+        self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"))
+    }
+
+    /// Runs a job that is asked for a savepoint after so many steps.
+    pub(crate) fn run_asked(
+        &self,
+        (job, args): (&str, &[String]),
+        options: RunOptions,
+        seed: u64,
+        fault: Option<Fault>,
+        ask: Option<(u64, SavepointRequest)>,
+        change: impl FnOnce(&mut JobGraph),
+    ) -> Result<Report, model::Diagnostic> {
+        let mut graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
+        change(&mut graph);
+        let plan = task::plan(&self.program, job, args, graph, options)?;
+        plan.prepare()?;
+        let log: task::LogSink = Arc::new(|_| {});
+        let report = run_asking(plan, &self.platform, &log, seed, fault, ask);
         self.platform.io.forget();
         report
     }

@@ -46,7 +46,8 @@ fn a_checkpoint_is_complete_when_all_have_answered_and_its_manifest_is_there() {
     assert_eq!(it.on(Event::Tick, ms(100)), [Action::Trigger { checkpoint: 1, kind }]);
     assert_eq!(it.wakes_at(), Some(ms(1_100)));
     let parts = BTreeMap::from([(0, 0), (1, 10), (2, 20)]);
-    assert_eq!(acknowledge(&mut it, 1, 110), [Action::Store { checkpoint: 1, kind, parts }]);
+    let store = Action::Store { checkpoint: 1, kind, request: None, parts };
+    assert_eq!(acknowledge(&mut it, 1, 110), [store]);
     assert_eq!(it.wakes_at(), None);
     // While it is stored no other begins, and it is not given up.
     assert_eq!(it.on(Event::Tick, ms(5_000)), []);
@@ -118,7 +119,8 @@ fn savepoints_come_when_they_are_asked_for_and_stay() {
     let stop = Kind::Savepoint { stop: Some(Stop::Drain) };
     assert_eq!(it.on(Event::Asked { request: 6, kind: stop }, ms(1)), []);
     assert_eq!(it.on(Event::Asked { request: 7, kind }, ms(1)), []);
-    acknowledge(&mut it, 1, 2);
+    let stored = acknowledge(&mut it, 1, 2);
+    assert!(matches!(stored[..], [Action::Store { request: Some(5), .. }]), "{stored:?}");
     let done = it.on(Event::Stored { checkpoint: 1 }, ms(3));
     let answer = |request, result| Action::Answer { request, result };
     assert_eq!(

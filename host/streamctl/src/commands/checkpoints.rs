@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use checkpoint::storage::{Latest, StorageError};
-use checkpoint::{Manifest, Settings, Storage};
+use checkpoint::{Manifest, Savepoint, Settings, Storage};
 use model::Diagnostic;
-use platform::store::{Location, S3};
-use platform::{Clock, Faults, Store};
-use task::{Checkpoints, Restored};
+use platform::disk::{ModelDisk, SystemDisk};
+use platform::store::{FileStore, Location, S3};
+use platform::{Clock, Faults, Random, Store};
+use task::{Checkpoints, Form, JobOutcome, Restored};
 
 use crate::config::Config;
 use crate::terminal::Terminal;
@@ -21,7 +22,7 @@ pub(crate) struct Asked {
     pub(crate) is_finished: bool,
 }
 
-/// What is restored: `latest`, or the folder of a checkpoint.
+/// What is restored: `latest`, or the folder of a checkpoint or savepoint.
 #[derive(Clone, Debug)]
 pub(crate) enum Restore {
     Latest,
@@ -40,14 +41,22 @@ impl std::str::FromStr for Restore {
 const FAULTS: &str = "MILLSTREAM_FAULTS";
 
 /// The id of a job in its folder, the same whenever it is run: of its name.
-fn id_of(job: &str) -> String {
+pub(crate) fn id_of(job: &str) -> String {
     blake3::hash(job.as_bytes()).to_hex().chars().take(32).collect()
+}
+
+/// What the command line says of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Restoring<'a> {
+    pub(crate) from: Option<&'a Restore>,
+    /// State that nobody in the job asks for is left out.
+    pub(crate) allow_non_restored: bool,
 }
 
 /// Reads what the configuration and the command line say, and what is there; `say` tells what comes of it.
 pub(crate) fn asked(
     config: &Config,
-    restore: Option<&Restore>,
+    restoring: Restoring<'_>,
     job: &str,
     clock: &Clock,
     terminal: &Terminal,
@@ -55,34 +64,38 @@ pub(crate) fn asked(
 ) -> Result<Asked, Diagnostic> {
     let interval = config.optional_duration("execution.checkpointing.interval");
     let folder = config.get("execution.checkpointing.dir").0;
+    let restore = restoring.from;
     if folder.is_empty() && interval.is_none() && restore.is_none() {
         return Ok(Asked { checkpoints: None, is_finished: false });
     }
+    let savepoint = restore.and_then(savepoint_of);
     let of_path = match restore {
-        Some(Restore::Path(path)) => Some(parts_of(path)?),
+        Some(Restore::Path(path)) if savepoint.is_none() => Some(parts_of(path)?),
         _ => None,
     };
     let folder = match (folder, &of_path) {
+        // A job that goes on from a savepoint need not make checkpoints.
+        ("", None) if savepoint.is_some() && interval.is_none() => None,
         ("", None) => {
             return Err(Diagnostic::user("checkpoints have no folder to be put in")
                 .hint("name one: -D execution.checkpointing.dir=DIR"));
         }
-        ("", Some((root, ..))) => root.clone(),
-        (folder, _) => folder.to_owned(),
+        ("", Some((root, ..))) => Some(root.clone()),
+        (folder, _) => Some(folder.to_owned()),
     };
     let faults = std::env::var(FAULTS).unwrap_or_default();
     let faults = Faults::parse(&faults, clock)
         .map_err(|error| Diagnostic::user(format!("`{FAULTS}` says no faults")).detail(error.to_string()))?;
     let id = of_path.as_ref().map_or_else(|| id_of(job), |(_, id, _)| id.clone());
     let s3 = s3(config)?;
-    let store = |root: &str| -> Result<Arc<dyn Store>, Diagnostic> {
-        let nowhere = |why: String| Diagnostic::user(format!("`{root}` cannot have checkpoints")).detail(why);
-        let place = Location::parse(root).map_err(|error| nowhere(error.to_string()))?;
-        place.open(&s3, faults.clone()).map_err(|error| nowhere(error.to_string()))
-    };
-    let own = store(&folder)?;
+    let store = |root: &str| opened(root, &s3, &faults);
+    // Only the last checkpoint, with which sinks commit; nobody goes on from it.
+    let nowhere =
+        || -> Arc<dyn Store> { Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none())) };
+    let own = folder.as_deref().map(store).transpose()?.unwrap_or_else(nowhere);
     let storage = Storage::new(Arc::clone(&own), &id);
     let unreadable = |error: std::io::Error| {
+        let folder = folder.as_deref().unwrap_or_default();
         Diagnostic::external(format!("checkpoints in `{folder}` cannot be read")).detail(error.to_string())
     };
     let traces = storage.traces().map_err(unreadable)?;
@@ -91,24 +104,32 @@ pub(crate) fn asked(
         Some(Restore::Latest) => storage.latest().map_err(unreadable)?,
         Some(Restore::Path(_)) | None => Latest::default(),
     };
-    let manifest = match (restore, &of_path) {
-        (None, _) => None,
-        (Some(Restore::Latest), _) => {
+    let cannot = |path: &Path, error: &StorageError| {
+        Diagnostic::user(format!("`{}` cannot be restored", path.display())).detail(error.to_string())
+    };
+    let mut restored = match (restore, &of_path, &savepoint) {
+        (None, ..) | (Some(Restore::Path(_)), None, None) => None,
+        (Some(Restore::Latest), ..) => {
             for (number, damage) in &latest.damaged {
                 terminal.warning(&format!("checkpoint {number} is passed over: {damage}"));
             }
             if latest.manifest.is_none() {
                 say(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
             }
-            latest.manifest
+            let read = |manifest| Restored::read(manifest, &storage);
+            latest.manifest.map(read).transpose().map_err(|error| {
+                Diagnostic::user("the checkpoint cannot be restored").detail(error.to_string())
+            })?
         }
-        (Some(Restore::Path(path)), Some((root, _, number))) => {
+        (Some(Restore::Path(path)), _, Some(folder)) => {
+            let read = Restored::of_savepoint(&Savepoint::new(store(&folder.to_string_lossy())?, ""));
+            Some(read.map_err(|error| cannot(path, &error))?)
+        }
+        (Some(Restore::Path(path)), Some((root, _, number)), None) => {
             let from = Storage::new(store(root)?, &id);
-            Some(from.whole(*number).map_err(|error| {
-                Diagnostic::user(format!("`{}` cannot be restored", path.display())).detail(error.to_string())
-            })?)
+            let read = from.whole(*number).and_then(|manifest| Restored::read(manifest, &from));
+            Some(read.map_err(|error| cannot(path, &error))?)
         }
-        (Some(Restore::Path(_)), None) => None,
     };
     if restore.is_none()
         && let Some((number, _)) = traces.iter().rev().find(|(_, has_manifest)| *has_manifest)
@@ -119,18 +140,19 @@ pub(crate) fn asked(
     }
     // What an attempt before has begun and not ended is nobody's.
     own.sweep(&id).and_then(|()| storage.sweep(&[])).map_err(unreadable)?;
-    if let Some(manifest) = &manifest {
-        say(&format!("job {job} goes on from checkpoint {}", manifest.checkpoint));
+    if let (Some(restored), Some(path)) = (&restored, &savepoint) {
+        refuse_drained(config, restored.manifest(), path)?;
+        say(&format!("job {job} goes on from savepoint {}", path.display()));
+    } else if let Some(restored) = &restored {
+        say(&format!("job {job} goes on from checkpoint {}", restored.manifest().checkpoint));
     }
-    let is_finished = manifest.as_ref().is_some_and(|manifest| manifest.is_final);
-    let from = match &of_path {
-        Some((root, ..)) => Storage::new(store(root)?, &id),
-        None => storage.clone(),
-    };
-    let read = |manifest: Manifest| Restored::read(manifest, &from).map(Arc::new);
-    let restored = manifest.map(read).transpose().map_err(|error: StorageError| {
-        Diagnostic::user("the checkpoint cannot be restored").detail(error.to_string())
-    })?;
+    let is_finished = restored.as_ref().is_some_and(|restored| {
+        let manifest = restored.manifest();
+        manifest.is_final && !manifest.is_drained()
+    });
+    if let Some(restored) = restored.as_mut().filter(|_| restoring.allow_non_restored) {
+        restored.allow_non_restored();
+    }
     let settings = Settings {
         interval,
         timeout: config.duration("execution.checkpointing.timeout"),
@@ -148,12 +170,19 @@ pub(crate) fn asked(
         settings,
         storage,
         job_id: id,
-        restored,
+        restored: restored.map(Arc::new),
         takes_over: restore.is_some(),
         next: traces.last().map_or(1, |(id, _)| id + 1),
         retained: complete,
     };
     Ok(Asked { checkpoints: Some(checkpoints), is_finished })
+}
+
+/// The store that a place is in.
+fn opened(root: &str, s3: &S3, faults: &Faults) -> Result<Arc<dyn Store>, Diagnostic> {
+    let nowhere = |why: String| Diagnostic::user(format!("`{root}` cannot have checkpoints")).detail(why);
+    let place = Location::parse(root).map_err(|error| nowhere(error.to_string()))?;
+    place.open(s3, faults.clone()).map_err(|error| nowhere(error.to_string()))
 }
 
 /// How S3 is reached.
@@ -176,6 +205,74 @@ fn s3(config: &Config) -> Result<S3, Diagnostic> {
     })
 }
 
+/// A job that was drained has given what its windows had: going on would give them twice.
+fn refuse_drained(config: &Config, manifest: &Manifest, path: &Path) -> Result<(), Diagnostic> {
+    const KEY: &str = "execution.savepoint.resume-drained";
+    match manifest.is_drained() && config.get(KEY).0 != "true" {
+        false => Ok(()),
+        true => Err(Diagnostic::user(format!("`{}` is of a job that was drained", path.display()))
+            .detail("its windows and timers have fired; what comes for them now would be given in a second result")
+            .hint(format!("to go on all the same: -D {KEY}=true"))),
+    }
+}
+
+/// The folder of the savepoint that is to be restored, if it is one.
+fn savepoint_of(restore: &Restore) -> Option<PathBuf> {
+    let Restore::Path(path) = restore else { return None };
+    let folder = if path.ends_with("_metadata") { path.parent().unwrap_or(path) } else { path };
+    (parts_of(folder).is_err() && folder.join("_metadata").is_file()).then(|| folder.to_owned())
+}
+
+/// Reads the checkpoint or savepoint at a path, to be shown.
+pub(crate) fn open(path: &Path) -> Result<Restored, Diagnostic> {
+    let store = |root: &Path| -> Arc<dyn platform::Store> {
+        Arc::new(FileStore::new(Arc::new(SystemDisk::new(root)), Faults::none()))
+    };
+    let read = match savepoint_of(&Restore::Path(path.to_owned())) {
+        Some(folder) => Restored::of_savepoint(&Savepoint::new(store(&folder), "")),
+        None => {
+            let (root, id, number) = parts_of(path)?;
+            let storage = Storage::new(store(Path::new(&root)), &id);
+            storage.whole(number).and_then(|manifest| Restored::read(manifest, &storage))
+        }
+    };
+    read.map_err(|error| {
+        Diagnostic::user(format!("`{}` cannot be read", path.display())).detail(error.to_string())
+    })
+}
+
+/// Where savepoints of a run are put; none = the configuration names no folder.
+pub(crate) fn savepoints(config: &Config) -> Option<(PathBuf, Form)> {
+    let folder = config.get("execution.checkpointing.savepoint-dir").0;
+    let is_native = config.get("execution.savepoint.format").0.eq_ignore_ascii_case("native");
+    let form = if is_native { Form::Native } else { Form::Canonical };
+    (!folder.is_empty()).then(|| (PathBuf::from(folder), form))
+}
+
+/// A new savepoint of a job in a folder, and its path.
+pub(crate) fn new_savepoint(folder: &Path, job_id: &str) -> (Savepoint, PathBuf) {
+    let name = Savepoint::name(job_id, Random::unpredictable_seed());
+    let store = FileStore::new(Arc::new(SystemDisk::new(folder)), Faults::none());
+    (Savepoint::new(Arc::new(store), name.clone()), folder.join(name))
+}
+
+/// Removes the checkpoints of a job that has ended, where the configuration does not keep them.
+pub(crate) fn retain(config: &Config, storage: &Storage, outcome: &JobOutcome, terminal: &Terminal) {
+    let retention = config.get("execution.checkpointing.externalized-checkpoint-retention").0;
+    let is_kept = match retention.to_ascii_uppercase().as_str() {
+        "NO_EXTERNALIZED_CHECKPOINTS" => false,
+        "DELETE_ON_CANCELLATION" => !matches!(outcome, JobOutcome::Cancelled),
+        _ => true,
+    };
+    if is_kept {
+        return;
+    }
+    let removed = storage.traces().and_then(|all| all.iter().try_for_each(|(id, _)| storage.remove(*id)));
+    if let Err(error) = removed {
+        terminal.warning(&format!("the job's checkpoints cannot be removed: {error}"));
+    }
+}
+
 /// The folder, the job's id and the number in the path of a checkpoint: `DIR/ID/chk-42`.
 fn parts_of(path: &Path) -> Result<(String, String, u64), Diagnostic> {
     let path = if path.ends_with("_metadata") { path.parent().unwrap_or(path) } else { path };
@@ -185,7 +282,7 @@ fn parts_of(path: &Path) -> Result<(String, String, u64), Diagnostic> {
     match (number, above.and_then(name), above.and_then(Path::parent)) {
         (Some(number), Some(id), Some(root)) => Ok((root.to_string_lossy().into_owned(), id, number)),
         _ => Err(Diagnostic::user(format!("`{}` is no checkpoint", path.display()))
-            .detail("the folder of one is DIR/JOB-ID/chk-NUMBER")
+            .detail("the folder of one is DIR/JOB-ID/chk-NUMBER; that of a savepoint has a file `_metadata`")
             .hint("--restore latest takes the newest of the job, in execution.checkpointing.dir")),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod drive;
 pub(crate) mod info;
 pub(crate) mod new;
 pub(crate) mod run;
+pub(crate) mod state;
 pub(crate) mod test;
 
 mod load;

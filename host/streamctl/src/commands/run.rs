@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,10 @@ use model::Diagnostic;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::network::runtime;
 use platform::{Clock, Platform, spawn_task, spawn_thread};
-use task::{Job, JobOutcome, LogRecord, LogSink, Progress};
+use task::{Form, Job, JobOutcome, LogRecord, LogSink, Progress, SavepointRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::checkpoints::{self, Asked};
+use super::checkpoints::{self, Asked, Restore, Restoring};
 use super::load;
 use crate::cli::RunArgs;
 use crate::config::Config;
@@ -45,7 +46,12 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
             terminal.line(text);
         }
     };
-    let asked = checkpoints::asked(&config, args.restore.as_ref(), name, &platform.clock, terminal, &say);
+    let from_savepoint = args.from_savepoint.clone().map(Restore::Path);
+    let restoring = Restoring {
+        from: args.restore.as_ref().or(from_savepoint.as_ref()),
+        allow_non_restored: args.allow_non_restored_state,
+    };
+    let asked = checkpoints::asked(&config, restoring, name, &platform.clock, terminal, &say);
     let Asked { checkpoints, is_finished } = asked.map_err(Stop::Refused)?;
     options.checkpoints = checkpoints;
     let prints = prints(&graph);
@@ -68,15 +74,33 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least);
     let start = platform.clock.now();
+    let of_checkpoints = plan.options().checkpoints.as_ref();
+    let (storage, job_id) = of_checkpoints
+        .map(|of| (of.storage.clone(), of.job_id.clone()))
+        .map_or((None, None), |(storage, id)| (Some(storage), Some(id)));
+    let savepoints = job_id.and_then(|id| Some((id, checkpoints::savepoints(&config)?)));
+    let savepoint_signals = savepoints.as_ref().map(|_| catch_savepoint_signals()).transpose();
+    let savepoint_signals = savepoint_signals.map_err(Stop::Failed)?;
     let signals = catch_signals().map_err(Stop::Failed)?;
     let job = Arc::new(task::start(plan, &platform, log).map_err(Stop::Failed)?);
     let signalled = watch_signals(signals, &job, terminal);
+    if let (Some(signals), Some((id, (folder, form)))) = (savepoint_signals, savepoints) {
+        watch_savepoint_signals(
+            signals,
+            &job,
+            &SavepointFolder { folder, form, id, quiet: args.quiet },
+            terminal,
+        );
+    }
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
     let watcher = shown.then(|| show_progress(&job, &platform.clock, terminal));
     let outcome = job.wait();
     if let Some((stop, watcher)) = watcher {
         drop(stop);
         join(watcher);
+    }
+    if let Some(storage) = storage {
+        checkpoints::retain(&config, &storage, &outcome, terminal);
     }
     // The log is whole before anything is said of the end.
     join(printer);
@@ -154,6 +178,54 @@ fn catch_signals() -> Result<Vec<(Signal, u8)>, Diagnostic> {
         .map(|(kind, code)| Ok((signal(kind)?, code)))
         .collect::<std::io::Result<_>>()
         .map_err(|error| Diagnostic::external("cannot catch signals").detail(error.to_string()))
+}
+
+/// SIGUSR1 and SIGUSR2, and whether the job stops with the savepoint.
+fn catch_savepoint_signals() -> Result<[(Signal, bool); 2], Diagnostic> {
+    let _network = runtime().enter();
+    let catch = |kind| {
+        signal(kind).map_err(|error| Diagnostic::external("cannot catch signals").detail(error.to_string()))
+    };
+    Ok([(catch(SignalKind::user_defined1())?, false), (catch(SignalKind::user_defined2())?, true)])
+}
+
+/// Where a run's savepoints are put.
+#[derive(Clone)]
+struct SavepointFolder {
+    folder: PathBuf,
+    form: Form,
+    /// The job's id.
+    id: String,
+    /// Nothing is said but warnings.
+    quiet: bool,
+}
+
+/// Makes savepoints when signals come.
+fn watch_savepoint_signals(
+    signals: [(Signal, bool); 2],
+    job: &Arc<Job>,
+    to: &SavepointFolder,
+    terminal: &Arc<Terminal>,
+) {
+    for (mut signals, stops) in signals {
+        let (job, to, terminal) = (Arc::downgrade(job), to.clone(), Arc::clone(terminal));
+        spawn_task("savepoints", async move {
+            while signals.recv().await.is_some() {
+                let (savepoint, path) = checkpoints::new_savepoint(&to.folder, &to.id);
+                let stop = stops.then_some(checkpoint::coordinator::Stop::Suspend);
+                let (said, quiet) = (Arc::clone(&terminal), to.quiet);
+                let answer = Box::new(move |result: Result<u64, String>| match result {
+                    Ok(_) if quiet => {}
+                    Ok(_) => said.line(&format!("Savepoint completed. Path: file:{}", path.display())),
+                    Err(why) => said.warning(&format!("there is no savepoint: {why}")),
+                });
+                let request = SavepointRequest { savepoint, form: to.form, stop };
+                if let Some(Err(error)) = job.upgrade().map(|job| job.savepoint(request, answer)) {
+                    terminal.warning(&error.message);
+                }
+            }
+        });
+    }
 }
 
 /// The first signal stops the job, the second the process. The code to end with.

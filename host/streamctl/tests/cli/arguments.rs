@@ -102,8 +102,8 @@ fn two_hundred_subtasks_work_within_a_gibibyte() {
 fn flinks_options_that_are_not_there_yet_are_named() {
     let folder = Folder::new();
     folder
-        .streamctl(&["run", "-s", "savepoint", &component("word_count")])
-        .fails(2, &["`-s` is not there yet", "docs/limits.md"]);
+        .streamctl(&["run", "-m", "host:8081", &component("word_count")])
+        .fails(2, &["`-m` is not there yet", "docs/limits.md"]);
 }
 
 #[test]

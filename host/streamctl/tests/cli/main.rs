@@ -10,6 +10,7 @@ mod output;
 mod project;
 mod recovery;
 mod s3;
+mod savepoints;
 mod signals;
 mod sockets;
 mod support;

@@ -29,7 +29,7 @@ pub(crate) fn expected(text: &str) -> Vec<String> {
     rows
 }
 
-fn checkpoints(folder: &Folder) -> usize {
+pub(crate) fn checkpoints(folder: &Folder) -> usize {
     let jobs = std::fs::read_dir(folder.path("chk")).into_iter().flatten().flatten();
     jobs.flat_map(|job| std::fs::read_dir(job.path()).into_iter().flatten().flatten()).count()
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
-use checkpoint::manifest::{JobName, Operator, Place, Section, Subtask};
+use checkpoint::coordinator::{CheckpointId, Kind, Stop, SubtaskId};
+use checkpoint::manifest::{JobName, Operator, Place, Section, Subtask, Table};
 use checkpoint::{Action, Coordinator, Event, Manifest, Storage};
 use model::Diagnostic;
 use platform::{Inbox, Platform};
 
+use super::savepoint::{self, Ask};
 use super::{Checkpoints, Command, Content, Line, Part};
 use crate::job::Control;
 
@@ -30,6 +31,11 @@ pub(crate) struct Checkpointer {
     removed: Inbox<()>,
     /// Those that are under way.
     removals: usize,
+    /// Savepoints that are asked for.
+    asks: Inbox<Ask>,
+    /// Those that the coordinator knows, by the number that it knows them by.
+    asked: BTreeMap<u64, Ask>,
+    next_request: u64,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
 }
@@ -41,6 +47,8 @@ pub(crate) struct About {
     pub(crate) places: Vec<u32>,
     /// The operators by the nodes that they begin with: uid, name, parallelism, number of key groups.
     pub(crate) operators: BTreeMap<u32, (String, String, u32, u32)>,
+    /// What the tables of their keyed state are called.
+    pub(crate) tables: BTreeMap<u32, Vec<Table>>,
 }
 
 /// How long the end of a job waits for what is to be removed.
@@ -71,6 +79,9 @@ impl Checkpointer {
             control: Arc::clone(control),
             removed: Inbox::new(waker.clone()),
             removals: 0,
+            asks: Inbox::new(waker.clone()),
+            asked: BTreeMap::new(),
+            next_request: 1,
             began: (0, now),
         }
     }
@@ -80,11 +91,30 @@ impl Checkpointer {
         Line { number, commands: self.commands[number as usize].clone(), events: self.events.clone() }
     }
 
+    /// Says what the tables of keyed state are called. Before the first step.
+    pub(crate) fn name_tables(&mut self, tables: BTreeMap<u32, Vec<Table>>) {
+        if let Some(about) = Arc::get_mut(&mut self.about) {
+            about.tables = tables;
+        }
+    }
+
+    /// Where savepoints are asked for.
+    pub(crate) fn asks(&self) -> Inbox<Ask> {
+        self.asks.clone()
+    }
+
     /// Does what there is to do. When its time comes again.
     pub(crate) fn step(&mut self) -> Option<Duration> {
         let now = self.platform.clock.now();
         while let Some(event) = self.events.take() {
             let actions = self.coordinator.on(event, now);
+            actions.into_iter().for_each(|action| self.act(action));
+        }
+        while let Some(ask) = self.asks.take() {
+            let (request, kind) = (self.next_request, Kind::Savepoint { stop: ask.request.stop });
+            self.next_request += 1;
+            self.asked.insert(request, ask);
+            let actions = self.coordinator.on(Event::Asked { request, kind }, now);
             actions.into_iter().for_each(|action| self.act(action));
         }
         while self.removed.take().is_some() {
@@ -101,11 +131,13 @@ impl Checkpointer {
 
     fn act(&mut self, action: Action<Part>) {
         match action {
-            Action::Trigger { checkpoint, .. } => {
+            Action::Trigger { checkpoint, kind } => {
                 self.began = (self.platform.clock.wall_ms(), self.platform.clock.now());
-                self.tell(Command::Trigger(checkpoint));
+                self.tell(Command::Trigger(checkpoint, kind));
             }
-            Action::Store { checkpoint, kind, parts } => self.store(checkpoint, kind, parts),
+            Action::Store { checkpoint, kind, request, parts } => {
+                self.store(checkpoint, kind, request, parts);
+            }
             Action::Complete { checkpoint, kind } => self.tell(Command::Complete(checkpoint, kind)),
             Action::Abort { checkpoint, .. } => {
                 self.tell(Command::Abort(checkpoint));
@@ -115,8 +147,13 @@ impl Checkpointer {
             Action::Fail { reason } => {
                 self.control.fail(Diagnostic::external("the job's checkpoints fail").detail(reason));
             }
-            // Nobody asks yet; and the subtasks know by themselves that the last one is complete.
-            Action::Answer { .. } | Action::Finish => {}
+            Action::Answer { request, result } => {
+                if let Some(ask) = self.asked.remove(&request) {
+                    (ask.answer)(result);
+                }
+            }
+            // The subtasks know by themselves that the last one is complete.
+            Action::Finish => {}
         }
     }
 
@@ -139,7 +176,15 @@ impl Checkpointer {
         }
     }
 
-    fn store(&self, checkpoint: CheckpointId, kind: Kind, parts: BTreeMap<SubtaskId, Part>) {
+    fn store(
+        &self,
+        checkpoint: CheckpointId,
+        kind: Kind,
+        request: Option<u64>,
+        parts: BTreeMap<SubtaskId, Part>,
+    ) {
+        let asked = request.and_then(|request| self.asked.get(&request));
+        let savepoint = asked.map(|ask| ask.request.clone());
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
         self.platform.io.submit(&self.events, move || {
@@ -147,16 +192,31 @@ impl Checkpointer {
             manifest.0.began = began;
             manifest.0.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             manifest.0.is_savepoint = matches!(kind, Kind::Savepoint { .. });
-            manifest.0.is_final = matches!(kind, Kind::Final);
-            match put(&storage, manifest) {
-                Ok(()) => Event::Stored { checkpoint },
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    Event::Overtaken { checkpoint }
+            let drains = Kind::Savepoint { stop: Some(Stop::Drain) };
+            manifest.0.is_final = kind == Kind::Final || kind == drains;
+            let written = match savepoint {
+                Some(request) => {
+                    savepoint::put(&request, manifest.0, &manifest.1).map_err(Unwritten::Because)
                 }
-                Err(error) => Event::NotStored { checkpoint, reason: error.to_string() },
+                None => put(&storage, manifest).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => Unwritten::Overtaken,
+                    _ => Unwritten::Because(error.to_string()),
+                }),
+            };
+            match written {
+                Ok(()) => Event::Stored { checkpoint },
+                Err(Unwritten::Overtaken) => Event::Overtaken { checkpoint },
+                Err(Unwritten::Because(reason)) => Event::NotStored { checkpoint, reason },
             }
         });
     }
+}
+
+/// Why a checkpoint is not there.
+enum Unwritten {
+    /// Another process has put one of its number.
+    Overtaken,
+    Because(String),
 }
 
 /// The name of the file with all that is not inline.
@@ -192,6 +252,7 @@ impl About {
                     parallelism: *parallelism,
                     max_parallelism: *max_parallelism,
                     subtasks: vec![Subtask::default(); *parallelism as usize],
+                    tables: self.tables.get(&stage.node).cloned().unwrap_or_default(),
                 });
                 let sections = stage.sections.into_iter().map(|(kind, content)| {
                     let place = match content {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use checkpoint::Event;
-use checkpoint::coordinator::{CheckpointId, Kind};
+use checkpoint::coordinator::{CheckpointId, Kind, Stop};
 use model::Diagnostic;
 use model::element::Barrier;
 use model::job_graph::NodeId;
@@ -19,6 +19,8 @@ use super::{Command, Content, Line, Part, StagePart};
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
     line: Line,
+    /// The last that was heard of, and whether the job stops with it.
+    heard: Option<(Barrier, Option<Stop>)>,
     /// One that was triggered, and has not come to the first stage.
     triggered: Option<Barrier>,
     /// The last that has.
@@ -43,6 +45,7 @@ impl Cuts {
     pub(crate) fn new(line: Line) -> Self {
         Self {
             line,
+            heard: None,
             triggered: None,
             last: None,
             under_way: VecDeque::new(),
@@ -55,9 +58,11 @@ impl Cuts {
     pub(crate) fn hear(&mut self) -> Option<Told> {
         loop {
             match self.line.commands.take()? {
-                Command::Trigger(checkpoint) => {
-                    // The barrier itself may have been faster.
+                Command::Trigger(checkpoint, kind) => {
                     let barrier = Barrier { checkpoint };
+                    let stop = if let Kind::Savepoint { stop } = kind { stop } else { None };
+                    self.heard = Some((barrier, stop));
+                    // The barrier itself may have been faster.
                     self.triggered =
                         Some(barrier).filter(|barrier| self.last.is_none_or(|last| last < *barrier));
                 }
@@ -79,6 +84,18 @@ impl Cuts {
     pub(crate) fn take_trigger(&mut self) -> Option<Barrier> {
         self.last = self.triggered.or(self.last);
         self.triggered.take()
+    }
+
+    /// Whether the job stops with a barrier, and how; none = it is not known yet, as the barrier was faster than
+    /// the command.
+    pub(crate) fn stop_of(&self, barrier: Barrier) -> Option<Option<Stop>> {
+        let (heard, stop) = self.heard.filter(|(heard, _)| *heard >= barrier)?;
+        Some(stop.filter(|_| heard == barrier))
+    }
+
+    /// Whether all input is to end, before the barrier that was triggered.
+    pub(crate) fn drains(&self) -> bool {
+        self.triggered.is_some_and(|barrier| self.stop_of(barrier) == Some(Some(Stop::Drain)))
     }
 
     pub(crate) fn is_triggered(&self) -> bool {

@@ -1,9 +1,14 @@
 //! Checkpoints of a running job: what a subtask does with a barrier ([`cut`]), who decides and writes
-//! ([`checkpointer`]), and how a job goes on from one ([`restored`]).
+//! ([`checkpointer`], [`savepoint`]), what the parts are called ([`kept`]), and how a job goes on from one
+//! ([`restored`]). What is in one is shown by `tables`, and made of rows by [`bootstrap`].
 
+pub mod bootstrap;
 pub(crate) mod checkpointer;
 pub(crate) mod cut;
+pub(crate) mod kept;
 pub(crate) mod restored;
+pub(crate) mod savepoint;
+mod tables;
 
 use std::sync::Arc;
 
@@ -13,6 +18,8 @@ use model::job_graph::NodeId;
 use platform::Inbox;
 
 pub use restored::Restored;
+pub use savepoint::{Answer, Form, SavepointRequest};
+pub use tables::KeptTable;
 
 /// That a job makes checkpoints, and where.
 #[derive(Clone)]
@@ -38,7 +45,7 @@ pub struct Checkpoints {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Command {
     /// Begin a checkpoint.
-    Trigger(CheckpointId),
+    Trigger(CheckpointId, Kind),
     /// It is complete.
     Complete(CheckpointId, Kind),
     /// It is given up.

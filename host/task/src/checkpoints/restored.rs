@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use checkpoint::manifest::{Operator, Place};
+use arrow_array::Int64Array;
+use arrow_schema::DataType;
+use checkpoint::manifest::{Operator, Place, Table};
 use checkpoint::storage::StorageError;
-use checkpoint::{Manifest, Storage};
+use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
+use model::job_graph::State;
 use model::key::key_group_range;
 use state::backend::StateTable;
-use state::encoded::read_table;
+use state::canonical::read;
+use state::evolve::{Misfit, evolve, fits};
 use state::{Backend, SharedBackend, StateChunk};
 use window::KeyedAggregate;
 
+use super::kept::{Kept, kind_of, table_of};
 use super::section;
 
 /// A checkpoint, read and checked.
@@ -19,6 +24,42 @@ pub struct Restored {
     manifest: Manifest,
     /// The files that it names.
     files: BTreeMap<String, Vec<u8>>,
+    /// State that nobody in the job asks for is left out.
+    allows_non_restored: bool,
+}
+
+/// Why a state cannot be restored.
+pub(crate) enum Unfit {
+    /// The operator has none of this name.
+    Gone(String),
+    /// It is another kind of state, or of another type.
+    Other(String, String),
+    /// The data is not what it should be.
+    Unreadable(String),
+}
+
+impl Unfit {
+    /// As the user reads it.
+    pub(crate) fn diagnostic(&self, uid: &str, name: &str) -> Diagnostic {
+        match self {
+            Self::Gone(state) => Diagnostic::user(format!(
+                "state `{state}` of `{name}` (uid `{uid}`) cannot be restored: the operator has none of this name"
+            ))
+            .hint("to leave it out: -n (--allowNonRestoredState)"),
+            Self::Other(state, what) => Diagnostic::user(format!(
+                "state `{state}` of `{name}` (uid `{uid}`) cannot be restored: {what}"
+            ))
+            .detail("columns can be added, dropped and widened; those of a key stay as they are")
+            .hint("keep the type, or give the state another name and leave the old one out: -n"),
+            Self::Unreadable(what) => Diagnostic::user(format!(
+                "the state of `{name}` (uid `{uid}`) cannot be restored: {what}"
+            )),
+        }
+    }
+}
+
+fn unreadable(error: &arrow_schema::ArrowError) -> Unfit {
+    Unfit::Unreadable(error.to_string())
 }
 
 impl Restored {
@@ -31,7 +72,29 @@ impl Restored {
         for (path, file) in &manifest.files {
             files.insert(path.clone(), storage.file(path, file)?);
         }
-        Ok(Self { manifest, files })
+        Ok(Self { manifest, files, allows_non_restored: false })
+    }
+
+    /// Reads a savepoint.
+    ///
+    /// # Errors
+    /// If anything is damaged or missing.
+    pub fn of_savepoint(savepoint: &Savepoint) -> Result<Self, StorageError> {
+        let manifest = savepoint.manifest()?;
+        let mut files = BTreeMap::new();
+        for (path, file) in &manifest.files {
+            files.insert(path.clone(), savepoint.file(path, file)?);
+        }
+        Ok(Self { manifest, files, allows_non_restored: false })
+    }
+
+    /// State that nobody in the job asks for is left out, instead of refused. Flink: `--allowNonRestoredState`.
+    pub fn allow_non_restored(&mut self) {
+        self.allows_non_restored = true;
+    }
+
+    pub(crate) fn allows_non_restored(&self) -> bool {
+        self.allows_non_restored
     }
 
     /// The manifest.
@@ -44,7 +107,7 @@ impl Restored {
         self.manifest.operators.get(uid)
     }
 
-    fn bytes<'a>(&'a self, place: &'a Place) -> Option<&'a [u8]> {
+    pub(crate) fn bytes<'a>(&'a self, place: &'a Place) -> Option<&'a [u8]> {
         match place {
             Place::Inline(text) => Some(text.as_bytes()),
             Place::File { path, offset, length } => {
@@ -75,19 +138,79 @@ impl Restored {
         &self,
         share: &Share<'_>,
         backends: &mut [SharedBackend],
+        kept: &[Kept],
     ) -> Result<(), Diagnostic> {
-        let wrong = |what: String| {
-            Diagnostic::user(format!("the state of `{}` cannot be restored: {what}", share.uid))
-        };
-        if share.is_elsewhere() {
+        let Some(operator) = self.operator(share.uid).filter(|_| !share.is_elsewhere()) else {
             return Ok(());
-        }
-        for (number, backend) in backends.iter_mut().enumerate() {
-            for chunk in self.chunks(share, number).map_err(&wrong)? {
-                backend.import(&chunk).map_err(|error| wrong(error.to_string()))?;
+        };
+        let wrong = |unfit: Unfit| unfit.diagnostic(share.uid, &operator.name);
+        for ((number, backend), kept) in backends.iter_mut().enumerate().zip(kept) {
+            for chunk in self.chunks(share, number, kept).map_err(&wrong)? {
+                backend.import(&chunk).map_err(|error| wrong(Unfit::Unreadable(error.to_string())))?;
             }
         }
         Ok(())
+    }
+
+    /// Looks whether an operator's state can be restored, by the types of its first rows. If not `whole`, `kept` is
+    /// not all of its states.
+    pub(crate) fn check(&self, uid: &str, kept: &Kept, whole: bool) -> Result<(), Diagnostic> {
+        let Some(operator) = self.operator(uid) else { return Ok(()) };
+        let mut seen: Vec<&str> = Vec::new();
+        for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
+            for section in &subtask.sections {
+                let Some(old) = table_named(&section.kind).filter(|_| !seen.contains(&section.kind.as_str()))
+                else {
+                    continue;
+                };
+                seen.push(&section.kind);
+                let wrong = |unfit: Unfit| unfit.diagnostic(uid, &operator.name);
+                let (new, state) = match self.resolve(operator, &section.kind, old, kept) {
+                    Ok(Some(resolved)) => resolved,
+                    Ok(None) => continue,
+                    Err(Unfit::Gone(_)) if !whole => continue,
+                    Err(unfit) => return Err(wrong(unfit)),
+                };
+                let bytes = self.bytes(&section.place).unwrap_or_default();
+                let chunks = read(old, bytes).map_err(|error| wrong(unreadable(&error)))?;
+                let Some(chunk) = chunks.first() else { continue };
+                types_fit(chunk, new, state, kept).map_err(wrong)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which table a section's rows go to, and the state that it is (of timers none); none = it is left out.
+    fn resolve<'a>(
+        &self,
+        operator: &Operator,
+        section: &str,
+        old: StateTable,
+        kept: &'a Kept,
+    ) -> Result<Option<(StateTable, Option<&'a State>)>, Unfit> {
+        let place = match old {
+            StateTable::Timers => return Ok(Some((old, None))),
+            StateTable::Values(place) | StateTable::Entries(place) => place,
+        };
+        let Some(table) = operator.tables.iter().find(|table| table.section == section) else {
+            // Without names, by the place.
+            let state = kept.states.get(place as usize);
+            return match state.filter(|state| table_of(place, state) == old) {
+                Some(state) => Ok(Some((old, Some(state)))),
+                None => Err(Unfit::Unreadable(format!("there is no state `{section}`"))),
+            };
+        };
+        match kept.state(&table.name) {
+            Some((place, state)) if kind_of(state) == table.kind => {
+                Ok(Some((table_of(place, state), Some(state))))
+            }
+            Some((_, state)) => Err(Unfit::Other(
+                table.name.clone(),
+                format!("it was a {}, and is a {}", word(table), word_of(state)),
+            )),
+            None if self.allows_non_restored => Ok(None),
+            None => Err(Unfit::Gone(table.name.clone())),
+        }
     }
 
     /// Fills a subtask's running aggregate with its key groups' rows.
@@ -107,7 +230,7 @@ impl Restored {
             if is_finished || bytes.is_empty() {
                 continue;
             }
-            for chunk in read_table(StateTable::Values(0), bytes).map_err(|error| wrong(error.to_string()))? {
+            for chunk in read(StateTable::Values(0), bytes).map_err(|error| wrong(error.to_string()))? {
                 let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
                 aggregate.import(&own).map_err(|error| wrong(error.to_string()))?;
@@ -123,8 +246,8 @@ impl Restored {
         times.min().unwrap_or(i64::MIN)
     }
 
-    /// A subtask's rows of the tables of a backend.
-    fn chunks(&self, share: &Share<'_>, number: usize) -> Result<Vec<StateChunk>, String> {
+    /// A subtask's rows of the tables of a backend, as they are kept now.
+    fn chunks(&self, share: &Share<'_>, number: usize, kept: &Kept) -> Result<Vec<StateChunk>, Unfit> {
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
         let mut chunks = Vec::new();
         let Some(operator) = self.operator(share.uid) else { return Ok(chunks) };
@@ -135,17 +258,95 @@ impl Restored {
                 if of.parse() != Ok(number) {
                     continue;
                 }
-                let table =
-                    StateTable::of_name(table).ok_or_else(|| format!("there is no table `{table}`"))?;
-                let bytes = self.bytes(&section.place).ok_or("a section is missing")?;
-                for chunk in read_table(table, bytes).map_err(|error| error.to_string())? {
+                let old = StateTable::of_name(table)
+                    .ok_or_else(|| Unfit::Unreadable(format!("there is no table `{table}`")))?;
+                let Some((new, state)) = self.resolve(operator, &section.kind, old, kept)? else { continue };
+                let bytes = self.bytes(&section.place);
+                let bytes = bytes.ok_or_else(|| Unfit::Unreadable("a section is missing".to_owned()))?;
+                for chunk in read(old, bytes).map_err(|error| unreadable(&error))? {
+                    types_fit(&chunk, new, state, kept)?;
                     let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
-                    chunks.push(own.map_err(|error| error.to_string())?);
+                    let mut own = evolved(own.map_err(|error| unreadable(&error))?, new, state)?;
+                    if own.touched.is_none() && state.is_some_and(|state| state.ttl.is_some()) {
+                        // It has a time to live from now on, which begins with the checkpoint.
+                        own.touched = Some(Int64Array::from_value(self.manifest.began, own.rows()));
+                    }
+                    chunks.push(own);
                 }
             }
         }
         Ok(chunks)
     }
+}
+
+/// The table of a backend that a section is.
+fn table_named(section: &str) -> Option<StateTable> {
+    StateTable::of_name(section.split_once('.')?.1)
+}
+
+fn word(table: &Table) -> &'static str {
+    use checkpoint::manifest::TableKind::{Aggregate, Broadcast, Dictionary, Sequence, Timers, Value};
+    match table.kind {
+        Value => "value",
+        Sequence => "list",
+        Dictionary => "map",
+        Broadcast => "broadcast state",
+        Aggregate => "running aggregate",
+        Timers => "timer",
+    }
+}
+
+fn word_of(state: &State) -> &'static str {
+    let kind = kind_of(state);
+    let (keys, own_keys, values) = (Vec::new(), Vec::new(), Vec::new());
+    let (section, name) = (String::new(), String::new());
+    word(&Table { section, name, kind, keys, stream_keys: 0, own_keys, values })
+}
+
+fn other(state: &State, what: impl Into<String>) -> Unfit {
+    Unfit::Other(state.name.clone(), what.into())
+}
+
+/// Whether rows are of a state's types, or can be made so.
+fn types_fit(chunk: &StateChunk, new: StateTable, state: Option<&State>, kept: &Kept) -> Result<(), Unfit> {
+    let Some(state) = state else { return Ok(()) };
+    let types = |columns: &[arrow_array::ArrayRef]| -> Vec<DataType> {
+        columns.iter().map(|column| column.data_type().clone()).collect()
+    };
+    let text = |types: &[DataType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let keys = types(&chunk.keys);
+    if !keys.is_empty() && keys != kept.key_types {
+        let what = format!("its key was ({}), and is ({})", text(&keys), text(&kept.key_types));
+        return Err(other(state, what));
+    }
+    let Some((value, own)) = chunk.columns.split_last() else { return Ok(()) };
+    let own = types(own);
+    let expected: Vec<DataType> = state.key.fields().iter().map(|field| field.data_type().clone()).collect();
+    let is_dictionary = matches!(new, StateTable::Entries(_)) && !expected.is_empty();
+    if is_dictionary && own != expected {
+        let what = format!("its entries' key was ({}), and is ({})", text(&own), text(&expected));
+        return Err(other(state, what));
+    }
+    let field = state.value.field(0);
+    fits(of_value(field.data_type(), field.name()), value.data_type(), field.data_type())
+        .map_err(|misfit: Misfit| other(state, misfit.to_string()))
+}
+
+/// A record's columns stand for themselves.
+fn of_value<'a>(data_type: &DataType, name: &'a str) -> &'a str {
+    if matches!(data_type, DataType::Struct(_)) { "" } else { name }
+}
+
+/// Rows as they are kept now.
+fn evolved(mut chunk: StateChunk, new: StateTable, state: Option<&State>) -> Result<StateChunk, Unfit> {
+    chunk.table = new;
+    if let (Some(state), Some(value)) = (state, chunk.columns.last_mut()) {
+        let field = state.value.field(0);
+        let name = of_value(field.data_type(), field.name());
+        let evolved = evolve(name, value, field.data_type());
+        *value = evolved.map_err(|misfit| other(state, misfit.to_string()))?;
+    }
+    Ok(chunk)
 }
 
 /// Which part of an operator's state is a subtask's.

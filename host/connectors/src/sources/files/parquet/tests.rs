@@ -122,13 +122,11 @@ fn columns_are_found_by_name_and_widened_and_rows_that_do_not_fit_are_told() {
         r#"{"small":40,"number":4,"at":"1970-01-01 00:00:00.003000"}"#
     );
     let told: Vec<_> =
-        given.failures.iter().map(|failure| (&failure.place[..], &failure.message[..])).collect();
+        given.failures.iter().map(|failure| (failure.place.as_str(), failure.message.as_str())).collect();
+    let (second, third) = (format!("{path}, row 2"), format!("{path}, row 3"));
     assert_eq!(
         told,
-        [
-            (&format!("{path}, row 2")[..], "`number` does not fit into Int32"),
-            (&format!("{path}, row 3")[..], "`number` is missing"),
-        ]
+        [(second.as_str(), "`number` does not fit into Int32"), (third.as_str(), "`number` is missing")]
     );
     assert!(String::from_utf8_lossy(&given.failures[0].record).contains("\"number\":5000000000"));
 }

@@ -18,6 +18,7 @@ use state::Grouping;
 use state::key_index::{KeyId, KeyIndex};
 
 use crate::AggregateError;
+use crate::accumulator::Accumulator;
 use crate::aggregates::Aggregates;
 use crate::grid::WindowGrid;
 use crate::keys::key_columns;
@@ -40,9 +41,8 @@ pub fn has_two_phases(window: &Window, input: &Schema) -> Result<bool, Aggregate
         && window.late_port.is_none()
         && window.trigger == Trigger::AtEnd;
     let aggregates = Aggregates::new(&window.aggregates, input)?;
-    let is_mergeable =
-        |of: &crate::accumulator::Accumulator| !of.is_of_order() && !of.is_distinct() && !of.is_wide();
-    Ok(is_cut && is_plain && aggregates.list.iter().all(is_mergeable))
+    let is_folded = |of: &Accumulator| of.is_mergeable() && !of.is_wide();
+    Ok(is_cut && is_plain && aggregates.list.iter().all(is_folded))
 }
 
 /// Whether a batch's rows are always folded.
@@ -153,10 +153,8 @@ impl LocalWindow {
                 times.iter().map(&mut end_of).collect()
             }
             Slices::Windows(grid) => {
-                let mut ends = times.to_vec();
-                let (places, windows, _) = grid.assign(times, |_| true, |_, end| end);
-                // At the ends of time there are rows without a window: each is on its own.
-                places.iter().zip(windows).for_each(|(place, end)| ends[*place as usize] = end);
+                let mut ends = Vec::new();
+                grid.slice_ends(times, &mut ends);
                 ends
             }
         }

@@ -161,6 +161,11 @@ impl Accumulator {
         matches!(self.values, Values::Top(..))
     }
 
+    /// Whether states of rows that came apart make the state of all of them, in whatever order.
+    pub(crate) fn is_mergeable(&self) -> bool {
+        !self.is_of_order() && !self.is_distinct()
+    }
+
     /// Whether it depends on the order of rows.
     pub(crate) fn is_of_order(&self) -> bool {
         matches!(self.values, Values::Chosen(Choice::First | Choice::Last, _))

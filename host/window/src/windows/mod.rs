@@ -54,7 +54,7 @@ pub(crate) fn operator(
         return Ok(Box::new(each_rows::EachRows::new(each, window, setting)?));
     }
     let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
-    let is_mergeable = aggregates.list.iter().all(|a| !a.is_of_order() && !a.is_distinct());
+    let is_mergeable = aggregates.list.iter().all(Accumulator::is_mergeable);
     if is_overlapping && is_plain && is_mergeable {
         return Ok(Box::new(sliced::Sliced::new(window, setting)?));
     }

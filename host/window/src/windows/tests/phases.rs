@@ -6,15 +6,7 @@ use crate::operator::operator_of;
 use crate::test_support::after_first_phase;
 
 fn plain(assigner: Assigner, aggregates: Vec<Aggregate>) -> Window {
-    Window {
-        assigner,
-        time: TimeDomain::EventTime,
-        lateness: Duration::ZERO,
-        late_port: None,
-        trigger: Trigger::AtEnd,
-        purging: false,
-        aggregates,
-    }
+    Window { aggregates, ..counting(assigner) }
 }
 
 /// Runs a window over rows that so many producers in turn have folded; `lost` forgets the last row of what

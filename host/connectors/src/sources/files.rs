@@ -86,14 +86,10 @@ impl FilesFactory {
 
     /// The files, as long as they are read: those of an earlier run as long as they were then.
     fn to_read(&self) -> impl Iterator<Item = (InputFile, Ranges)> {
-        let restored = self.restored.get();
-        self.found().iter().map(move |file| {
+        self.found().iter().map(|file| {
             let path = file.path.to_string_lossy();
-            let before = restored.and_then(|progress| progress.of(&path));
-            match before {
-                Some((bytes, done)) => (InputFile { bytes, ..file.clone() }, done.left_of(bytes)),
-                None => (file.clone(), Ranges::whole(file.bytes)),
-            }
+            let (bytes, left) = Progress::to_read(self.restored.get(), &path, file.bytes);
+            (InputFile { bytes, ..file.clone() }, left)
         })
     }
 
@@ -120,21 +116,6 @@ impl FilesFactory {
         let named = ranges.iter().map(|split| SplitName { sequence: split.file, name: split.name() });
         let splits = Arc::new(Splits::new(named.collect(), parallelism));
         FileSplits { ranges: ranges.into(), splits }
-    }
-
-    /// What a subtask says that it has read before it has read anything: by the first subtask the files, so
-    /// that a later run knows how long they were.
-    fn nothing_read(&self, subtask: u32) -> Progress {
-        let mut progress = Progress::default();
-        if subtask == 0 {
-            let before = self.restored.get();
-            for (file, _) in self.to_read() {
-                let path = file.path.to_string_lossy();
-                let done = before.and_then(|before| before.of(&path)).map(|(_, done)| done.clone());
-                progress.add_file(&path, file.bytes, done.unwrap_or_default());
-            }
-        }
-        progress
     }
 }
 
@@ -172,41 +153,31 @@ impl SourceFactory for FilesFactory {
         true
     }
     fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
-        let progress = Progress::read(positions)?;
-        for (path, bytes, done) in progress.files() {
-            let now = self.found().iter().find(|file| file.path.to_string_lossy() == *path);
-            let is_read = done.left_of(bytes).bytes() == 0;
-            match now {
-                // What has been read to its end is not asked for again.
-                None if is_read => {}
-                None => {
-                    return Err(Diagnostic::user(format!("`{path}` is not there any more"))
-                        .detail("the job was in the middle of it when its checkpoint was made"));
-                }
-                Some(file) if file.bytes < bytes => {
-                    return Err(Diagnostic::user(format!("`{path}` is shorter than it was"))
-                        .detail(format!(
-                            "it had {bytes} bytes when the job began, and has {} now",
-                            file.bytes
-                        ))
-                        .hint("an input file must stay as it is until the job has read it"));
-                }
-                Some(_) => {}
-            }
-        }
+        let now = |path: &str| {
+            let file = self.found().iter().find(|file| file.path.to_string_lossy() == path)?;
+            Some(file.bytes)
+        };
+        let progress = Progress::restored(positions, now, |path, bytes, now| {
+            (now < bytes).then(|| {
+                Diagnostic::user(format!("`{path}` is shorter than it was"))
+                    .detail(format!("it had {bytes} bytes when the job began, and has {now} now"))
+                    .hint("an input file must stay as it is until the job has read it")
+            })
+        })?;
         // Set by the one restore of a job.
         self.restored.get_or_init(|| progress);
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
         let splits = self.splits.get_or_init(|| self.cut(context.parallelism, context.batch_bytes as u64));
+        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into_owned(), file.bytes));
         Ok(Box::new(Files {
             splits: splits.clone(),
             decoding: Arc::clone(&self.decoding),
             reads: Inbox::new(context.waker.clone()),
             current: None,
             bytes_read: 0,
-            progress: self.nothing_read(context.subtask),
+            progress: Progress::nothing_read(context.subtask, self.restored.get(), files),
             context,
         }))
     }

@@ -21,7 +21,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use platform::Inbox;
 
 use super::find;
-use super::progress::{Progress, Ranges};
+use super::progress::Progress;
 use crate::formats::times::with_offset;
 use crate::formats::{Encoding, PARQUET, failure};
 use crate::options::Options;
@@ -92,19 +92,12 @@ impl ParquetFactory {
         self.files.get().map_or(&[], Vec::as_slice)
     }
 
-    /// What of a file is still to be read.
-    fn left(&self, file: &InputFile) -> Ranges {
-        let restored = self.restored.get().and_then(|progress| progress.of(&file.path.to_string_lossy()));
-        match restored {
-            Some((rows, done)) => done.left_of(rows),
-            None => Ranges::whole(file.rows()),
-        }
-    }
-
     fn cut(&self, parallelism: u32) -> FileSplits {
         let (mut ranges, mut names) = (Vec::new(), Vec::new());
         for (number, file) in self.found().iter().enumerate() {
-            let (left, each) = (self.left(file), file.bytes as f64 / file.rows().max(1) as f64);
+            let path = file.path.to_string_lossy();
+            let (_, left) = Progress::to_read(self.restored.get(), &path, file.rows());
+            let each = file.bytes as f64 / file.rows().max(1) as f64;
             for (start, end) in left.iter() {
                 for (group, bounds) in file.bounds.windows(2).enumerate() {
                     let (start, end) = (start.max(bounds[0]), end.min(bounds[1]));
@@ -119,21 +112,6 @@ impl ParquetFactory {
             }
         }
         FileSplits { ranges: ranges.into(), splits: Arc::new(Splits::new(names, parallelism)) }
-    }
-
-    /// What a subtask says that it has read before it has read anything: by the first subtask the files.
-    fn nothing_read(&self, subtask: u32) -> Progress {
-        let mut progress = Progress::default();
-        if subtask == 0 {
-            for file in self.found() {
-                let path = file.path.to_string_lossy();
-                let before = self.restored.get().and_then(|before| before.of(&path));
-                let (rows, done) =
-                    before.map_or((file.rows(), Ranges::default()), |(rows, done)| (rows, done.clone()));
-                progress.add_file(&path, rows, done);
-            }
-        }
-        progress
     }
 }
 
@@ -236,36 +214,31 @@ impl SourceFactory for ParquetFactory {
         true
     }
     fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
-        let progress = Progress::read(positions)?;
-        for (path, rows, done) in progress.files() {
-            let now = self.found().iter().find(|file| file.path.to_string_lossy() == *path);
-            match now {
-                None if done.left_of(rows).bytes() == 0 => {}
-                None => {
-                    return Err(Diagnostic::user(format!("`{path}` is not there any more"))
-                        .detail("the job was in the middle of it when its checkpoint was made"));
-                }
-                Some(file) if file.rows() != rows => {
-                    return Err(Diagnostic::user(format!("`{path}` is another file than it was"))
-                        .detail(format!("it had {rows} rows when the job began, and has {} now", file.rows()))
-                        .hint("an input file must stay as it is until the job has read it"));
-                }
-                Some(_) => {}
-            }
-        }
+        let now = |path: &str| {
+            let file = self.found().iter().find(|file| file.path.to_string_lossy() == path)?;
+            Some(file.rows())
+        };
+        let progress = Progress::restored(positions, now, |path, rows, now| {
+            (now != rows).then(|| {
+                Diagnostic::user(format!("`{path}` is another file than it was"))
+                    .detail(format!("it had {rows} rows when the job began, and has {now} now"))
+                    .hint("an input file must stay as it is until the job has read it")
+            })
+        })?;
         // Set by the one restore of a job.
         self.restored.get_or_init(|| progress);
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
         let splits = self.splits.get_or_init(|| self.cut(context.parallelism));
+        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into_owned(), file.rows()));
         Ok(Box::new(Parquet {
             splits: splits.clone(),
             schema: Arc::clone(&self.schema),
             reads: Inbox::new(context.waker.clone()),
             current: None,
             bytes_read: 0,
-            progress: self.nothing_read(context.subtask),
+            progress: Progress::nothing_read(context.subtask, self.restored.get(), files),
             context,
         }))
     }

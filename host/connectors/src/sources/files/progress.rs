@@ -1,4 +1,4 @@
-//! How far files have been read: byte ranges of them.
+//! How far files have been read: ranges of them, in bytes or, where a format counts so, in rows.
 //!
 //! A range is done when all records that begin in it have been given. So what subtasks say at different
 //! moments adds up: what none of them has done is still to be read, by whoever it is.
@@ -62,7 +62,7 @@ struct OfFile {
 
 impl Progress {
     /// What all subtasks have read together.
-    pub(super) fn read(positions: &[String]) -> Result<Self, Diagnostic> {
+    fn read(positions: &[String]) -> Result<Self, Diagnostic> {
         let mut all = Self::default();
         for position in positions {
             let Self(files) = serde_json::from_str(position).map_err(|error| {
@@ -77,12 +77,60 @@ impl Progress {
         Ok(all)
     }
 
+    /// The same, of files that are there still: `now` gives the length of each, `misfit` what is wrong with one
+    /// whose length was another.
+    pub(super) fn restored(
+        positions: &[String],
+        now: impl Fn(&str) -> Option<u64>,
+        misfit: impl Fn(&str, u64, u64) -> Option<Diagnostic>,
+    ) -> Result<Self, Diagnostic> {
+        let progress = Self::read(positions)?;
+        for (path, length, done) in progress.files() {
+            match now(path) {
+                // What has been read to its end is not asked for again.
+                None if done.left_of(length).bytes() == 0 => {}
+                None => {
+                    return Err(Diagnostic::user(format!("`{path}` is not there any more"))
+                        .detail("the job was in the middle of it when its checkpoint was made"));
+                }
+                Some(now) => misfit(path, length, now).map_or(Ok(()), Err)?,
+            }
+        }
+        Ok(progress)
+    }
+
+    /// How long a file of this length counts, and what of it is to be read: after an earlier run as long as it was
+    /// then, and what that has left.
+    pub(super) fn to_read(restored: Option<&Self>, path: &str, length: u64) -> (u64, Ranges) {
+        match restored.and_then(|progress| progress.of(path)) {
+            Some((length, done)) => (length, done.left_of(length)),
+            None => (length, Ranges::whole(length)),
+        }
+    }
+
+    /// What a subtask says that it has read before it has read anything: by the first subtask the files, by path and
+    /// length, so that a later run knows how long they were.
+    pub(super) fn nothing_read(
+        subtask: u32,
+        restored: Option<&Self>,
+        files: impl Iterator<Item = (String, u64)>,
+    ) -> Self {
+        let mut progress = Self::default();
+        for (path, length) in files.filter(|_| subtask == 0) {
+            let before = restored.and_then(|before| before.of(&path));
+            let (length, done) =
+                before.map_or((length, Ranges::default()), |(length, done)| (length, done.clone()));
+            progress.add_file(&path, length, done);
+        }
+        progress
+    }
+
     pub(super) fn to_text(&self) -> String {
         // Texts and numbers are all that is in it.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    pub(super) fn add_file(&mut self, path: &str, bytes: u64, done: Ranges) {
+    fn add_file(&mut self, path: &str, bytes: u64, done: Ranges) {
         self.0.insert(path.to_owned(), OfFile { bytes: Some(bytes), done });
     }
 
@@ -94,13 +142,13 @@ impl Progress {
     }
 
     /// How long a file was, and what of it has been read.
-    pub(super) fn of(&self, path: &str) -> Option<(u64, &Ranges)> {
+    fn of(&self, path: &str) -> Option<(u64, &Ranges)> {
         let file = self.0.get(path)?;
         Some((file.bytes?, &file.done))
     }
 
     /// All files: how long they were, and what of them has been read.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&String, u64, &Ranges)> {
+    fn files(&self) -> impl Iterator<Item = (&String, u64, &Ranges)> {
         self.0.iter().filter_map(|(path, file)| Some((path, file.bytes?, &file.done)))
     }
 }

@@ -72,19 +72,13 @@ pub(crate) const KEYS: [Key; 25] = [
         name: "execution.checkpointing.tolerable-failed-checkpoints",
         default: "",
         what: "how many checkpoints may fail one after the other before the job does [empty: any number]",
-        check: |value| match value {
-            "" => Ok(()),
-            _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
-        },
+        check: optional_number,
     },
     Key {
         name: "execution.runtime-mode",
         default: "streaming",
         what: "streaming: every change is a row; batch: final results only",
-        check: |value| match value.to_ascii_lowercase().as_str() {
-            "streaming" | "batch" => Ok(()),
-            _ => Err("it is streaming or batch".into()),
-        },
+        check: |value| one_of(value, &["streaming", "batch"]),
     },
     Key {
         name: "execution.savepoint.format",
@@ -96,13 +90,13 @@ pub(crate) const KEYS: [Key; 25] = [
         name: "execution.savepoint.resume-drained",
         default: "false",
         what: "true: a job may go on from a savepoint with which it was drained",
-        check: |value| value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into()),
+        check: flag,
     },
     Key {
         name: "millstream.aggregate.fold",
         default: "false",
         what: "true: streaming aggregates give one update for each key of a batch instead of one for each row",
-        check: |value| value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into()),
+        check: flag,
     },
     Key {
         name: "millstream.cache-dir",
@@ -152,10 +146,7 @@ pub(crate) const KEYS: [Key; 25] = [
         name: "pipeline.max-parallelism",
         default: "",
         what: "number of key groups [empty: by the parallelism, 128 at least]",
-        check: |value| match value {
-            "" => Ok(()),
-            _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
-        },
+        check: optional_number,
     },
     Key {
         name: "s3.access-key",
@@ -183,7 +174,7 @@ pub(crate) const KEYS: [Key; 25] = [
         name: "s3.path.style.access",
         default: "false",
         what: "true: buckets of s3:// are named in the path, not in the host",
-        check: |value| value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into()),
+        check: flag,
     },
     Key {
         name: "s3.secret-key",
@@ -195,17 +186,31 @@ pub(crate) const KEYS: [Key; 25] = [
         name: "table.optimizer.agg-phase-strategy",
         default: "AUTO",
         what: "TWO_PHASE: windows aggregate rows before they are exchanged, too; ONE_PHASE: not; AUTO: where they have no key",
-        check: |value| match value.to_ascii_uppercase().as_str() {
-            "AUTO" | "ONE_PHASE" | "TWO_PHASE" => Ok(()),
-            _ => Err("it is AUTO, ONE_PHASE or TWO_PHASE".into()),
-        },
+        check: |value| one_of(value, &["AUTO", "ONE_PHASE", "TWO_PHASE"]),
     },
 ];
+
+fn flag(value: &str) -> Result<(), String> {
+    value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into())
+}
+
+/// A number, or nothing.
+fn optional_number(value: &str) -> Result<(), String> {
+    match value {
+        "" => Ok(()),
+        _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
+    }
+}
 
 fn one_of(value: &str, words: &[&str]) -> Result<(), String> {
     match words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
         true => Ok(()),
-        false => Err(format!("it is {}", words.join(" or "))),
+        false => match words {
+            [others @ .., last] if !others.is_empty() => {
+                Err(format!("it is {} or {last}", others.join(", ")))
+            }
+            _ => Err(format!("it is {}", words.concat())),
+        },
     }
 }
 

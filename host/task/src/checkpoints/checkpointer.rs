@@ -220,7 +220,7 @@ enum Unwritten {
 }
 
 /// The name of the file with all that is not inline.
-const DATA: &str = "data-0";
+pub(super) const DATA: &str = "data-0";
 
 fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>)) -> std::io::Result<()> {
     if !data.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::Int64Array;
 use arrow_schema::DataType;
-use checkpoint::manifest::{Operator, Place, Table};
+use checkpoint::manifest::{File, Operator, Place, TableKind};
 use checkpoint::storage::StorageError;
 use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
@@ -68,11 +68,7 @@ impl Restored {
     /// # Errors
     /// If anything is damaged or missing.
     pub fn read(manifest: Manifest, storage: &Storage) -> Result<Self, StorageError> {
-        let mut files = BTreeMap::new();
-        for (path, file) in &manifest.files {
-            files.insert(path.clone(), storage.file(path, file)?);
-        }
-        Ok(Self { manifest, files, allows_non_restored: false })
+        Self::with(manifest, |path, file| storage.file(path, file))
     }
 
     /// Reads a savepoint.
@@ -80,11 +76,15 @@ impl Restored {
     /// # Errors
     /// If anything is damaged or missing.
     pub fn of_savepoint(savepoint: &Savepoint) -> Result<Self, StorageError> {
-        let manifest = savepoint.manifest()?;
-        let mut files = BTreeMap::new();
-        for (path, file) in &manifest.files {
-            files.insert(path.clone(), savepoint.file(path, file)?);
-        }
+        Self::with(savepoint.manifest()?, |path, file| savepoint.file(path, file))
+    }
+
+    fn with(
+        manifest: Manifest,
+        read: impl Fn(&str, &File) -> Result<Vec<u8>, StorageError>,
+    ) -> Result<Self, StorageError> {
+        let files = manifest.files.iter().map(|(path, file)| Ok((path.clone(), read(path, file)?)));
+        let files = files.collect::<Result<_, StorageError>>()?;
         Ok(Self { manifest, files, allows_non_restored: false })
     }
 
@@ -110,11 +110,7 @@ impl Restored {
     pub(crate) fn bytes<'a>(&'a self, place: &'a Place) -> Option<&'a [u8]> {
         match place {
             Place::Inline(text) => Some(text.as_bytes()),
-            Place::File { path, offset, length } => {
-                let start = usize::try_from(*offset).ok()?;
-                let end = start.checked_add(usize::try_from(*length).ok()?)?;
-                self.files.get(path)?.get(start..end)
-            }
+            Place::File { path, offset, length } => part(self.files.get(path)?, *offset, *length),
         }
     }
 
@@ -206,7 +202,7 @@ impl Restored {
             }
             Some((_, state)) => Err(Unfit::Other(
                 table.name.clone(),
-                format!("it was a {}, and is a {}", word(table), word_of(state)),
+                format!("it was a {}, and is a {}", word(table.kind), word(kind_of(state))),
             )),
             None if self.allows_non_restored => Ok(None),
             None => Err(Unfit::Gone(table.name.clone())),
@@ -279,28 +275,26 @@ impl Restored {
     }
 }
 
+/// A section's bytes in those of its file.
+pub(super) fn part(data: &[u8], offset: u64, length: u64) -> Option<&[u8]> {
+    let start = usize::try_from(offset).ok()?;
+    data.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+}
+
 /// The table of a backend that a section is.
 fn table_named(section: &str) -> Option<StateTable> {
     StateTable::of_name(section.split_once('.')?.1)
 }
 
-fn word(table: &Table) -> &'static str {
-    use checkpoint::manifest::TableKind::{Aggregate, Broadcast, Dictionary, Sequence, Timers, Value};
-    match table.kind {
-        Value => "value",
-        Sequence => "list",
-        Dictionary => "map",
-        Broadcast => "broadcast state",
-        Aggregate => "running aggregate",
-        Timers => "timer",
+fn word(kind: TableKind) -> &'static str {
+    match kind {
+        TableKind::Value => "value",
+        TableKind::Sequence => "list",
+        TableKind::Dictionary => "map",
+        TableKind::Broadcast => "broadcast state",
+        TableKind::Aggregate => "running aggregate",
+        TableKind::Timers => "timer",
     }
-}
-
-fn word_of(state: &State) -> &'static str {
-    let kind = kind_of(state);
-    let (keys, own_keys, values) = (Vec::new(), Vec::new(), Vec::new());
-    let (section, name) = (String::new(), String::new());
-    word(&Table { section, name, kind, keys, stream_keys: 0, own_keys, values })
 }
 
 fn other(state: &State, what: impl Into<String>) -> Unfit {

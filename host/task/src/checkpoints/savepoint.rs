@@ -9,6 +9,9 @@ use checkpoint::{Manifest, Savepoint};
 use state::backend::StateTable;
 use state::canonical::{Names, can_be_flat, named, read, to_file};
 
+use super::checkpointer::DATA;
+use super::restored::part;
+
 /// The form of a savepoint. Flink: `SavepointFormatType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
@@ -39,9 +42,6 @@ pub(crate) struct Ask {
     pub(crate) request: SavepointRequest,
     pub(crate) answer: Answer,
 }
-
-/// The name of the file with all that is not inline, of one in native form.
-const DATA: &str = "data-0";
 
 /// Writes a savepoint: `data` is what the manifest's sections in files are parts of. What was begun is removed if
 /// it cannot be ended.
@@ -76,7 +76,7 @@ fn canonical(savepoint: &Savepoint, manifest: &mut Manifest, data: &[u8]) -> Res
                 let Place::File { offset, length, .. } = &section.place else { continue };
                 let bytes = part(data, *offset, *length).ok_or("a section lies outside of the data")?;
                 let of_kind = |table: &&Table| table.section == section.kind;
-                let (name, bytes) = match tables.iter().find(of_kind) {
+                let (mut name, bytes) = match tables.iter().find(of_kind) {
                     None => {
                         let name = format!("{}/{}/{number}.json", folder(uid), folder(&section.kind));
                         (name, bytes.to_vec())
@@ -88,7 +88,6 @@ fn canonical(savepoint: &Savepoint, manifest: &mut Manifest, data: &[u8]) -> Res
                         (path_of(uid, table, groups.clone()), bytes)
                     }
                 };
-                let mut name = name;
                 while !taken.insert(name.to_lowercase()) {
                     name.insert(0, '_');
                 }
@@ -111,11 +110,6 @@ pub(crate) fn path_of(uid: &str, table: &Table, groups: std::ops::Range<u32>) ->
     };
     let file = format!("key-groups-{}-{}.arrow", groups.start, groups.end.max(1) - 1);
     format!("{}/{}{of_backend}/{file}", folder(uid), folder(&table.name))
-}
-
-fn part(data: &[u8], offset: u64, length: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset).ok()?;
-    data.get(start..start.checked_add(usize::try_from(length).ok()?)?)
 }
 
 /// The names of a table's columns.

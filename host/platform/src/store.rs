@@ -207,15 +207,22 @@ impl Store for FileStore {
     }
 
     fn sweep(&self, names: &str) -> io::Result<()> {
-        let mut ahead = vec![names.to_owned()];
-        while let Some(folder) = ahead.pop() {
+        let (mut folders, mut at) = (vec![names.to_owned()], 0);
+        while let Some(folder) = folders.get(at).cloned() {
             for name in self.disk.list(&folder)? {
                 let path = joined(&folder, name.trim_end_matches('/'));
                 if name.ends_with('/') {
-                    ahead.push(path);
+                    folders.push(path);
                 } else if name.starts_with(UNFINISHED) {
                     self.disk.remove(&path)?;
                 }
+            }
+            at += 1;
+        }
+        // A removal that was cut off leaves a folder with nothing in it; those inside come after those around them.
+        for folder in folders[1..].iter().rev() {
+            if self.disk.list(folder)?.is_empty() {
+                self.disk.remove(folder)?;
             }
         }
         Ok(())
@@ -278,6 +285,20 @@ pub(crate) mod tests {
         }
         assert_eq!(Location::parse("hdfs://a/b"), Err(NoLocation::Scheme("hdfs://a/b".into())));
         assert_eq!(Location::parse("s3:///b"), Err(NoLocation::Bucket("s3:///b".into())));
+    }
+
+    #[test]
+    fn a_folder_that_a_crash_has_left_empty_is_swept() {
+        let disk = ModelDisk::new();
+        let store = FileStore::new(Arc::new(disk.clone()), Faults::none());
+        store.put("a/b/c/one", b"1").unwrap();
+        // As after a removal that ended before its last step.
+        disk.remove("a/b/c/one").unwrap();
+        store.put("a/two", b"2").unwrap();
+        store.sweep("a").unwrap();
+        assert_eq!(disk.list("a").unwrap(), ["two"]);
+        store.remove("a/two").unwrap();
+        store.sweep("a").unwrap();
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn wrong_values_are_refused() {
     usage(Harness::of(by_clap), "", &["no input is given", "--input PATH"]);
     usage(Harness::of(by_clap), "--host h", &["--port"]);
     usage(Harness::of(by_clap), "--input a --host h --port 1", &["cannot be used with"]);
-    usage(Harness::of(by_clap), "--input a --format xml", &["[possible values: json, csv, text]"]);
+    usage(Harness::of(by_clap), "--input a --format xml", &["[possible values: json, csv, text, parquet]"]);
 }
 
 #[test]

@@ -205,12 +205,7 @@ fn optional_number(value: &str) -> Result<(), String> {
 fn one_of(value: &str, words: &[&str]) -> Result<(), String> {
     match words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
         true => Ok(()),
-        false => match words {
-            [others @ .., last] if !others.is_empty() => {
-                Err(format!("it is {} or {last}", others.join(", ")))
-            }
-            _ => Err(format!("it is {}", words.concat())),
-        },
+        false => Err(format!("it is {}", words.join(" or "))),
     }
 }
 

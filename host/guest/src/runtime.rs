@@ -76,6 +76,15 @@ struct Calls {
     ticker: OnceLock<Thread>,
 }
 
+impl Drop for Calls {
+    /// The ticker holds the engine, and with it address space, of which there is enough for a few engines.
+    fn drop(&mut self) {
+        if let Some(ticker) = self.ticker.get() {
+            ticker.unpark();
+        }
+    }
+}
+
 impl Calls {
     /// Advances the epoch while there are calls; returns when the runtime is gone.
     fn tick(calls: &Weak<Self>, engine: &Engine) {
@@ -230,5 +239,21 @@ pub(crate) struct CallMark(Arc<Calls>);
 impl Drop for CallMark {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each holds a quarter of the address space.
+    #[test]
+    fn a_runtime_that_is_gone_holds_no_address_space() {
+        for _ in 0..6 {
+            let runtime = Runtime::new(Platform::system(), RuntimeConfig::default()).unwrap();
+            // Until its ticker sleeps.
+            std::thread::park_timeout(3 * TICK * IDLE_TICKS);
+            drop(runtime);
+        }
     }
 }

@@ -112,7 +112,7 @@ fn a_disk_that_is_full_fails_the_checkpoint_and_not_the_job() {
 
 /// Makes a job's folder after a crash that left a complete checkpoint.
 fn crashed(folder: &Folder, wasm: &str) -> std::path::PathBuf {
-    folder.write("text.txt", text(100_000));
+    folder.write("text.txt", text(400_000));
     let mut command = folder.command();
     let mut args = run_of(wasm, "2");
     args.insert(1, "-Dexecution.checkpointing.num-retained=2");

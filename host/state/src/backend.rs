@@ -5,6 +5,9 @@
 //! [seals](Backend::seal) the state; the snapshot is then [written on](Backend::sweep) bit by bit
 //! while the state changes.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
@@ -67,6 +70,15 @@ pub trait Backend: Send {
     /// Forgets those of these keys, and of others that have lost theirs meanwhile, that have neither
     /// state nor timer left; their numbers will be others'.
     fn forget_empty(&mut self, ids: &[KeyId]);
+
+    /// No number that it has given out is used any more, until it gives it out again: it may put keys away, a
+    /// few at a time.
+    ///
+    /// # Errors
+    /// If columns cannot be made, or state on disk cannot be written.
+    fn rest(&mut self) -> Result<Rest, ArrowError> {
+        Ok(Rest::Done)
+    }
 
     /// The bytes that the values of these keys take in a call, about.
     fn value_bytes(&self, ids: &[KeyId]) -> usize;
@@ -190,6 +202,17 @@ pub trait Backend: Send {
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError>;
 }
 
+/// How far a backend has come with making room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// There is room.
+    Done,
+    /// Not yet: call again before anything else.
+    More,
+    /// Not yet, and what was put away has to be written first; the backend wakes the subtask.
+    Waiting,
+}
+
 /// A snapshot that cannot begin yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot of epoch {0} is still being written")]
@@ -202,6 +225,8 @@ pub enum Sweep {
     Rows(StateChunk),
     /// There was none in what was looked at.
     Nothing,
+    /// It is being read; the backend wakes the subtask.
+    Waiting,
     /// The snapshot of this epoch has been given whole.
     Done(u64),
     /// There is no snapshot under way.

@@ -83,6 +83,8 @@ pub struct EntryTable {
     version: u64,
     /// The bytes of the largest entry that there has been.
     largest: usize,
+    /// The bytes of all places and entries.
+    bytes: usize,
     /// Of the hash by which a call's entries are told apart.
     seed: u64,
 }
@@ -148,6 +150,9 @@ const ID_BYTES: usize = size_of::<KeyId>();
 /// How many entries are looked at, whether they are too old, for each one that is asked for.
 const SWEPT: usize = 4;
 
+/// What an entry takes beside its bytes: its part of the map, two allocations.
+const ENTRY_BYTES: usize = 96;
+
 /// How many entries of a key are removed at once, so that it costs little memory.
 const CLEARED: usize = 4 * 1024;
 
@@ -188,6 +193,7 @@ impl EntryTable {
             aged: Vec::new(),
             version: 0,
             largest: 0,
+            bytes: 0,
             seed,
         })
     }
@@ -474,9 +480,11 @@ impl EntryTable {
                 }
                 let written = Entry { value: value.data().into(), touched, generation };
                 let before = std::mem::replace(entry, written);
+                self.bytes = self.bytes + value.data().len() - before.value.len();
                 self.save(at, before);
             }
             None => {
+                self.bytes += at.len() + value.data().len();
                 self.entries.insert(at.into(), Entry { value: value.data().into(), touched, generation });
             }
         }
@@ -484,6 +492,7 @@ impl EntryTable {
 
     fn remove(&mut self, at: &[u8]) {
         if let Some(before) = self.entries.remove(at) {
+            self.bytes -= at.len() + before.value.len();
             self.save(at, before);
         }
     }
@@ -565,6 +574,25 @@ impl EntryTable {
         }
         self.version += 1;
         Ok(())
+    }
+
+    /// Takes all entries of these keys out, key by key.
+    pub(crate) fn take_out(&mut self, ids: &[KeyId]) -> Result<EntryRows, ArrowError> {
+        let mut places = Vec::new();
+        for id in ids {
+            let prefix = id.to_be_bytes();
+            let of_key = self.entries.range::<[u8], _>(from(&prefix));
+            places.extend(of_key.take_while(|(at, _)| at.starts_with(&prefix)));
+        }
+        let rows = self.rows(places.iter().map(|(at, entry)| (&***at, *entry)).collect())?;
+        let places: Vec<Box<[u8]>> = places.into_iter().map(|(at, _)| at.clone()).collect();
+        places.iter().for_each(|at| self.remove(at));
+        Ok(rows)
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes + self.entries.len() * ENTRY_BYTES
     }
 
     /// Takes the numbers of keys some of whose entries were too old and have gone.
@@ -665,7 +693,8 @@ impl EntryTable {
             None => Box::default(),
         };
         for key in old {
-            self.entries.remove(&key);
+            let gone = self.entries.remove(&key);
+            self.bytes -= gone.map_or(0, |gone| key.len() + gone.value.len());
             self.aged.push(id_of(&key));
             self.version += 1;
         }

@@ -12,6 +12,7 @@ pub mod grouping;
 pub mod key_index;
 pub mod memory;
 mod shared;
+pub mod tiered;
 pub mod timers;
 pub mod value_table;
 
@@ -21,5 +22,6 @@ pub use grouping::Grouping;
 pub use key_index::KeyIndex;
 pub use memory::MemoryBackend;
 pub use shared::SharedBackend;
+pub use tiered::TieredBackend;
 pub use timers::Timers;
 pub use value_table::{StoreError, ValueTable};

@@ -7,9 +7,6 @@
 //! Source: copy-on-update checkpoints (Salles et al., VLDB 2009; Cao et al., SIGMOD 2011). Key groups
 //! are told from the keys when a chunk is taken in: rows of a group do not lie together here.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -37,7 +34,7 @@ pub struct MemoryBackend {
     sealed_rows: Vec<SealedRows>,
     /// Deliberate fault of the tests: what changes during a snapshot is not saved.
     #[cfg(test)]
-    forgets_to_save: bool,
+    pub(crate) forgets_to_save: bool,
 }
 
 enum Table {
@@ -102,13 +99,25 @@ impl SealedRows {
     }
 }
 
+/// All that some keys have, taken out of memory. Broadcast states are nobody's.
+pub(crate) struct TakenOut {
+    /// The keys' columns.
+    pub(crate) keys: Vec<ArrayRef>,
+    /// By state: a value a key, null where there is none, and when each was touched; none = a state of entries.
+    pub(crate) values: Vec<Option<(ArrayRef, Option<Int64Array>)>>,
+    /// By state: the entries, with the keys' numbers; none = a state by value.
+    pub(crate) entries: Vec<Option<EntryRows>>,
+    /// Timers, with the keys' numbers.
+    pub(crate) timers: Vec<(KeyId, TimeDomain, i64)>,
+}
+
 /// The number that stands for the one key of a broadcast state.
 pub const BROADCAST: KeyId = 0;
 /// All is near, always.
 const NEAR: Ticket = Ticket(0);
 /// Rows that a sweep looks at, in words of bits.
 const SWEPT_WORDS: usize = 16;
-const DOMAINS: [TimeDomain; 2] = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
+pub(crate) const DOMAINS: [TimeDomain; 2] = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
 
 impl MemoryBackend {
     /// No key yet. `seed` is best unpredictable.
@@ -149,6 +158,102 @@ impl MemoryBackend {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
+    }
+
+    /// Bytes of memory that what is there takes, about; places of keys that have gone are not counted.
+    pub(crate) fn memory(&self) -> usize {
+        let (mut by_key, mut beside) = (self.index.memory() + self.timers.memory(), 0);
+        for table in &self.tables {
+            let (keys, values) = match table {
+                Table::Values(values) => values.memory(),
+                Table::Entries { entries, .. } => (0, entries.memory()),
+            };
+            by_key += keys;
+            beside += values;
+        }
+        beside + by_key / self.index.bound().max(1) * self.index.len()
+    }
+
+    /// Takes these keys out, each once, with all they have: their numbers are nobody's then. What a snapshot
+    /// still needs of them is saved for it.
+    ///
+    /// # Errors
+    /// If columns cannot be made.
+    pub(crate) fn take_out(&mut self, ids: &[KeyId]) -> Result<TakenOut, ArrowError> {
+        let keys = self.index.keys(ids.iter().copied())?;
+        let (mut values, mut entries) = (Vec::new(), Vec::new());
+        // A state's place is of 32 bits.
+        for state in 0..self.tables.len() as u32 {
+            let changed = self.first_changes(Some(state), ids.iter().copied());
+            if !changed.is_empty() {
+                let chunk = self.value_rows(state, changed)?;
+                self.save(chunk);
+            }
+            let (of_values, of_entries) = match &mut self.tables[state as usize] {
+                Table::Values(table) => {
+                    let there = table.peek(ids)?;
+                    table.remove(ids);
+                    (Some(there), None)
+                }
+                Table::Entries { is_broadcast: true, .. } => (None, None),
+                Table::Entries { entries, .. } => (None, Some(entries.take_out(ids)?)),
+            };
+            if of_entries.is_some() {
+                self.save_entries(state)?;
+            }
+            values.push(of_values);
+            entries.push(of_entries);
+        }
+        let timers: Vec<_> = ids.iter().flat_map(|id| self.timers_of(*id)).collect();
+        let deleted: Vec<TimerChange> = timers
+            .iter()
+            .map(|(key, domain, time)| TimerChange { key: *key, domain: *domain, time: *time, set: false })
+            .collect();
+        self.change_timers(&deleted)?;
+        ids.iter().for_each(|id| self.index.forget(*id));
+        Ok(TakenOut { keys, values, entries, timers })
+    }
+
+    /// Puts rows back that were taken out, of keys that have none of the table. Of a snapshot under way they are
+    /// only if `is_sealed` says so; then it is given them here, as they are.
+    ///
+    /// # Errors
+    /// If they are not of this operator's types.
+    pub(crate) fn put_back(&mut self, chunk: StateChunk, is_sealed: bool) -> Result<(), StoreError> {
+        let mut ids = Vec::new();
+        self.index.ids(&chunk.keys, chunk.rows(), &mut ids)?;
+        let rows = match chunk.table {
+            StateTable::Values(state) => Some(Some(state)),
+            StateTable::Timers => Some(None),
+            // What is written while a snapshot is under way is none of its.
+            StateTable::Entries(_) => None,
+        };
+        if let Some(state) = rows {
+            self.first_changes(state, ids.into_iter());
+        }
+        self.import(&chunk)?;
+        self.save(Some(chunk).filter(|_| is_sealed));
+        Ok(())
+    }
+
+    /// Forgets those of these keys, and of others that have lost theirs meanwhile, that `may` be forgotten and
+    /// have neither state nor timer left; which they were.
+    pub(crate) fn forget_some(&mut self, ids: &[KeyId], may: impl Fn(KeyId) -> bool) -> Vec<KeyId> {
+        let mut aged = Vec::new();
+        for table in &mut self.tables {
+            match table {
+                Table::Values(values) => aged.extend(values.take_aged()),
+                Table::Entries { entries, .. } => aged.extend(entries.take_aged()),
+            }
+        }
+        let mut gone = Vec::new();
+        for id in ids.iter().chain(&aged) {
+            if may(*id) && !self.has_anything(*id) {
+                self.index.forget(*id);
+                gone.push(*id);
+            }
+        }
+        gone
     }
 
     fn values(&mut self, state: u32) -> Result<&mut ValueTable, ArrowError> {
@@ -281,18 +386,7 @@ impl Backend for MemoryBackend {
     }
 
     fn forget_empty(&mut self, ids: &[KeyId]) {
-        let mut aged = Vec::new();
-        for table in &mut self.tables {
-            match table {
-                Table::Values(values) => aged.extend(values.take_aged()),
-                Table::Entries { entries, .. } => aged.extend(entries.take_aged()),
-            }
-        }
-        for id in ids.iter().chain(&aged) {
-            if !self.has_anything(*id) {
-                self.index.forget(*id);
-            }
-        }
+        self.forget_some(ids, |_| true);
     }
 
     fn value_bytes(&self, ids: &[KeyId]) -> usize {

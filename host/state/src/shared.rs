@@ -7,7 +7,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 
-use crate::backend::{Backend, NotSealed, StateChunk, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
 use crate::timers::Due;
@@ -50,6 +50,9 @@ impl Backend for SharedBackend {
     }
     fn forget_empty(&mut self, ids: &[KeyId]) {
         self.lock().forget_empty(ids);
+    }
+    fn rest(&mut self) -> Result<Rest, ArrowError> {
+        self.lock().rest()
     }
     fn value_bytes(&self, ids: &[KeyId]) -> usize {
         self.lock().value_bytes(ids)

@@ -34,6 +34,8 @@ pub struct Due {
     pub timers: Vec<(i64, KeyId)>,
     /// Where there are none: some may be due that would take too long to reach in one call.
     pub is_partial: bool,
+    /// They are being read; the backend wakes the subtask.
+    pub is_waiting: bool,
 }
 
 /// A key's timers of a domain.
@@ -73,6 +75,8 @@ impl Default for Domain {
     }
 }
 
+/// What a timer takes in the queue, about.
+const TIMER_BYTES: usize = 32;
 /// So many stale entries need not be cleared away.
 const STALE_FEW: usize = 1_024;
 
@@ -125,6 +129,12 @@ impl Timers {
         // Only who has a next has more.
         let more = next.and_then(|_| domain.more.get(&key));
         next.into_iter().chain(more.into_iter().flat_map(Times::iter))
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn memory(&self) -> usize {
+        let of = |domain: &Domain| domain.of_key.memory() + domain.flags.memory();
+        of(&self.event_time) + of(&self.processing_time) + self.len() * TIMER_BYTES
     }
 
     /// Keys with timers are below this.
@@ -249,7 +259,7 @@ impl Domain {
             // Only now: a key's next timer does not come in the same round.
             timers.iter().for_each(|(_, key)| self.follow(*key));
         }
-        Due { timers, is_partial }
+        Due { timers, is_partial, is_waiting: false }
     }
 }
 

@@ -142,6 +142,24 @@ impl ValueTable {
         Ok(())
     }
 
+    /// Removes the values of these keys.
+    pub(crate) fn remove(&mut self, ids: &[KeyId]) {
+        let bound = self.entries.len();
+        for id in ids.iter().map(|id| *id as usize).filter(|id| *id < bound) {
+            self.entries.remove(id);
+        }
+    }
+
+    /// Bytes of memory, about: what each key that there has been takes, and what values take beside.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let of_keys = self.aging.as_ref().map_or(0, |aging| aging.touched.memory());
+        let (by_key, of_values) = match &self.entries {
+            Entries::Fixed(entries) => (entries.memory(), 0),
+            Entries::Encoded(entries) => entries.memory(),
+        };
+        (of_keys + by_key, of_values)
+    }
+
     /// Whether a key has a value, however old.
     #[must_use]
     pub fn is_present(&self, id: KeyId) -> bool {

@@ -17,7 +17,7 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 25] = [
+pub(crate) const KEYS: [Key; 28] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -181,6 +181,27 @@ pub(crate) const KEYS: [Key; 25] = [
         default: "",
         what: "the secret of s3.access-key; never shown",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "state.backend.rocksdb.localdir",
+        default: "",
+        what: "folder of this machine in which RocksDB keeps state while a job runs [empty: the system's for temporary files]",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "state.backend.rocksdb.memory.fixed-per-slot",
+        default: "256mb",
+        what: "memory that keyed state of a slot may take with RocksDB",
+        check: |value| match size(value)? {
+            bytes if bytes < 4 << 20 => Err("a slot needs 4mb at least".into()),
+            _ => Ok(()),
+        },
+    },
+    Key {
+        name: "state.backend.type",
+        default: "hashmap",
+        what: "hashmap: keyed state lies in memory; rocksdb: what is not in use lies in RocksDB",
+        check: |value| one_of(value, &["hashmap", "rocksdb"]),
     },
     Key {
         name: "table.optimizer.agg-phase-strategy",

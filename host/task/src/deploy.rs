@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use checkpoint::manifest::{JobName, Table as KeptTable};
 use connectors::{Context, Splits};
 use exchange::{Channel, InputGate, Partitioner};
@@ -15,11 +15,13 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::{Backend, MemoryBackend, SharedBackend};
+use state::{Backend, SharedBackend};
 use window::KeyedAggregate;
 use window::assigner::instant_type;
+use window::keyed_aggregate::state_names;
 use window::local::{Folding, LocalWindow, local_schema};
 use window::operator::{Setting, operator_of};
+use window::running_aggregate::{as_one_value, running_aggregate};
 
 use crate::checkpoints::Checkpoints;
 use crate::checkpoints::checkpointer::{About, Checkpointer};
@@ -29,6 +31,7 @@ use crate::checkpoints::restored::Share;
 
 use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
+use crate::backends::NewBackend;
 use crate::job::{Control, Watch};
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
@@ -62,13 +65,23 @@ pub(crate) struct Deployed {
 /// What one subtask may have in flight, at least and at most.
 const FLIGHT_BYTES: (usize, usize) = (128 << 10, 4 << 20);
 
+/// State that cannot be kept.
+pub(crate) fn no_state(error: &ArrowError) -> Diagnostic {
+    match error {
+        ArrowError::ExternalError(error) => {
+            Diagnostic::external("state cannot be kept").detail(error.to_string())
+        }
+        error => Diagnostic::internal(error.to_string()),
+    }
+}
+
 /// One worker a slot, up to this many; above it several slots a worker.
 fn worker_count(slots: usize, cores: usize) -> usize {
     slots.min((4 * cores).max(16))
 }
 
-/// Makes what keeps a subtask's keyed state, out of the state in memory and the subtask's waker.
-pub(crate) type Backends<'a> = &'a mut dyn FnMut(MemoryBackend, &Waker) -> Box<dyn Backend>;
+/// Makes what keeps a subtask's keyed state.
+pub(crate) type Backends<'a> = &'a mut dyn FnMut(&NewBackend<'_>) -> Result<Box<dyn Backend>, ArrowError>;
 
 /// Makes all subtasks of a job and gives them to workers, every one ready for its first step.
 pub(crate) fn deploy(
@@ -462,7 +475,7 @@ impl Deployment<'_> {
             NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
                 Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
-            NodeKind::Aggregate(_) if node.outputs[0].changes => {
+            NodeKind::Aggregate(_) if node.outputs[0].changes || plan.options.keeps_state_on_disk() => {
                 Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
             NodeKind::Aggregate(aggregates) => {
@@ -470,14 +483,16 @@ impl Deployment<'_> {
                 let keys = plan.physical.key_of(v, 0).unwrap_or_default();
                 let seed = plan.options.seed.unwrap_or_else(Random::unpredictable_seed);
                 let output = Arc::clone(&node.outputs[0].schema);
+                let state = state_names(aggregates, &input, &output)
+                    .map_err(|error| Diagnostic::internal(error.to_string()))?;
                 let mut aggregate = KeyedAggregate::new(&input, keys, aggregates, output, seed)
                     .map_err(|error| Diagnostic::internal(error.to_string()))?;
                 let names = keys.iter().map(|key| input.field(*key as usize).name().clone()).collect();
-                self.kept.insert(head, vec![kept::of_aggregate(names, aggregate.state_names())]);
+                self.kept.insert(head, vec![kept::of_aggregate(names, state)]);
                 if let Some(restored) = restored {
                     let share = share(&plan.physical, &uid, subtask, vertex.parallelism, keys.len());
                     let share = Share { is_global: keys.is_empty(), ..share };
-                    restored.fill_aggregate(&share, &mut aggregate)?;
+                    restored.fill_aggregate(&share, &mut |chunk| aggregate.import(&chunk))?;
                 }
                 let (execution, fold) = (plan.options.execution, plan.options.fold_updates);
                 Ok(Operator::Aggregate(
@@ -557,8 +572,8 @@ impl Deployment<'_> {
                             plan.options.execution == Execution::Batch,
                             &types,
                             &mut |types, states| {
-                                let backend = backends(MemoryBackend::new(types, states, seed)?, waker);
-                                let backend = SharedBackend::new(backend);
+                                let new = NewBackend { key_types: types, states, seed, waker };
+                                let backend = SharedBackend::new(backends(&new)?);
                                 shared.push(backend.clone());
                                 kept.push(Kept::new(&key_names, types, states));
                                 Ok(Box::new(backend))
@@ -568,9 +583,9 @@ impl Deployment<'_> {
                         types.extend(std::iter::repeat_n(instant_type(), kept::window_columns(kind)));
                         states.extend((kind == KeyedBy::Session).then(extent_state));
                     }
-                    let backend = MemoryBackend::new(&types, &states, seed)
-                        .map_err(|error| Diagnostic::internal(error.to_string()))?;
-                    let backend = SharedBackend::new((self.backends)(backend, waker));
+                    let new = NewBackend { key_types: &types, states: &states, seed, waker };
+                    let backend =
+                        SharedBackend::new((self.backends)(&new).map_err(|error| no_state(&error))?);
                     shared.push(backend.clone());
                     kept.push(Kept::new(&key_names, &types, &states));
                     self.kept.insert(head, tables_of(&kept));
@@ -699,22 +714,46 @@ impl Deployment<'_> {
             from_changes: &shape.from_changes,
             batch,
             backend: &mut |types, states| {
-                let backend = SharedBackend::new(backends(MemoryBackend::new(types, states, seed)?, waker));
+                let new = NewBackend { key_types: types, states, seed, waker };
+                let backend = SharedBackend::new(backends(&new)?);
                 shared.push(backend.clone());
                 kept.push(Kept::new(&key_names, types, states));
                 Ok(Box::new(backend))
             },
         };
-        let operator = operator_of(&node.kind, setting).map_err(|error| native_error(&place, &error))?;
+        let running = match &node.kind {
+            NodeKind::Aggregate(list) if !setting.changes => Some(list),
+            _ => None,
+        };
+        let operator = match running {
+            Some(list) => running_aggregate(list, setting, plan.options.fold_updates),
+            None => operator_of(&node.kind, setting),
+        };
+        let operator = operator.map_err(|error| native_error(&place, &error))?;
         let checkpoints = plan.options.checkpoints.as_ref();
         if let Some(restored) = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref()) {
             let uid = uid_of(job, id);
             let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
             let share = Share { is_global: keys == 0, ..share };
-            restored.fill_all(&share, shared, &kept)?;
+            match running {
+                Some(list) => restored.fill_aggregate(&share, &mut |chunk| {
+                    let chunk = as_one_value(chunk, list, &shape.inputs[0])?;
+                    shared.iter_mut().try_for_each(|backend| Ok(backend.import(&chunk)?))
+                })?,
+                None => restored.fill_all(&share, shared, &kept)?,
+            }
         }
-        self.kept.insert(id, tables_of(&kept));
-        Ok(KeyedStage::new(operator, self.platform.clock.clone(), place, batch))
+        let tables = match running {
+            Some(list) => {
+                let names = state_names(list, &shape.inputs[0], &shape.outputs[0]);
+                vec![kept::of_aggregate(key_names, names.map_err(|error| native_error(&place, &error))?)]
+            }
+            None => tables_of(&kept),
+        };
+        self.kept.insert(id, tables);
+        let mut stage = KeyedStage::new(operator, self.platform.clock.clone(), place, batch);
+        stage.is_aggregate = running.is_some();
+        Ok(stage)
     }
 }
 

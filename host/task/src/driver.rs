@@ -23,6 +23,7 @@ use platform::{Inbox, Platform, Random};
 use state::StateChunk;
 use state::backend::StateTable;
 
+use crate::backends::NewBackend;
 use crate::deploy::{Deployed, deploy};
 use crate::metrics::{LogSink, UserMetrics};
 use crate::operator::keyed_state::KeyedState;
@@ -77,7 +78,7 @@ impl Driver {
             *factory = Arc::new(Collected(rows));
         }
         let graph = plan.physical.job.clone();
-        let deployed = deploy(plan, platform, log, &mut |backend, _| Box::new(backend))?;
+        let deployed = deploy(plan, platform, log, &mut |new: &NewBackend<'_>| new.in_memory())?;
         let platform = platform.clone();
         let random = Random::of_seed(0);
         let mut driver = Self { deployed, platform, random, graph, sources, sinks, ahead_max: Vec::new() };

@@ -12,8 +12,9 @@ use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
 use platform::{Inbox, Platform, ReadySet, spawn_thread};
 
+use crate::backends::Maker;
 use crate::checkpoints::savepoint::Ask;
-use crate::deploy::deploy;
+use crate::deploy::{deploy, no_state};
 use crate::metrics::{Counters, LogSink, UserMetrics, read};
 use crate::{Answer, Plan, SavepointRequest};
 
@@ -227,7 +228,14 @@ impl Control {
 /// # Errors
 /// If a source or sink cannot be opened.
 pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagnostic> {
-    let deployed = deploy(plan, platform, &log, &mut |backend, _| Box::new(backend))?;
+    let slots = plan.physical.slots() as usize;
+    let mut maker = match plan.options.keeps_state_on_disk() {
+        true => {
+            Maker::new(&plan.options.state_backend, slots, &platform.io).map_err(|error| no_state(&error))?
+        }
+        false => Maker::InMemory,
+    };
+    let deployed = deploy(plan, platform, &log, &mut |new| maker.make(new))?;
     let workers = deployed
         .workers
         .into_iter()

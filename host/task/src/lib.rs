@@ -7,6 +7,7 @@
 
 mod admission;
 mod alignment;
+mod backends;
 mod checkpoints;
 mod deploy;
 pub mod driver;
@@ -21,6 +22,7 @@ mod subtask;
 mod worker;
 
 pub use admission::{Plan, plan};
+pub use backends::StateBackend;
 pub use checkpoints::{Answer, Checkpoints, Form, KeptTable, Restored, SavepointRequest, bootstrap};
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};

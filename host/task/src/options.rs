@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Checkpoints;
+use crate::{Checkpoints, StateBackend};
 
 /// Whether results come as they change, or once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -48,8 +48,18 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Sizes of calls, batches, queues and steps.
     pub sizes: Sizes,
+    /// Where keyed state lies. In batch execution it lies in memory.
+    pub state_backend: StateBackend,
     /// That checkpoints are made; none = a failure loses all.
     pub checkpoints: Option<Checkpoints>,
+}
+
+impl RunOptions {
+    /// Whether keyed state may lie on disk. What is read to its end once has no use for it, as in Flink.
+    #[must_use]
+    pub fn keeps_state_on_disk(&self) -> bool {
+        self.execution == Execution::Streaming && self.state_backend != StateBackend::HashMap
+    }
 }
 
 impl Default for RunOptions {
@@ -64,6 +74,7 @@ impl Default for RunOptions {
             allow: Vec::new(),
             seed: None,
             sizes: Sizes::default(),
+            state_backend: StateBackend::HashMap,
             checkpoints: None,
         }
     }

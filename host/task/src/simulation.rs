@@ -5,18 +5,21 @@
 
 mod far_state;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::Diagnostic;
 use platform::{Platform, Random};
+use state::tiered::{InMemoryStore, TieredBackend};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::backends::NewBackend;
 use crate::checkpoints::savepoint::Ask;
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
-use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, SavepointRequest, Sizes};
+use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, SavepointRequest, Sizes, StateBackend};
 use far_state::FarState;
 
 /// What a simulated run did.
@@ -63,7 +66,10 @@ pub fn options(seed: u64, parallelism: u32) -> RunOptions {
         step_runs: draw(1, 6),
     };
     let agg_phase = [AggPhase::OnePhase, AggPhase::TwoPhase, AggPhase::Auto][draw(0, 3)];
-    RunOptions { parallelism, seed: Some(seed), sizes, agg_phase, ..RunOptions::default() }
+    // In a third of all runs state lies in a store, of which the simulation has a model.
+    let in_store = StateBackend::RocksDb { folder: PathBuf::new(), slot_bytes: 0 };
+    let state_backend = if seed.is_multiple_of(3) { in_store } else { StateBackend::HashMap };
+    RunOptions { parallelism, seed: Some(seed), sizes, agg_phase, state_backend, ..RunOptions::default() }
 }
 
 /// Steps after which a run is given up as endless.
@@ -99,14 +105,25 @@ pub fn run_asking(
     let answer = Arc::new(Mutex::new(None));
     let mut random = Random::of_seed(seed);
     let says_ready = fault == Some(Fault::StateNotAwaited);
-    // In half of all runs, keyed state is not near at once.
-    let is_far = says_ready || seed.is_multiple_of(2);
-    let mut deployed = deploy(plan, platform, log, &mut |backend, waker| match is_far {
-        true => {
+    // State that is in memory is, in half of the runs, not near at once.
+    let kind = match plan.options.keeps_state_on_disk() {
+        _ if says_ready => 0,
+        true => 1,
+        false => 2 * (seed % 2),
+    };
+    let budget = 1 << random.below(16);
+    let mut deployed = deploy(plan, platform, log, &mut |new: &NewBackend<'_>| match kind {
+        0 => {
             let (io, seed) = (platform.io.clone(), random.bits());
-            Box::new(FarState::new(Box::new(backend), io, waker.clone(), seed, says_ready))
+            Ok(Box::new(FarState::new(new.in_memory()?, io, new.waker.clone(), seed, says_ready)))
         }
-        false => Box::new(backend),
+        1 => {
+            let (store, pool) = (Arc::new(InMemoryStore::default()), (platform.io.clone(), new.waker));
+            let budget = Box::new(move || budget);
+            let made = TieredBackend::new(new.key_types, new.states, new.seed, store, budget, pool)?;
+            Ok(Box::new(made))
+        }
+        _ => new.in_memory(),
     })?;
     if fault == Some(Fault::SplitsMerged) {
         let subtasks = deployed.workers.iter_mut().flat_map(|worker| worker.subtasks.iter_mut().flatten());

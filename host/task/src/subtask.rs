@@ -14,11 +14,13 @@ use model::element::{Barrier, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
-use state::SharedBackend;
+use state::backend::Rest;
+use state::{Backend, SharedBackend};
 
 use crate::Sizes;
-use crate::checkpoints::cut::{Cuts, Snapshot, Told};
+use crate::checkpoints::cut::{Cuts, Snapshot, Told, Written};
 use crate::checkpoints::{Content, section};
+use crate::deploy::no_state;
 use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
@@ -174,6 +176,11 @@ impl Subtask {
                     return Ok(Ran::Progress);
                 }
             }
+            match self.make_room(at)? {
+                Rest::Done => {}
+                Rest::More => return Ok(Ran::Progress),
+                Rest::Waiting => continue,
+            }
             match self.run_stage(at)? {
                 Ran::Idle => {}
                 Ran::Ended => {
@@ -188,6 +195,25 @@ impl Subtask {
             }
         }
         Ok(if all_ended { Ran::Ended } else { Ran::Idle })
+    }
+
+    /// Lets a stage's backends put keys away, where the stage uses none.
+    fn make_room(&mut self, at: usize) -> Result<Rest, Diagnostic> {
+        let stage = &mut self.stages[at];
+        let is_at_rest = match &stage.operator {
+            Operator::Function(function) => function.is_at_rest(),
+            Operator::Keyed(_, keyed) => !keyed.is_busy(),
+            _ => return Ok(Rest::Done),
+        };
+        if is_at_rest {
+            for backend in &mut stage.backends {
+                let rest = backend.rest().map_err(|error| no_state(&error))?;
+                if rest != Rest::Done {
+                    return Ok(rest);
+                }
+            }
+        }
+        Ok(Rest::Done)
     }
 
     /// Takes rows from the gate, when the head has none.
@@ -406,7 +432,9 @@ impl Subtask {
         stage.input.barrier = None;
         // What was drained has ended by command, and not because there was no more.
         let is_finished = stage.ended && stop != Some(Stop::Drain);
-        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, &mut stage.backends)?;
+        let is_aggregate = matches!(&stage.operator, Operator::Keyed(_, keyed) if keyed.is_aggregate);
+        let backends = (&mut stage.backends[..], is_aggregate);
+        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends)?;
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
         self.forward_barrier(at, barrier, stop);
@@ -432,12 +460,17 @@ impl Subtask {
         let mut is_writing = false;
         for stage in &mut self.stages {
             while let Some(snapshot) = &mut stage.snapshot {
-                if let Some((barrier, part)) = snapshot.write(&mut stage.backends)? {
-                    stage.snapshot = None;
-                    cuts.ready(barrier, part, stages);
-                } else if self.clock.now() >= end {
-                    is_writing = true;
-                    break;
+                match snapshot.write(&mut stage.backends)? {
+                    Written::Whole(barrier, part) => {
+                        stage.snapshot = None;
+                        cuts.ready(barrier, part, stages);
+                    }
+                    Written::Waiting => break,
+                    Written::Some if self.clock.now() < end => {}
+                    Written::Some => {
+                        is_writing = true;
+                        break;
+                    }
                 }
             }
         }

@@ -115,6 +115,25 @@ pub fn output_schema(
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// The names of a snapshot's columns, behind those of the key: of aggregates over rows of `input`, whose results are
+/// the last columns of `output`.
+///
+/// # Errors
+/// If an aggregate cannot be taken over this input.
+pub fn state_names(
+    list: &[Aggregate],
+    input: &Schema,
+    output: &Schema,
+) -> Result<Vec<String>, AggregateError> {
+    let names = output.fields().iter().skip(output.fields().len() - list.len());
+    let mut of_all = Vec::new();
+    for (aggregate, result) in list.iter().zip(names) {
+        let fields = Accumulator::new(aggregate, input)?.state_fields(result.name());
+        of_all.extend(fields.iter().map(|field| field.name().clone()));
+    }
+    Ok(of_all)
+}
+
 impl KeyedAggregate {
     /// For rows of `input`, keyed by these columns. `output` names the columns that leave; its
     /// types are [`output_schema`]'s.
@@ -223,15 +242,6 @@ impl KeyedAggregate {
             columns.extend(accumulator.state(groups)?);
         }
         Ok(StateChunk { table: StateTable::Values(0), keys, columns, touched: None })
-    }
-
-    /// The names of a snapshot's columns, behind those of the key.
-    #[must_use]
-    pub fn state_names(&self) -> Vec<String> {
-        let names = self.output.fields().iter().skip(self.keys.len()).map(|field| field.name());
-        let of_each = self.accumulators.iter().zip(names);
-        let fields = of_each.flat_map(|(accumulator, name)| accumulator.state_fields(name));
-        fields.map(|field| field.name().clone()).collect()
     }
 
     /// Takes back rows of a [`snapshot`](Self::snapshot), before any others.

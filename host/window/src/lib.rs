@@ -16,6 +16,7 @@ pub mod local;
 pub mod lookup;
 mod meeting;
 pub mod operator;
+pub mod running_aggregate;
 mod schemas;
 pub mod session_index;
 pub mod slice_index;

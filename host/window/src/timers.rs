@@ -2,7 +2,7 @@
 
 use model::job_graph::TimeDomain;
 use state::Backend;
-use state::backend::Ticket;
+use state::backend::{Rest, Ticket};
 use state::key_index::KeyId;
 
 use crate::AggregateError;
@@ -37,9 +37,18 @@ impl DueTimers {
         let (ticket, timers) = match self.awaited.take() {
             Some(awaited) => awaited,
             None => {
+                match backend.rest()? {
+                    Rest::Done => {}
+                    Rest::More => return Ok(Due::None(Fired::More)),
+                    Rest::Waiting => return Ok(Due::None(Fired::Waiting)),
+                }
                 let due = backend.take_due(domain, passed, max)?;
                 if due.timers.is_empty() {
-                    return Ok(Due::None(if due.is_partial { Fired::More } else { Fired::Done }));
+                    return Ok(Due::None(match due {
+                        due if due.is_waiting => Fired::Waiting,
+                        due if due.is_partial => Fired::More,
+                        _ => Fired::Done,
+                    }));
                 }
                 let ids: Vec<KeyId> = due.timers.iter().map(|(_, id)| *id).collect();
                 (backend.prefetch_known(&ids), due.timers)

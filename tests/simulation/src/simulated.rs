@@ -9,7 +9,7 @@ use model::Batch;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::Platform;
 use task::simulation::{Fault, Report, run, run_asking};
-use task::{RunOptions, SavepointRequest};
+use task::{JobOutcome, RunOptions, SavepointRequest};
 
 /// How many seeds CI runs; `SEEDS` asks for more.
 const SEEDS: u64 = 1_000;
@@ -79,6 +79,7 @@ impl Simulated {
         let log: task::LogSink = Arc::new(|_| {});
         let report = run(plan, &self.platform, &log, seed, fault);
         self.platform.io.forget();
+        tell(seed, report.as_ref());
         report
     }
 
@@ -104,6 +105,7 @@ impl Simulated {
         let log: task::LogSink = Arc::new(|_| {});
         let report = run_asking(plan, &self.platform, &log, seed, fault, ask);
         self.platform.io.forget();
+        tell(seed, report.as_ref());
         report
     }
 
@@ -126,7 +128,9 @@ impl Simulated {
         let plan = task::plan(&self.program, job, args, graph, options).unwrap();
         plan.prepare().unwrap();
         let log: task::LogSink = Arc::new(|_| {});
-        let report = run(plan, &self.platform, &log, seed, fault).unwrap();
+        let report = run(plan, &self.platform, &log, seed, fault);
+        tell(seed, report.as_ref());
+        let report = report.unwrap();
         (report, connectors::collected(&collection).into_iter().map(|(_, batch)| batch).collect())
     }
 }
@@ -150,5 +154,14 @@ pub(crate) fn seeds() -> Vec<u64> {
     match from_environment("SEED") {
         Some(seed) => vec![seed],
         None => (0..from_environment("SEEDS").unwrap_or(SEEDS)).collect(),
+    }
+}
+
+/// Says what became of a run that did not come to its end: seen where its test fails.
+fn tell(seed: u64, report: Result<&Report, &model::Diagnostic>) {
+    match report.map(|report| &report.outcome) {
+        Ok(Some(JobOutcome::Finished | JobOutcome::Cancelled)) => {}
+        Ok(Some(JobOutcome::Failed(error))) | Err(error) => println!("seed {seed}: {error}"),
+        Ok(None) => println!("seed {seed}: it stands still"),
     }
 }

@@ -1,15 +1,22 @@
-//! Snapshots that are written while the state changes, against a plain copy of what was sealed.
+//! Snapshots that are written while the state changes, against a plain copy of what was sealed: in memory, and in
+//! memory that has no room for anything that is not in use, over a store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt8Type};
 use arrow_array::{Array, StringArray};
-use arrow_schema::{Field, Schema};
-use model::job_graph::Ttl;
+use arrow_schema::{DataType, Field, Schema};
+use model::job_graph::{State, StateKind, Ttl};
+use platform::{IoPool, Random};
 use proptest::prelude::*;
 
 use super::*;
+use crate::memory::{BROADCAST, DOMAINS, MemoryBackend};
+use crate::tiered::{InMemoryStore, TieredBackend};
 
 fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Int64Array>())
@@ -40,8 +47,8 @@ const BY_NUMBER: u32 = 2;
 const LIST: u32 = 3;
 const RULES: u32 = 4;
 
-fn backend() -> MemoryBackend {
-    let states = [
+fn states() -> [State; 5] {
+    [
         state("count", StateKind::Value, &[], DataType::Int64, None),
         state(
             "text",
@@ -53,8 +60,70 @@ fn backend() -> MemoryBackend {
         state("by number", StateKind::Dictionary(Vec::new()), &[DataType::Int64], DataType::Utf8, None),
         state("list", StateKind::Sequence, &[], DataType::Int64, None),
         state("rules", StateKind::Broadcast, &[DataType::Int64], DataType::Int64, None),
-    ];
-    MemoryBackend::new(&[DataType::Int64], &states, 7).unwrap()
+    ]
+}
+
+/// Which backend, and its deliberate fault.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Memory { forgets_to_save: bool },
+    Tiered { forgets_what_is_under_way: bool },
+}
+
+const SOUND: [Kind; 2] =
+    [Kind::Memory { forgets_to_save: false }, Kind::Tiered { forgets_what_is_under_way: false }];
+
+/// Keys that are never asked for before they are used.
+fn is_surprise(key: i64) -> bool {
+    key % 3 == 0
+}
+
+/// A backend, and what does its blocking work.
+struct Backing {
+    backend: Box<dyn Backend>,
+    io: IoPool,
+    random: Random,
+}
+
+impl Backing {
+    fn new(kind: Kind) -> Self {
+        let io = IoPool::simulated();
+        let keys = [DataType::Int64];
+        let backend: Box<dyn Backend> = match kind {
+            Kind::Memory { forgets_to_save } => {
+                let mut backend = MemoryBackend::new(&keys, &states(), 7).unwrap();
+                backend.forgets_to_save = forgets_to_save;
+                Box::new(backend)
+            }
+            Kind::Tiered { forgets_what_is_under_way } => {
+                let store = Arc::new(InMemoryStore::default());
+                let pool = (io.clone(), Waker::noop());
+                let no_room = Box::new(|| 0);
+                let mut backend = TieredBackend::new(&keys, &states(), 7, store, no_room, pool).unwrap();
+                backend.forgets_what_is_under_way = forgets_what_is_under_way;
+                Box::new(backend)
+            }
+        };
+        Self { backend, io, random: Random::of_seed(1) }
+    }
+
+    fn work(&mut self) {
+        assert!(self.io.run_one(&mut self.random), "it waits for nothing");
+    }
+
+    /// The number of a key, which is near then.
+    fn id_of(&mut self, key: i64) -> KeyId {
+        let column = [numbers([Some(key)])];
+        if !is_surprise(key) {
+            let ticket = self.backend.prefetch(&column, 1).unwrap();
+            while !self.backend.is_ready(ticket) {
+                self.work();
+            }
+        }
+        let mut ids = Vec::new();
+        self.backend.ids(&column, 1, &mut ids).unwrap();
+        ids[0]
+    }
 }
 
 /// What keys have, plainly.
@@ -99,14 +168,8 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-fn id_of(backend: &mut MemoryBackend, key: i64) -> KeyId {
-    let mut ids = Vec::new();
-    backend.ids(&[numbers([Some(key)])], 1, &mut ids).unwrap();
-    ids[0]
-}
-
 /// Does a deed to both.
-fn do_deed(backend: &mut MemoryBackend, plain: &mut Plain, deed: &Deed, now: i64) {
+fn do_deed(backing: &mut Backing, plain: &mut Plain, deed: &Deed, now: i64) {
     let put = |value: bool| if value { EntryChange::Put } else { EntryChange::Remove };
     let (key, id) = match deed {
         Deed::Count(key, _)
@@ -114,9 +177,10 @@ fn do_deed(backend: &mut MemoryBackend, plain: &mut Plain, deed: &Deed, now: i64
         | Deed::ByNumber(key, ..)
         | Deed::Append(key, _)
         | Deed::Clear(key)
-        | Deed::Timer(key, ..) => (*key, id_of(backend, *key)),
+        | Deed::Timer(key, ..) => (*key, backing.id_of(*key)),
         _ => (0, 0),
     };
+    let backend = &mut backing.backend;
     match deed {
         Deed::Count(_, value) => {
             backend.store(COUNT, &[(0, id)], &numbers([*value]), now).unwrap();
@@ -173,7 +237,13 @@ fn do_deed(backend: &mut MemoryBackend, plain: &mut Plain, deed: &Deed, now: i64
             plain.timers.extend(set.then_some(timer));
         }
         Deed::Fire(domain, now) => {
-            let due = backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
+            let mut due = backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
+            while due.is_waiting {
+                assert!(backing.io.run_one(&mut backing.random), "it waits for nothing");
+                due = backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
+            }
+            let there = plain.timers.iter().any(|timer| timer.1 == *domain && timer.2 <= *now);
+            assert_eq!(there, !due.timers.is_empty());
             for (time, id) in due.timers {
                 let key = longs(&backend.keys(&[id]).unwrap()[0])[0];
                 let at = plain.timers.iter().position(|timer| *timer == (key, *domain, time)).unwrap();
@@ -186,20 +256,26 @@ fn do_deed(backend: &mut MemoryBackend, plain: &mut Plain, deed: &Deed, now: i64
     if !matches!(deed, Deed::Rule(..) | Deed::Fire(..) | Deed::Sweep(_)) {
         backend.forget_empty(&[id]);
     }
+    while let rest @ (Rest::More | Rest::Waiting) = backing.backend.rest().unwrap() {
+        if rest == Rest::Waiting {
+            backing.work();
+        }
+    }
 }
 
 /// All that a backend has, by a snapshot of it.
-fn read(backend: &mut MemoryBackend) -> Plain {
-    backend.seal(99).unwrap();
+fn read(backing: &mut Backing) -> Plain {
+    backing.backend.seal(99).unwrap();
     let mut chunks = Vec::new();
-    while sweep(backend, 1, &mut chunks) {}
+    while sweep(backing, 1, &mut chunks) {}
     plain_of(&chunks)
 }
 
 /// Sweeps so many times; whether there is more.
-fn sweep(backend: &mut MemoryBackend, times: usize, chunks: &mut Vec<StateChunk>) -> bool {
+fn sweep(backing: &mut Backing, times: usize, chunks: &mut Vec<StateChunk>) -> bool {
     for _ in 0..times {
-        match backend.sweep().unwrap() {
+        match backing.backend.sweep().unwrap() {
+            Sweep::Waiting => backing.work(),
             Sweep::Rows(chunk) => chunks.push(chunk),
             Sweep::Nothing => {}
             Sweep::Done(_) | Sweep::Idle => return false,
@@ -252,26 +328,28 @@ fn sorted(mut plain: Plain) -> Plain {
     plain
 }
 
-/// Deeds, a seal, deeds between sweeps: the chunks of the snapshot, and what they must hold.
-fn snapshot(before: &[Deed], after: &[Deed], forgets_to_save: bool) -> (Vec<StateChunk>, Plain) {
-    let (mut backend, mut plain) = (backend(), Plain::default());
-    backend.forgets_to_save = forgets_to_save;
+/// Deeds, a seal, deeds between sweeps: the chunks of the snapshot, and what they must hold. Some keys are asked for
+/// when it is sealed, and are not near yet.
+fn snapshot(kind: Kind, before: &[Deed], asked: &[i64], after: &[Deed]) -> (Vec<StateChunk>, Plain) {
+    let (mut backing, mut plain) = (Backing::new(kind), Plain::default());
     for (now, deed) in (0..).zip(before) {
-        do_deed(&mut backend, &mut plain, deed, now);
+        do_deed(&mut backing, &mut plain, deed, now);
     }
-    backend.seal(3).unwrap();
-    assert_eq!(backend.seal(4), Err(NotSealed(3)));
+    let asked = numbers(asked.iter().copied().filter(|key| !is_surprise(*key)).map(Some));
+    backing.backend.prefetch(&[Arc::clone(&asked)], asked.len()).unwrap();
+    backing.backend.seal(3).unwrap();
+    assert_eq!(backing.backend.seal(4), Err(NotSealed(3)));
     let (sealed, mut chunks) = (plain.clone(), Vec::new());
     for (now, deed) in (1_000..).zip(after) {
-        do_deed(&mut backend, &mut plain, deed, now);
+        do_deed(&mut backing, &mut plain, deed, now);
         if let Deed::Sweep(times) = deed {
-            sweep(&mut backend, *times, &mut chunks);
+            sweep(&mut backing, *times, &mut chunks);
         }
     }
-    while sweep(&mut backend, 1, &mut chunks) {}
-    if !forgets_to_save {
+    while sweep(&mut backing, 1, &mut chunks) {}
+    if SOUND.iter().any(|sound| format!("{sound:?}") == format!("{kind:?}")) {
         // The state itself has come to no harm, and the next snapshot has it.
-        assert_eq!(sorted(read(&mut backend)), sorted(plain));
+        assert_eq!(sorted(read(&mut backing)), sorted(plain));
     }
     (chunks, sealed)
 }
@@ -285,20 +363,22 @@ proptest! {
     #[test]
     fn a_snapshot_is_what_was_there_when_it_was_sealed(
         before in proptest::collection::vec(deed(), 0..150),
+        asked in proptest::collection::vec(0i64..40, 0..20),
         after in proptest::collection::vec(deed(), 0..150),
+        kinds in (0..2usize, 0..2usize).prop_map(|(from, to)| (SOUND[from], SOUND[to])),
     ) {
-        let (chunks, sealed) = snapshot(&before, &after, false);
+        let (chunks, sealed) = snapshot(kinds.0, &before, &asked, &after);
         let sealed = sorted(sealed);
         prop_assert_eq!(&sorted(plain_of(&chunks)), &sealed);
         // Put back, from the last to the first, it is the same; as it is by key groups.
-        let mut whole = backend();
-        chunks.iter().rev().for_each(|chunk| whole.import(chunk).unwrap());
+        let mut whole = Backing::new(kinds.1);
+        chunks.iter().rev().for_each(|chunk| whole.backend.import(chunk).unwrap());
         prop_assert_eq!(&sorted(read(&mut whole)), &sealed);
         let mut parts = Plain::default();
         for groups in thirds() {
-            let mut part = backend();
+            let mut part = Backing::new(kinds.1);
             for chunk in &chunks {
-                part.import(&chunk.of_key_groups(&groups, 128, chunk.keys.len()).unwrap()).unwrap();
+                part.backend.import(&chunk.of_key_groups(&groups, 128, chunk.keys.len()).unwrap()).unwrap();
             }
             let Plain { counts, texts, by_number, lists, rules, timers } = read(&mut part);
             parts.counts.extend(counts);
@@ -314,15 +394,21 @@ proptest! {
     }
 }
 
-/// The deliberate fault: a backend that does not save what changes gives other snapshots.
+/// The deliberate faults: a backend that does not save what changes, or what is on its way, gives other snapshots.
 #[test]
 fn what_is_not_saved_is_missed() {
-    let before: Vec<Deed> = (0..40).map(|key| Deed::Count(key, Some(key))).collect();
-    let after: Vec<Deed> = (0..40).map(|key| Deed::Count(key, Some(-1))).collect();
-    let (chunks, sealed) = snapshot(&before, &after, true);
-    assert_ne!(plain_of(&chunks), sealed);
-    let (chunks, sealed) = snapshot(&before, &after, false);
-    assert_eq!(plain_of(&chunks), sealed);
+    let count = |value: fn(i64) -> i64| -> Vec<Deed> {
+        (0..40).map(|key| Deed::Count(key, Some(value(key)))).collect()
+    };
+    let keys: Vec<i64> = (0..40).collect();
+    let (before, after) = (count(|key| key), count(|_| -1));
+    let faults = [Kind::Memory { forgets_to_save: true }, Kind::Tiered { forgets_what_is_under_way: true }];
+    for (fault, sound) in faults.into_iter().zip(SOUND) {
+        let (chunks, sealed) = snapshot(fault, &before, &keys, &after);
+        assert_ne!(plain_of(&chunks), sealed, "{fault:?}");
+        let (chunks, sealed) = snapshot(sound, &before, &keys, &after);
+        assert_eq!(plain_of(&chunks), sealed);
+    }
 }
 
 /// Keys that come once and go, by hand or by their time to live, leave no memory behind.

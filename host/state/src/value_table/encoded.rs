@@ -14,12 +14,14 @@ pub(super) struct EncodedEntries {
     data_type: DataType,
     converter: RowConverter,
     entries: Chunks<Option<Box<[u8]>>>,
+    /// Of all entries.
+    bytes: usize,
 }
 
 impl EncodedEntries {
     pub(super) fn new(data_type: &DataType) -> Result<Self, ArrowError> {
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
-        Ok(Self { data_type: data_type.clone(), converter, entries: Chunks::new(1) })
+        Ok(Self { data_type: data_type.clone(), converter, entries: Chunks::new(1), bytes: 0 })
     }
 
     fn entry(&self, id: usize) -> Option<&[u8]> {
@@ -54,8 +56,11 @@ impl EncodedEntries {
         for (row, id) in ids {
             let id = *id as usize;
             self.entries.grow_to(id + 1, None);
-            *self.entries.element_mut(id, 0) =
+            let written: Option<Box<[u8]>> =
                 (!values.is_null(*row)).then(|| Box::from(rows.row(*row).as_ref()));
+            self.bytes += written.as_ref().map_or(0, |bytes| bytes.len());
+            let before = std::mem::replace(self.entries.element_mut(id, 0), written);
+            self.bytes -= before.map_or(0, |bytes| bytes.len());
         }
         Ok(())
     }
@@ -69,7 +74,13 @@ impl EncodedEntries {
     }
 
     pub(super) fn remove(&mut self, id: usize) {
-        *self.entries.element_mut(id, 0) = None;
+        let before = self.entries.element_mut(id, 0).take();
+        self.bytes -= before.map_or(0, |bytes| bytes.len());
+    }
+
+    /// Bytes of memory: by key, and of the entries.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        (self.entries.memory(), self.bytes)
     }
 
     /// Keys up to the last that has, or had, an entry.

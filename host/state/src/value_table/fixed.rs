@@ -65,6 +65,11 @@ impl FixedEntries {
         *self.words.element_mut(id, 0) = 0;
     }
 
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        self.words.memory()
+    }
+
     /// Keys up to the last that has, or had, an entry.
     pub(super) fn len(&self) -> usize {
         self.words.len()

@@ -7,7 +7,7 @@ use guest::{JobInfo, Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding}
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{AggPhase, Execution, RunOptions};
+use task::{AggPhase, Execution, RunOptions, StateBackend};
 
 use crate::Stop;
 use crate::cli::{self, JobArgs};
@@ -111,7 +111,19 @@ pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> 
             "TWO_PHASE" => AggPhase::TwoPhase,
             _ => AggPhase::Auto,
         },
+        state_backend: state_backend(config),
         allow: args.allow.clone(),
         ..RunOptions::default()
     })
+}
+
+fn state_backend(config: &Config) -> StateBackend {
+    if !config.get("state.backend.type").0.eq_ignore_ascii_case("rocksdb") {
+        return StateBackend::HashMap;
+    }
+    let folder = match config.get("state.backend.rocksdb.localdir").0 {
+        "" => std::env::temp_dir(),
+        folder => folder.into(),
+    };
+    StateBackend::RocksDb { folder, slot_bytes: config.size("state.backend.rocksdb.memory.fixed-per-slot") }
 }

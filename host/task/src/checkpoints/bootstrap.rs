@@ -14,6 +14,7 @@ use model::Diagnostic;
 use model::job_graph::{JobGraph, NodeKind, State, StateKind};
 use state::StateChunk;
 use state::canonical::{can_be_flat, named, to_file};
+use window::keyed_aggregate::state_names;
 use window::{AggregateError, KeyedAggregate};
 
 use super::kept::{Kept, of_aggregate, of_function, table_of};
@@ -103,7 +104,7 @@ impl Bootstrap {
                 let field = |(name, column): (&String, &ArrayRef)| {
                     Field::new(name, column.data_type().clone(), true)
                 };
-                let table = of_aggregate(names.clone(), empty.state_names());
+                let table = of_aggregate(names.clone(), state_names(aggregates, input, &node.outputs[0].schema).map_err(wrong)?);
                 Ok(Self {
                     uid: uid.to_owned(),
                     name: node.name.clone(),

@@ -13,8 +13,9 @@ use model::element::Barrier;
 use model::job_graph::NodeId;
 use state::encoded::SnapshotWriter;
 use state::{Backend, SharedBackend, Sweep};
+use window::running_aggregate::flat;
 
-use super::{Command, Content, Line, Part, StagePart};
+use super::{Command, Content, Line, Part, StagePart, section};
 
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
@@ -143,7 +144,19 @@ pub(crate) struct Snapshot {
     sections: Vec<(String, Content)>,
     /// The backend that is swept.
     at: usize,
+    /// The stage is a running aggregate: its one table is in its own section.
+    is_aggregate: bool,
     writer: SnapshotWriter,
+}
+
+/// How far a stage's state has been written.
+pub(crate) enum Written {
+    /// There is more.
+    Some,
+    /// There is more, which is being read; the subtask is woken.
+    Waiting,
+    /// It is whole.
+    Whole(Barrier, StagePart),
 }
 
 fn failed(error: &dyn std::error::Error) -> Diagnostic {
@@ -157,36 +170,43 @@ impl Snapshot {
         node: NodeId,
         is_finished: bool,
         sections: Vec<(String, Content)>,
-        backends: &mut [SharedBackend],
+        (backends, is_aggregate): (&mut [SharedBackend], bool),
     ) -> Result<Self, Diagnostic> {
         for backend in backends {
             backend.seal(barrier.checkpoint).map_err(|error| failed(&error))?;
         }
         let writer = SnapshotWriter::default();
-        Ok(Self { barrier, node, is_finished, sections, at: 0, writer })
+        Ok(Self { barrier, node, is_finished, sections, at: 0, is_aggregate, writer })
     }
 
-    /// Writes on, a bit. The part, once it is whole.
-    pub(crate) fn write(
-        &mut self,
-        backends: &mut [SharedBackend],
-    ) -> Result<Option<(Barrier, StagePart)>, Diagnostic> {
+    /// Writes on, a bit.
+    pub(crate) fn write(&mut self, backends: &mut [SharedBackend]) -> Result<Written, Diagnostic> {
         if let Some(backend) = backends.get_mut(self.at) {
             match backend.sweep().map_err(|error| failed(&error))? {
-                Sweep::Rows(chunk) => self.writer.add(&chunk).map_err(|error| failed(&error))?,
+                Sweep::Rows(chunk) => {
+                    let chunk = if self.is_aggregate { flat(chunk) } else { Ok(chunk) };
+                    let added = chunk.and_then(|chunk| self.writer.add(&chunk));
+                    added.map_err(|error| failed(&error))?;
+                }
                 Sweep::Nothing => {}
+                Sweep::Waiting => return Ok(Written::Waiting),
                 Sweep::Done(_) | Sweep::Idle => {
                     let tables = std::mem::take(&mut self.writer).finish().map_err(|error| failed(&error))?;
                     let named = tables.into_iter().map(|(table, bytes)| {
-                        (format!("{}.{}", self.at, table.name()), Content::Bytes(bytes))
+                        let name = match self.is_aggregate {
+                            true => section::AGGREGATE.to_owned(),
+                            false => format!("{}.{}", self.at, table.name()),
+                        };
+                        (name, Content::Bytes(bytes))
                     });
                     self.sections.extend(named);
                     self.at += 1;
                 }
             }
-            return Ok(None);
+            return Ok(Written::Some);
         }
         let sections = std::mem::take(&mut self.sections);
-        Ok(Some((self.barrier, StagePart { node: self.node, is_finished: self.is_finished, sections })))
+        let part = StagePart { node: self.node, is_finished: self.is_finished, sections };
+        Ok(Written::Whole(self.barrier, part))
     }
 }

@@ -14,7 +14,7 @@ use state::backend::StateTable;
 use state::canonical::read;
 use state::evolve::{Misfit, evolve, fits};
 use state::{Backend, SharedBackend, StateChunk};
-use window::KeyedAggregate;
+use window::AggregateError;
 
 use super::kept::{Kept, kind_of, table_of};
 use super::section;
@@ -209,11 +209,11 @@ impl Restored {
         }
     }
 
-    /// Fills a subtask's running aggregate with its key groups' rows.
+    /// Gives a subtask's running aggregate its key groups' rows.
     pub(crate) fn fill_aggregate(
         &self,
         share: &Share<'_>,
-        aggregate: &mut KeyedAggregate,
+        import: &mut dyn FnMut(StateChunk) -> Result<(), AggregateError>,
     ) -> Result<(), Diagnostic> {
         let wrong = |what: String| {
             Diagnostic::user(format!("the state of `{}` cannot be restored: {what}", share.uid))
@@ -229,7 +229,7 @@ impl Restored {
             for chunk in read(StateTable::Values(0), bytes).map_err(|error| wrong(error.to_string()))? {
                 let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
-                aggregate.import(&own).map_err(|error| wrong(error.to_string()))?;
+                import(own).map_err(|error| wrong(error.to_string()))?;
             }
         }
         Ok(())

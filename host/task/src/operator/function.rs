@@ -226,8 +226,10 @@ impl FunctionOperator {
         }
         if !self.is_calling() {
             // A key's timers are in their order: those that were taken fire first.
-            if !self.work.parts.last().is_some_and(|part| part.what.names_keys()) && !self.take_timers()? {
-                return Ok(Ran::Progress);
+            if !self.work.parts.last().is_some_and(|part| part.what.names_keys())
+                && let Some(ran) = self.take_timers()?
+            {
+                return Ok(ran);
             }
             if self.work.parts.is_empty() && self.windows.as_ref().is_some_and(|windows| windows.is_waiting())
             {
@@ -295,11 +297,15 @@ impl FunctionOperator {
 
     /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_calling()
-            || self.work.merge.is_some()
-            || !self.work.parts.is_empty()
-            || self.work.mark.is_some()
-            || self.windows.as_ref().is_some_and(|windows| windows.is_waiting() || windows.is_preparing())
+        !self.is_at_rest() || self.work.mark.is_some()
+    }
+
+    /// Whether no numbers of keys are in work.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.is_calling()
+            && self.work.merge.is_none()
+            && self.work.parts.is_empty()
+            && self.windows.as_ref().is_none_or(|windows| !windows.is_waiting() && !windows.is_preparing())
     }
 
     fn is_calling(&self) -> bool {
@@ -326,11 +332,11 @@ impl FunctionOperator {
         window::Now { watermark: self.work.watermark, processing_time: self.clock.wall_ms() }
     }
 
-    /// Puts due timers to work: a round of one a key. False: there may be some that take longer to find.
-    fn take_timers(&mut self) -> Result<bool, Diagnostic> {
+    /// Puts due timers to work: a round of one a key. What it gives, there may be some that take longer to find.
+    fn take_timers(&mut self) -> Result<Option<Ran>, Diagnostic> {
         let now = self.now();
         if self.keyed.is_none() {
-            return Ok(true);
+            return Ok(None);
         }
         let mut clocks =
             [(TimeDomain::EventTime, now.watermark), (TimeDomain::ProcessingTime, now.processing_time)];
@@ -347,23 +353,23 @@ impl FunctionOperator {
                 }
             }
             let of_windows = clocks[usize::from(windows.clock().domain() == TimeDomain::ProcessingTime)].1;
-            if self.take_windows(of_windows)? {
-                return Ok(false);
+            if let Some(ran) = self.take_windows(of_windows)? {
+                return Ok(Some(ran));
             }
         }
-        let Some(keyed) = &mut self.keyed else { return Ok(true) };
+        let Some(keyed) = &mut self.keyed else { return Ok(None) };
         for (domain, now) in clocks {
             let due = keyed.take_due(domain, now, ROUND_TIMERS);
             let due = due.map_err(|error| internal(&self.place, &error))?;
             if due.is_partial {
-                return Ok(false);
+                return Ok(Some(if due.is_waiting { Ran::Idle } else { Ran::Progress }));
             }
             if !due.timers.is_empty() {
                 self.work.parts.push(Part::new(Items::Timers(domain, due.timers)));
-                return Ok(true);
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Calls the guest with the next rows or timers: as many as take about a millisecond.

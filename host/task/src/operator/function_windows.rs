@@ -192,16 +192,20 @@ impl FunctionOperator {
         }
     }
 
-    /// Takes due timers of shared slices' windows. True: there are some, or it takes longer to find them.
-    pub(crate) fn take_windows(&mut self, now: i64) -> Result<bool, Diagnostic> {
-        let Some(windows) = &mut self.windows else { return Ok(false) };
-        let Index::Slices(index) = &mut windows.index else { return Ok(false) };
+    /// Takes due timers of shared slices' windows. What it gives, there are some, or it takes longer to find them.
+    pub(crate) fn take_windows(&mut self, now: i64) -> Result<Option<Ran>, Diagnostic> {
+        let Some(windows) = &mut self.windows else { return Ok(None) };
+        let Index::Slices(index) = &mut windows.index else { return Ok(None) };
         let due = index.take_due(now, WINDOWS).map_err(|error| native_error(&self.place, &error))?;
         if due.timers.is_empty() {
-            return Ok(due.is_partial);
+            return Ok(match due {
+                due if due.is_waiting => Some(Ran::Idle),
+                due if due.is_partial => Some(Ran::Progress),
+                _ => None,
+            });
         }
         windows.stage = Stage::Ending { ticket: index.prefetch_due(&due.timers), due: due.timers };
-        Ok(true)
+        Ok(Some(Ran::Progress))
     }
 
     /// Does with an index what a part asks for: it gets new slices, or loses sessions. None: that is done,

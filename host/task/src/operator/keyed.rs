@@ -23,6 +23,8 @@ pub(crate) struct KeyedStage {
     is_fired: bool,
     /// Results come at the end only: no watermark before is looked at.
     batch: bool,
+    /// It is a running aggregate.
+    pub(crate) is_aggregate: bool,
 }
 
 impl KeyedStage {
@@ -37,6 +39,7 @@ impl KeyedStage {
             mark: None,
             is_fired: true,
             batch,
+            is_aggregate: false,
         }
     }
 

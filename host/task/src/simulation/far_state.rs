@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 use model::key::{KeyHash, hash_keys};
 use platform::{Inbox, IoPool, Random};
-use state::backend::{NotSealed, Ticket};
+use state::backend::{NotSealed, Rest, Ticket};
 use state::key_index::KeyId;
 use state::timers::Due;
 use state::{Backend, EntryChange, EntryPage, Riders, StateChunk, StoreError, Sweep, TimerChange};
@@ -119,6 +119,10 @@ impl Backend for FarState {
 
     fn forget_empty(&mut self, ids: &[KeyId]) {
         self.near.forget_empty(ids);
+    }
+
+    fn rest(&mut self) -> Result<Rest, ArrowError> {
+        self.near.rest()
     }
 
     fn value_bytes(&self, ids: &[KeyId]) -> usize {

@@ -1,0 +1,221 @@
+//! A store in RocksDB: the one place that knows it.
+//!
+//! It is scratch: no log of writes, no fsync, and its folder goes when it is dropped. A row is put once before it
+//! is deleted, so that deletes are RocksDB's single deletes, which leave nothing behind.
+//! Source of the settings: RocksDB's tuning guide; Flink's `RocksDBMemoryControllerUtils` (one cache and one write
+//! buffer manager for all stores of a process).
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Error, IteratorMode, LogLevel, Options, ReadOptions,
+    WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use super::store::{OrderedStore, Row, StoreFailure, Write};
+
+/// What the stores of a job share: a folder, and memory.
+pub struct Rocks {
+    folder: Arc<Folder>,
+    cache: Cache,
+    buffers: WriteBufferManager,
+    /// Of one store's write buffer.
+    buffer_bytes: usize,
+    /// How many have been made.
+    stores: usize,
+}
+
+impl Rocks {
+    /// A new folder in this one, which goes with the last store; so many bytes of memory, a third of them for what
+    /// has been written, for about so many stores. Folders of processes that are gone are removed.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(root: &Path, bytes: usize, stores: usize) -> Result<Self, StoreFailure> {
+        let folder = Arc::new(Folder::of_process(root)?);
+        let cache = Cache::new_lru_cache(bytes);
+        let of_buffers = bytes / 3;
+        // What buffers take is taken from the cache.
+        let buffers =
+            WriteBufferManager::new_write_buffer_manager_with_cache(of_buffers, false, cache.clone());
+        let buffer_bytes = (of_buffers / stores.max(1) / 2).clamp(64 << 10, 64 << 20);
+        Ok(Self { folder, cache, buffers, buffer_bytes, stores: 0 })
+    }
+
+    /// A new store, which is empty.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn store(&mut self) -> Result<RocksStore, StoreFailure> {
+        self.stores += 1;
+        let folder = Folder { path: self.folder.path.join(self.stores.to_string()), lock: None };
+        RocksStore::create(folder, self)
+    }
+}
+
+/// An ordered map of bytes in RocksDB.
+pub struct RocksStore {
+    /// Dropped before its folder.
+    db: DB,
+    folder: Folder,
+    options: Options,
+    /// The job's.
+    home: Arc<Folder>,
+}
+
+/// A folder that goes when nobody needs it.
+struct Folder {
+    path: PathBuf,
+    /// Held while the folder is used, if it is a process's.
+    lock: Option<File>,
+}
+
+/// What folders of processes begin with.
+const FOLDERS: &str = "millstream-state-";
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        // What cannot be removed now is by the next process.
+        drop(std::fs::remove_dir_all(&self.path));
+    }
+}
+
+impl Folder {
+    /// A new one of this process.
+    fn of_process(root: &Path) -> Result<Self, StoreFailure> {
+        let failure = |error: std::io::Error| failure(root, &error);
+        std::fs::create_dir_all(root).map_err(failure)?;
+        for other in std::fs::read_dir(root).map_err(failure)?.flatten() {
+            if other.file_name().to_string_lossy().starts_with(FOLDERS)
+                && let Ok(lock) = File::open(other.path().join("lock"))
+                && lock.try_lock().is_ok()
+            {
+                drop(Self { path: other.path(), lock: Some(lock) });
+            }
+        }
+        for number in 0u32.. {
+            let path = root.join(format!("{FOLDERS}{}-{number}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => {
+                    made.map_err(failure)?;
+                    let lock = File::create(path.join("lock")).map_err(failure)?;
+                    lock.lock().map_err(failure)?;
+                    return Ok(Self { path, lock: Some(lock) });
+                }
+            }
+        }
+        Err(failure(ErrorKind::AlreadyExists.into()))
+    }
+}
+
+fn failure(place: &Path, why: &dyn std::fmt::Display) -> StoreFailure {
+    StoreFailure { place: place.display().to_string(), why: why.to_string() }
+}
+
+impl RocksStore {
+    fn create(folder: Folder, of: &Rocks) -> Result<Self, StoreFailure> {
+        std::fs::create_dir(&folder.path).map_err(|error| failure(&folder.path, &error))?;
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&of.cache);
+        blocks.set_block_size(8 << 10);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_format_version(5);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_error_if_exists(true);
+        options.set_block_based_table_factory(&blocks);
+        options.set_write_buffer_manager(&of.buffers);
+        options.set_write_buffer_size(of.buffer_bytes);
+        options.set_target_file_size_base((2 * of.buffer_bytes as u64).max(2 << 20));
+        options.set_max_bytes_for_level_base((8 * of.buffer_bytes as u64).max(16 << 20));
+        options.set_max_background_jobs(2);
+        options.set_compression_per_level(&[
+            DBCompressionType::None,
+            DBCompressionType::None,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+        ]);
+        options.set_use_fsync(false);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(1);
+        let db =
+            DB::open(&options, folder.path.join("now")).map_err(|error| failure(&folder.path, &error))?;
+        Ok(Self { db, folder, options, home: Arc::clone(&of.folder) })
+    }
+
+    fn failed(&self, error: &Error) -> StoreFailure {
+        failure(&self.folder.path, error)
+    }
+}
+
+impl OrderedStore for RocksStore {
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFailure> {
+        let Some(family) = self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME) else {
+            return Ok(Vec::new());
+        };
+        // In order, neighbours share blocks.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by_key(|at| &keys[*at]);
+        let sorted = order.iter().map(|at| &keys[*at]);
+        let found = self.db.batched_multi_get_cf_opt(&family, sorted, true, &ReadOptions::default());
+        let mut values = vec![None; keys.len()];
+        for (at, value) in order.into_iter().zip(found) {
+            values[at] = value.map_err(|error| self.failed(&error))?.map(|value| value.to_vec());
+        }
+        Ok(values)
+    }
+
+    fn scan(&self, from: &[u8], end: &[u8], rows: usize, bytes: usize) -> Result<Vec<Row>, StoreFailure> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        let start = IteratorMode::From(from, rocksdb::Direction::Forward);
+        let (mut found, mut left): (Vec<Row>, _) = (Vec::new(), bytes);
+        for row in self.db.iterator_opt(start, options).take(rows) {
+            let (key, value) = row.map_err(|error| self.failed(&error))?;
+            let taken = key.len() + value.len();
+            if taken > left && !found.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(taken);
+            found.push((key.into(), value.into()));
+        }
+        Ok(found)
+    }
+
+    fn write(&self, writes: &[Write]) -> Result<(), StoreFailure> {
+        let mut batch = WriteBatch::default();
+        for write in writes {
+            match write {
+                Write::Put(key, value) => batch.put(key, value),
+                Write::Delete(key) => batch.single_delete(key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|error| self.failed(&error))
+    }
+
+    fn freeze(&self, epoch: u64) -> Result<Arc<dyn OrderedStore>, StoreFailure> {
+        let folder = Folder { path: self.folder.path.join(format!("frozen-{epoch}")), lock: None };
+        // What is in memory is written first: there is no log.
+        let made =
+            Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(&folder.path));
+        made.map_err(|error| self.failed(&error))?;
+        let mut options = self.options.clone();
+        options.set_error_if_exists(false);
+        let db =
+            DB::open_for_read_only(&options, &folder.path, false).map_err(|error| self.failed(&error))?;
+        Ok(Arc::new(Self { db, folder, options, home: Arc::clone(&self.home) }))
+    }
+}

@@ -84,7 +84,8 @@ impl Plan {
         }
         self.prepare_sources()?;
         self.tables.values().try_for_each(|table| table.prepare())?;
-        if !self.options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.takes_over) {
+        let checkpoints = self.options.checkpoints.as_ref();
+        if self.options.attempt == 0 && !checkpoints.is_some_and(|checkpoints| checkpoints.takes_over) {
             return self.sinks.values().try_for_each(|sink| sink.prepare());
         }
         self.sinks.iter().try_for_each(|(id, sink)| {

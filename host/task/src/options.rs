@@ -50,6 +50,8 @@ pub struct RunOptions {
     pub sizes: Sizes,
     /// That checkpoints are made; none = a failure loses all.
     pub checkpoints: Option<Checkpoints>,
+    /// 0 at first, one more with each restart of the job, which takes over what the one before has left.
+    pub attempt: u32,
 }
 
 impl Default for RunOptions {
@@ -65,6 +67,7 @@ impl Default for RunOptions {
             seed: None,
             sizes: Sizes::default(),
             checkpoints: None,
+            attempt: 0,
         }
     }
 }

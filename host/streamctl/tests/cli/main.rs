@@ -9,6 +9,7 @@ mod operators;
 mod output;
 mod project;
 mod recovery;
+mod restarts;
 mod s3;
 mod savepoints;
 mod signals;

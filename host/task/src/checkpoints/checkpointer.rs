@@ -144,8 +144,9 @@ impl Checkpointer {
                 self.remove(checkpoint);
             }
             Action::Remove { checkpoint } => self.remove(checkpoint),
-            Action::Fail { reason } => {
-                self.control.fail(Diagnostic::external("the job's checkpoints fail").detail(reason));
+            Action::Fail { reason, is_overtaken } => {
+                let error = Diagnostic::external("the job's checkpoints fail").detail(reason);
+                self.control.fail(if is_overtaken { error.give_up() } else { error });
             }
             Action::Answer { request, result } => {
                 if let Some(ask) = self.asked.remove(&request) {

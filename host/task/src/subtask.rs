@@ -14,6 +14,7 @@ use model::element::{Barrier, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
+use platform::faults::Point;
 use state::SharedBackend;
 
 use crate::Sizes;
@@ -114,7 +115,7 @@ impl Subtask {
     pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
         let start = self.clock.now();
         self.blocked = false;
-        self.hear();
+        self.hear()?;
         let mut runs = 0;
         let step = loop {
             let mut room = true;
@@ -317,8 +318,8 @@ impl Subtask {
     }
 
     /// Hears what is said of checkpoints.
-    fn hear(&mut self) {
-        let Some(cuts) = &mut self.cuts else { return };
+    fn hear(&mut self) -> Result<(), Diagnostic> {
+        let Some(cuts) = &mut self.cuts else { return Ok(()) };
         while let Some(told) = cuts.hear() {
             match told {
                 Told::Abort(barrier) => {
@@ -331,6 +332,7 @@ impl Subtask {
                 Told::Commit(checkpoint) => {
                     for stage in &mut self.stages {
                         if let Operator::Sink(sink) = &mut stage.operator {
+                            cuts.pass(Point::SubtaskCommit)?;
                             sink.commit(checkpoint);
                         }
                     }
@@ -341,6 +343,7 @@ impl Subtask {
         if self.may_take_trigger() && self.stages[0].input.barrier.is_none() {
             self.stages[0].input.barrier = self.cuts.as_mut().and_then(Cuts::take_trigger);
         }
+        Ok(())
     }
 
     /// Whether no barrier that was triggered is to be waited for. When the job is drained its barrier follows the
@@ -403,13 +406,16 @@ impl Subtask {
             | Operator::Keyed(..)
             | Operator::Lookup(..) => Vec::new(),
         };
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierCut))?;
         stage.input.barrier = None;
         // What was drained has ended by command, and not because there was no more.
         let is_finished = stage.ended && stop != Some(Stop::Drain);
         let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, &mut stage.backends)?;
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSend))?;
         self.forward_barrier(at, barrier, stop);
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSent))?;
         Ok(true)
     }
 
@@ -434,7 +440,7 @@ impl Subtask {
             while let Some(snapshot) = &mut stage.snapshot {
                 if let Some((barrier, part)) = snapshot.write(&mut stage.backends)? {
                     stage.snapshot = None;
-                    cuts.ready(barrier, part, stages);
+                    cuts.ready(barrier, part, stages)?;
                 } else if self.clock.now() >= end {
                     is_writing = true;
                     break;

@@ -100,7 +100,7 @@ impl Attempts<'_> {
         let Asked { checkpoints, is_finished } = asked;
         let options = RunOptions { checkpoints, attempt, ..self.options.clone() };
         let plan = task::plan(self.program, self.job, self.args, self.graph.clone(), options)?;
-        plan.prepare()?;
+        plan.prepare_under(&self.platform.faults)?;
         Ok(Planned { plan, is_finished })
     }
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod counts;
 mod input;
+mod ledger;
 mod lookups;
 mod operators;
 mod output;

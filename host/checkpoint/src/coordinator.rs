@@ -166,6 +166,8 @@ pub enum Action<P> {
     Fail {
         /// Why the last has.
         reason: String,
+        /// Another process runs the job.
+        is_overtaken: bool,
     },
     /// The job is done: all that it gave is committed.
     Finish,
@@ -379,7 +381,7 @@ impl<P> Coordinator<P> {
         self.failures += 1;
         if self.settings.tolerable_failures.is_some_and(|max| self.failures > max) {
             self.is_over = true;
-            actions.push(Action::Fail { reason });
+            actions.push(Action::Fail { reason, is_overtaken: false });
         }
     }
 
@@ -393,7 +395,7 @@ impl<P> Coordinator<P> {
             request.into_iter().chain(std::mem::take(&mut self.asked).into_iter().map(|(who, _)| who));
         let answer = |request| Action::Answer { request, result: Err(reason.clone()) };
         actions.extend(asked.map(answer));
-        actions.push(Action::Fail { reason });
+        actions.push(Action::Fail { reason, is_overtaken: true });
     }
 
     /// Begins a checkpoint, if one is to begin.

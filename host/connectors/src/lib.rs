@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use model::{Batch, Diagnostic};
-use platform::Platform;
+use platform::{Faults, Platform};
 
 /// What a job asks of the outside: a grant is needed for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,8 +189,8 @@ pub trait SinkFactory: Send + Sync {
     ///
     /// # Errors
     /// If the outside is not as it was left, or cannot be changed.
-    fn restore(&self, states: &[String]) -> Result<(), Diagnostic> {
-        let _ = states;
+    fn restore(&self, states: &[String], faults: &Faults) -> Result<(), Diagnostic> {
+        let _ = (states, faults);
         self.prepare()
     }
     /// After all subtasks have finished (or the job has failed or was cancelled): what the sink

@@ -20,6 +20,9 @@ pub enum Retry {
     Never,
     /// It may go well after a while.
     Backoff,
+    /// It is not to be done again, as nobody wants it any more, or another does it. A job that fails with it is not
+    /// restarted.
+    GiveUp,
 }
 
 /// An error as the user reads it. `message` is short and in lower case; `detail` says what is
@@ -55,6 +58,13 @@ impl Diagnostic {
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Self { blame: Blame::Internal, ..Self::user(message) }
+    }
+
+    /// Not to be tried again.
+    #[must_use]
+    pub fn give_up(mut self) -> Self {
+        self.retry = Retry::GiveUp;
+        self
     }
 
     /// With this detail.

@@ -10,7 +10,7 @@ pub struct Clock(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    System { start: Instant },
+    System { start: Instant, jumped_ms: Arc<AtomicI64> },
     Simulated { nanoseconds: Arc<AtomicU64>, epoch_ms: Arc<AtomicI64> },
 }
 
@@ -22,7 +22,7 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn system() -> Self {
-        Self(Kind::System { start: Instant::now() })
+        Self(Kind::System { start: Instant::now(), jumped_ms: Arc::default() })
     }
 
     /// A clock that stands still until it is moved by [`advance`](Self::advance).
@@ -36,7 +36,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Duration {
         match &self.0 {
-            Kind::System { start } => start.elapsed(),
+            Kind::System { start, .. } => start.elapsed(),
             Kind::Simulated { nanoseconds, .. } => Duration::from_nanos(nanoseconds.load(Ordering::Relaxed)),
         }
     }
@@ -46,9 +46,10 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn wall_ms(&self) -> i64 {
         match &self.0 {
-            Kind::System { .. } => {
+            Kind::System { jumped_ms, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+                let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+                since.saturating_add(jumped_ms.load(Ordering::Relaxed))
             }
             Kind::Simulated { epoch_ms, .. } => {
                 let since = i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX);
@@ -69,6 +70,15 @@ impl Clock {
         if let Kind::Simulated { epoch_ms, .. } = &self.0 {
             let since = i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX);
             epoch_ms.store(wall_ms.saturating_sub(since), Ordering::Relaxed);
+        }
+    }
+
+    /// Moves the wall clock alone, as somebody does who sets it.
+    pub(crate) fn jump(&self, by_ms: i64) {
+        match &self.0 {
+            Kind::System { jumped_ms: of, .. } | Kind::Simulated { epoch_ms: of, .. } => {
+                of.fetch_add(by_ms, Ordering::Relaxed);
+            }
         }
     }
 

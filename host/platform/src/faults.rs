@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::Clock;
 
+mod points;
+pub use points::Point;
+
 /// What a point does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -19,6 +22,10 @@ pub enum Fault {
     Stall(Duration),
     /// The process ends there, as by `kill -9`.
     Kill,
+    /// The wall clock is moved there by so many milliseconds.
+    Jump(i64),
+    /// What follows it is not done, and nobody hears of it: a bug on purpose, for tests of tests.
+    Skip,
 }
 
 /// Errors that storage gives.
@@ -45,10 +52,11 @@ pub struct Faults(Option<Arc<Told>>);
 
 struct Told {
     clock: Clock,
-    points: Mutex<BTreeMap<String, Point>>,
+    points: Mutex<BTreeMap<Point, Planned>>,
 }
 
-struct Point {
+#[derive(Default)]
+struct Planned {
     passings: u64,
     faults: Vec<(Passing, Fault)>,
 }
@@ -64,10 +72,24 @@ pub enum Passing {
 
 /// Why a text says no faults.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no fault: write POINT=FAULT, POINT@N=FAULT (at the N-th passing), with FAULT one of eio, enospc, kill, stall:MS"
-)]
-pub struct NoFault(pub String);
+pub enum NoFault {
+    /// It is not of that form.
+    #[error(
+        "`{0}` is no fault: write POINT=FAULT, POINT@N=FAULT (at the N-th passing), with FAULT one of eio, enospc, kill, stall:MS, jump:MS"
+    )]
+    Form(String),
+    /// There is no such point.
+    #[error("there is no point `{name}`; did you mean `{nearest}`?")]
+    Point {
+        /// What is said.
+        name: String,
+        /// The point whose name is most like it.
+        nearest: &'static str,
+    },
+    /// Nothing can be left out there.
+    #[error("`skip` is not for `{0}`")]
+    Skip(&'static str),
+}
 
 impl Faults {
     /// None.
@@ -81,26 +103,10 @@ impl Faults {
     /// # Errors
     /// If it says none.
     pub fn parse(text: &str, clock: &Clock) -> Result<Self, NoFault> {
-        let mut points = BTreeMap::<String, Point>::new();
+        let mut points = BTreeMap::<Point, Planned>::new();
         for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
-            let wrong = || NoFault(one.to_owned());
-            let (place, fault) = one.split_once('=').ok_or_else(wrong)?;
-            let (point, passing) = match place.split_once('@') {
-                None => (place, Passing::All),
-                Some((point, nth)) => {
-                    let nth = nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(wrong)?;
-                    (point, Passing::Nth(nth))
-                }
-            };
-            let fault = match fault.split_once(':') {
-                None if fault == "eio" => Fault::Error(Errno::Eio),
-                None if fault == "enospc" => Fault::Error(Errno::Enospc),
-                None if fault == "kill" => Fault::Kill,
-                Some(("stall", ms)) => Fault::Stall(Duration::from_millis(ms.parse().map_err(|_| wrong())?)),
-                _ => return Err(wrong()),
-            };
-            let point = points.entry(point.to_owned()).or_insert(Point { passings: 0, faults: Vec::new() });
-            point.faults.push((passing, fault));
+            let (point, passing, fault) = fault_of(one)?;
+            points.entry(point).or_default().faults.push((passing, fault));
         }
         if points.is_empty() {
             return Ok(Self::none());
@@ -112,29 +118,105 @@ impl Faults {
     ///
     /// # Errors
     /// If it is to fail there.
-    pub fn pass(&self, point: &str) -> io::Result<()> {
-        let Some(told) = &self.0 else { return Ok(()) };
-        let fault = {
-            let mut points = told.points.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(point) = points.get_mut(point) else { return Ok(()) };
-            point.passings += 1;
-            let is_due = |(passing, _): &&(Passing, Fault)| match passing {
-                Passing::All => true,
-                Passing::Nth(nth) => *nth == point.passings,
-            };
-            point.faults.iter().find(is_due).map(|(_, fault)| *fault)
-        };
+    pub fn pass(&self, point: Point) -> io::Result<()> {
+        let Some((told, fault)) = self.due(point) else { return Ok(()) };
         match fault {
-            None => Ok(()),
-            Some(Fault::Error(errno)) => Err(io::Error::from_raw_os_error(errno.number())),
-            Some(Fault::Stall(time)) => {
+            Fault::Stall(time) => {
                 told.clock.sleep(time);
                 Ok(())
             }
-            // No destructor runs, nothing is flushed.
-            Some(Fault::Kill) => std::process::abort(),
+            fault => told.strike(fault),
         }
     }
+
+    /// Passes a point, in a task.
+    ///
+    /// # Errors
+    /// If it is to fail there.
+    pub async fn pass_in_task(&self, point: Point) -> io::Result<()> {
+        let Some((told, fault)) = self.due(point) else { return Ok(()) };
+        match fault {
+            Fault::Stall(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            fault => told.strike(fault),
+        }
+    }
+
+    /// Passes a point of which something may be left out. Whether it is to be.
+    ///
+    /// # Errors
+    /// If it is to fail there.
+    pub fn pass_or_skip(&self, point: Point) -> io::Result<bool> {
+        match self.due(point) {
+            Some((_, Fault::Skip)) => Ok(true),
+            Some((told, Fault::Stall(time))) => {
+                told.clock.sleep(time);
+                Ok(false)
+            }
+            Some((told, fault)) => told.strike(fault).map(|()| false),
+            None => Ok(false),
+        }
+    }
+
+    /// Counts a passing. What is to happen there.
+    fn due(&self, point: Point) -> Option<(&Told, Fault)> {
+        let told = self.0.as_deref()?;
+        let mut points = told.points.lock().unwrap_or_else(PoisonError::into_inner);
+        let planned = points.get_mut(&point)?;
+        planned.passings += 1;
+        let is_due = |(passing, _): &&(Passing, Fault)| match passing {
+            Passing::All => true,
+            Passing::Nth(nth) => *nth == planned.passings,
+        };
+        let fault = planned.faults.iter().find(is_due).map(|(_, fault)| *fault)?;
+        Some((told, fault))
+    }
+}
+
+impl Told {
+    /// Does what needs no waiting.
+    fn strike(&self, fault: Fault) -> io::Result<()> {
+        match fault {
+            Fault::Error(errno) => Err(io::Error::from_raw_os_error(errno.number())),
+            // No destructor runs, nothing is flushed.
+            Fault::Kill => std::process::abort(),
+            Fault::Jump(ms) => {
+                self.clock.jump(ms);
+                Ok(())
+            }
+            Fault::Stall(_) | Fault::Skip => Ok(()),
+        }
+    }
+}
+
+/// Reads one.
+fn fault_of(text: &str) -> Result<(Point, Passing, Fault), NoFault> {
+    let wrong = || NoFault::Form(text.to_owned());
+    let (place, fault) = text.split_once('=').ok_or_else(wrong)?;
+    let (name, passing) = match place.split_once('@') {
+        None => (place, Passing::All),
+        Some((name, nth)) => {
+            let nth = nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(wrong)?;
+            (name, Passing::Nth(nth))
+        }
+    };
+    let point = Point::ALL
+        .into_iter()
+        .find(|point| point.name() == name)
+        .ok_or_else(|| NoFault::Point { name: name.to_owned(), nearest: Point::nearest(name).name() })?;
+    let fault = match fault.split_once(':') {
+        None if fault == "eio" => Fault::Error(Errno::Eio),
+        None if fault == "enospc" => Fault::Error(Errno::Enospc),
+        None if fault == "kill" => Fault::Kill,
+        None if fault == "skip" && point.may_be_skipped() => Fault::Skip,
+        None if fault == "skip" => return Err(NoFault::Skip(point.name())),
+        Some(("stall", ms)) => Fault::Stall(Duration::from_millis(ms.parse().map_err(|_| wrong())?)),
+        Some(("jump", ms)) => Fault::Jump(ms.parse().map_err(|_| wrong())?),
+        _ => return Err(wrong()),
+    };
+    Ok((point, passing, fault))
 }
 
 #[cfg(test)]
@@ -147,18 +229,45 @@ mod tests {
 
     #[test]
     fn a_point_fails_at_the_passing_that_is_said() {
-        let faults = parse("a.sync@2=eio, b=enospc").unwrap();
-        let passed = |point: &str| faults.pass(point).map_err(|error| error.raw_os_error());
-        assert_eq!([passed("a.sync"), passed("a.sync"), passed("a.sync")], [Ok(()), Err(Some(5)), Ok(())]);
-        assert_eq!([passed("b"), passed("b"), passed("c")], [Err(Some(28)), Err(Some(28)), Ok(())]);
-        assert!(Faults::none().pass("a.sync").is_ok());
+        let faults = parse("store.sync@2=eio, sink.sync=enospc").unwrap();
+        let passed = |point: Point| faults.pass(point).map_err(|error| error.raw_os_error());
+        let sync = || passed(Point::StoreSync);
+        assert_eq!([sync(), sync(), sync()], [Ok(()), Err(Some(5)), Ok(())]);
+        let [first, second] = [passed(Point::SinkSync), passed(Point::SinkSync)];
+        assert_eq!([first, second, passed(Point::StoreDone)], [Err(Some(28)), Err(Some(28)), Ok(())]);
+        assert!(Faults::none().pass(Point::StoreSync).is_ok());
     }
 
     #[test]
     fn what_says_no_fault_is_refused() {
-        for text in ["a", "a=", "a=eioo", "a@0=eio", "a@x=eio", "a=stall", "a=stall:x", "a=kill:1"] {
-            assert_eq!(parse(text).err().unwrap(), NoFault(text.to_owned()));
+        for fault in ["", "=", "=eioo", "@0=eio", "@x=eio", "=stall", "=stall:x", "=kill:1", "=jump"] {
+            let text = format!("store.sync{fault}");
+            assert_eq!(parse(&text).err().unwrap(), NoFault::Form(text));
         }
-        assert!(parse("a=stall:1").unwrap().pass("a").is_ok());
+        assert_eq!(parse("store.sync=skip").err().unwrap(), NoFault::Skip("store.sync"));
+    }
+
+    #[test]
+    fn an_unknown_point_is_refused_with_the_nearest() {
+        let unknown = parse("store.sink=eio").err().unwrap();
+        assert_eq!(unknown, NoFault::Point { name: "store.sink".into(), nearest: "store.sync" });
+    }
+
+    #[test]
+    fn a_stall_takes_its_time_and_a_jump_is_of_the_wall_clock_only() {
+        let clock = Clock::simulated();
+        let faults = Faults::parse("store.sync@1=stall:70, store.sync@2=jump:-3600000", &clock).unwrap();
+        let (now, wall) = (clock.now(), clock.wall_ms());
+        faults.pass(Point::StoreSync).unwrap();
+        assert_eq!((clock.now() - now, clock.wall_ms() - wall), (Duration::from_millis(70), 70));
+        faults.pass(Point::StoreSync).unwrap();
+        assert_eq!((clock.now() - now, clock.wall_ms() - wall), (Duration::from_millis(70), 70 - 3_600_000));
+    }
+
+    #[test]
+    fn only_what_may_be_left_out_is() {
+        let faults = parse("sink.rename@2=skip").unwrap();
+        let passed: Vec<bool> = (0..3).map(|_| faults.pass_or_skip(Point::SinkRename).unwrap()).collect();
+        assert_eq!(passed, [false, true, false]);
     }
 }

@@ -90,6 +90,13 @@ impl IoPool {
         true
     }
 
+    /// Whether nothing waits and nothing is under way.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let queue = lock(&self.0.queue);
+        queue.jobs.is_empty() && queue.idle == queue.threads
+    }
+
     /// Simulation: the process has ended, and what waits is never done.
     pub fn forget(&self) {
         if self.0.simulated {
@@ -190,6 +197,20 @@ mod tests {
         }
         got.sort_unstable();
         assert_eq!(got, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_pool_is_quiet_when_all_is_done() {
+        let (pool, inbox) = (IoPool::threads(), Inbox::new(Waker::noop().clone()));
+        assert!(pool.is_quiet());
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        pool.submit(&inbox, move || assert!(wait.recv().is_ok()));
+        assert!(!pool.is_quiet());
+        go.send(()).unwrap();
+        while !pool.is_quiet() {
+            std::thread::yield_now();
+        }
+        assert_eq!(inbox.len(), 1);
     }
 
     #[test]

@@ -29,18 +29,20 @@ pub struct Platform {
     pub clock: Clock,
     /// Where blocking work runs.
     pub io: IoPool,
+    /// What fails on purpose.
+    pub faults: Faults,
 }
 
 impl Platform {
     /// The real world.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Clock::system(), io: IoPool::threads() }
+        Self { clock: Clock::system(), io: IoPool::threads(), faults: Faults::none() }
     }
 
     /// A world in which time stands still and blocking work waits until it is told to run.
     #[must_use]
     pub fn simulated() -> Self {
-        Self { clock: Clock::simulated(), io: IoPool::simulated() }
+        Self { clock: Clock::simulated(), io: IoPool::simulated(), faults: Faults::none() }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::SystemDisk;
+use crate::faults::Point;
 use crate::{Disk, Faults};
 
 mod objects;
@@ -127,15 +128,15 @@ impl FileStore {
 
     /// Writes an object, which is not there until its last step but one.
     fn write(&self, unfinished: &str, path: &str, folder: &str, bytes: &[u8]) -> io::Result<()> {
-        self.faults.pass("store.write")?;
+        self.faults.pass(Point::StoreWrite)?;
         self.disk.create(unfinished, bytes)?;
-        self.faults.pass("store.sync")?;
+        self.faults.pass(Point::StoreSync)?;
         self.disk.sync(unfinished)?;
-        self.faults.pass("store.rename")?;
+        self.faults.pass(Point::StoreRename)?;
         self.disk.rename(unfinished, path)?;
-        self.faults.pass("store.sync-folder")?;
+        self.faults.pass(Point::StoreSyncFolder)?;
         self.disk.sync_folder(folder)?;
-        self.faults.pass("store.done")
+        self.faults.pass(Point::StoreDone)
     }
 }
 
@@ -170,7 +171,7 @@ impl Store for FileStore {
     }
 
     fn get(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.faults.pass("store.read")?;
+        self.faults.pass(Point::StoreRead)?;
         self.disk.read(path)
     }
 
@@ -191,7 +192,7 @@ impl Store for FileStore {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.faults.pass("store.remove")?;
+        self.faults.pass(Point::StoreRemove)?;
         match self.disk.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -203,7 +204,7 @@ impl Store for FileStore {
             self.disk.remove(folder)?;
             folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
         }
-        Ok(())
+        self.faults.pass(Point::StoreRemoved)
     }
 
     fn sweep(&self, names: &str) -> io::Result<()> {
@@ -317,6 +318,9 @@ pub(crate) mod tests {
         }
     }
 
+    /// A point that is not passed when something is put.
+    const NOWHERE: &str = "store.read";
+
     /// Puts objects until a fault, then crashes; what a store finds afterwards.
     fn crashed(seed: u64, point: &str, nth: u64, careless: bool) -> Result<(), String> {
         let disk = ModelDisk::new();
@@ -357,7 +361,7 @@ pub(crate) mod tests {
         fn after_a_crash_an_object_is_the_last_that_was_acknowledged_or_the_next(
             seed in any::<u64>(),
             point in prop::sample::select(vec![
-                "store.write", "store.sync", "store.rename", "store.sync-folder", "store.done", "nowhere",
+                "store.write", "store.sync", "store.rename", "store.sync-folder", "store.done", NOWHERE,
             ]),
             nth in 1..7u64,
         ) {
@@ -368,7 +372,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_store_that_does_not_wait_for_the_disk_is_reported() {
-        let reported = (0..20).filter(|seed| crashed(*seed, "nowhere", 1, true).is_err()).count();
+        let reported = (0..20).filter(|seed| crashed(*seed, NOWHERE, 1, true).is_err()).count();
         assert!(reported > 10, "{reported} of 20 seeds");
     }
 }

@@ -8,227 +8,8 @@ use std::time::Duration;
 use model::Diagnostic;
 use serde::Deserialize;
 
-/// A key, and what it is.
-pub(crate) struct Key {
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
-    pub(crate) what: &'static str,
-    check: fn(&str) -> Result<(), String>,
-}
-
-/// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 28] = [
-    Key {
-        name: "execution.checkpointing.dir",
-        default: "",
-        what: "folder in which checkpoints are put",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "execution.checkpointing.externalized-checkpoint-retention",
-        default: "RETAIN_ON_CANCELLATION",
-        what: "whether checkpoints stay when the job ends: RETAIN_ON_CANCELLATION: always; DELETE_ON_CANCELLATION: unless it was stopped; NO_EXTERNALIZED_CHECKPOINTS: never",
-        check: |value| {
-            one_of(
-                value,
-                &["RETAIN_ON_CANCELLATION", "DELETE_ON_CANCELLATION", "NO_EXTERNALIZED_CHECKPOINTS"],
-            )
-        },
-    },
-    Key {
-        name: "execution.checkpointing.interval",
-        default: "",
-        what: "from the beginning of a checkpoint to that of the next [empty: there are none]",
-        check: optional_duration,
-    },
-    Key {
-        name: "execution.checkpointing.min-pause",
-        default: "",
-        what: "from the end of a checkpoint to the beginning of the next, at least [empty: none]",
-        check: optional_duration,
-    },
-    Key {
-        name: "execution.checkpointing.num-retained",
-        default: "1",
-        what: "how many complete checkpoints are kept",
-        check: |value| match value.parse::<u32>() {
-            Ok(0) => Err("at least one is kept".into()),
-            checked => checked.map(drop).map_err(|error| error.to_string()),
-        },
-    },
-    Key {
-        name: "execution.checkpointing.savepoint-dir",
-        default: "",
-        what: "folder in which savepoints are put: SIGUSR1 makes one, SIGUSR2 one with which the job stops [empty: there are none]",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "execution.checkpointing.timeout",
-        default: "10min",
-        what: "a checkpoint that takes longer is given up",
-        check: |value| duration(value).map(drop),
-    },
-    Key {
-        name: "execution.checkpointing.tolerable-failed-checkpoints",
-        default: "",
-        what: "how many checkpoints may fail one after the other before the job does [empty: any number]",
-        check: optional_number,
-    },
-    Key {
-        name: "execution.runtime-mode",
-        default: "streaming",
-        what: "streaming: every change is a row; batch: final results only",
-        check: |value| one_of(value, &["streaming", "batch"]),
-    },
-    Key {
-        name: "execution.savepoint.format",
-        default: "CANONICAL",
-        what: "CANONICAL: savepoints as tables that other programs read; NATIVE: as checkpoints are, which is faster",
-        check: |value| one_of(value, &["CANONICAL", "NATIVE"]),
-    },
-    Key {
-        name: "execution.savepoint.resume-drained",
-        default: "false",
-        what: "true: a job may go on from a savepoint with which it was drained",
-        check: flag,
-    },
-    Key {
-        name: "millstream.aggregate.fold",
-        default: "false",
-        what: "true: streaming aggregates give one update for each key of a batch instead of one for each row",
-        check: flag,
-    },
-    Key {
-        name: "millstream.cache-dir",
-        default: "",
-        what: "where compiled components are kept [empty: the user's cache folder; none: nowhere]",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "millstream.guest.call-time",
-        default: "1s",
-        what: "CPU time that one call of a guest may take",
-        check: |value| duration(value).map(drop),
-    },
-    Key {
-        name: "millstream.guest.memory",
-        default: "256mb",
-        what: "memory that an instance of a guest may have",
-        check: |value| match size(value)? {
-            bytes if bytes < 1 << 20 => Err("a guest needs 1mb at least".into()),
-            bytes if bytes > 4 << 30 => Err("a guest can have 4gb at most".into()),
-            _ => Ok(()),
-        },
-    },
-    Key {
-        name: "millstream.guest.output",
-        default: "64mb",
-        what: "bytes that one call of a guest may give back",
-        check: |value| size(value).map(drop),
-    },
-    Key {
-        name: "millstream.guest.stack",
-        default: "512kb",
-        what: "stack of a guest",
-        check: |value| match size(value)? {
-            bytes if bytes < 64 << 10 => Err("a guest needs 64kb at least".into()),
-            bytes if bytes > 64 << 20 => Err("a guest can have 64mb at most".into()),
-            _ => Ok(()),
-        },
-    },
-    Key {
-        name: "parallelism.default",
-        default: "1",
-        what: "parallel subtasks of operators that do not set their own",
-        check: |value| value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
-    },
-    Key {
-        name: "pipeline.max-parallelism",
-        default: "",
-        what: "number of key groups [empty: by the parallelism, 128 at least]",
-        check: optional_number,
-    },
-    Key {
-        name: "s3.access-key",
-        default: "",
-        what: "who asks for objects of s3:// [empty: AWS_ACCESS_KEY_ID, or the machine's role]",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "s3.endpoint",
-        default: "",
-        what: "URL of the service behind s3:// [empty: Amazon's]",
-        check: |value| match value.starts_with("http://") || value.starts_with("https://") {
-            true => Ok(()),
-            false if value.is_empty() => Ok(()),
-            false => Err("it begins with http:// or https://".into()),
-        },
-    },
-    Key {
-        name: "s3.endpoint.region",
-        default: "",
-        what: "region of the service behind s3:// [empty: AWS_REGION, or us-east-1]",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "s3.path.style.access",
-        default: "false",
-        what: "true: buckets of s3:// are named in the path, not in the host",
-        check: flag,
-    },
-    Key {
-        name: "s3.secret-key",
-        default: "",
-        what: "the secret of s3.access-key; never shown",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "state.backend.rocksdb.localdir",
-        default: "",
-        what: "folder of this machine in which RocksDB keeps state while a job runs [empty: the system's for temporary files]",
-        check: |_| Ok(()),
-    },
-    Key {
-        name: "state.backend.rocksdb.memory.fixed-per-slot",
-        default: "256mb",
-        what: "memory that keyed state of a slot may take with RocksDB",
-        check: |value| match size(value)? {
-            bytes if bytes < 4 << 20 => Err("a slot needs 4mb at least".into()),
-            _ => Ok(()),
-        },
-    },
-    Key {
-        name: "state.backend.type",
-        default: "hashmap",
-        what: "hashmap: keyed state lies in memory; rocksdb: what is not in use lies in RocksDB",
-        check: |value| one_of(value, &["hashmap", "rocksdb"]),
-    },
-    Key {
-        name: "table.optimizer.agg-phase-strategy",
-        default: "AUTO",
-        what: "TWO_PHASE: windows aggregate rows before they are exchanged, too; ONE_PHASE: not; AUTO: where they have no key",
-        check: |value| one_of(value, &["AUTO", "ONE_PHASE", "TWO_PHASE"]),
-    },
-];
-
-fn flag(value: &str) -> Result<(), String> {
-    value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into())
-}
-
-/// A number, or nothing.
-fn optional_number(value: &str) -> Result<(), String> {
-    match value {
-        "" => Ok(()),
-        _ => value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
-    }
-}
-
-fn one_of(value: &str, words: &[&str]) -> Result<(), String> {
-    match words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
-        true => Ok(()),
-        false => Err(format!("it is {}", words.join(" or "))),
-    }
-}
+mod keys;
+pub(crate) use keys::KEYS;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -338,7 +119,7 @@ impl Config {
     }
 
     pub(crate) fn duration(&self, name: &str) -> Duration {
-        duration(self.get(name).0).unwrap_or_default()
+        time(self.get(name).0).unwrap_or_default()
     }
 
     /// None where the value is empty.
@@ -352,6 +133,11 @@ impl Config {
 
     pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.get(name).0.parse().ok()
+    }
+
+    /// A number with a fraction.
+    pub(crate) fn real(&self, name: &str) -> f64 {
+        self.get(name).0.parse().unwrap_or_default()
     }
 
     /// Where compiled components are kept.
@@ -428,8 +214,16 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
 }
 
-/// `500ms`, `1s`, `2min`.
+/// `500ms`, `1s`, `2min`; above 0.
 fn duration(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("it is above 0".into()),
+        time => Ok(time),
+    }
+}
+
+/// As [`duration`], and 0.
+fn time(text: &str) -> Result<Duration, String> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = lower.split_at(digits);
@@ -442,15 +236,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         other => return Err(format!("`{other}` is no unit of time: ms, s, min, h")),
     };
     match number.checked_mul(each) {
-        Some(0) => Err("it is above 0".into()),
         Some(ms) => Ok(Duration::from_millis(ms)),
         None => Err("that is too long".into()),
     }
-}
-
-/// A time, or nothing.
-fn optional_duration(text: &str) -> Result<(), String> {
-    if text.is_empty() { Ok(()) } else { duration(text).map(drop) }
 }
 
 #[cfg(test)]
@@ -464,6 +252,7 @@ mod tests {
         assert!(size("kb").is_err() && size("1tb").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("1").is_err() && duration("0s").is_err());
+        assert_eq!(time("0s"), Ok(Duration::ZERO));
     }
 
     #[test]

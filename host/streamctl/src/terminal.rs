@@ -99,6 +99,14 @@ impl Terminal {
         self.labelled(Style::Yellow, "warning", text);
     }
 
+    /// A warning, and the error that it comes of.
+    pub(crate) fn warning_of(&self, text: &str, error: &Diagnostic) {
+        self.warning(text);
+        let details = [Some(error.message.as_str()), error.detail.as_deref()];
+        let detail: Vec<&str> = details.into_iter().flatten().collect();
+        self.labelled(Style::Bold, "detail", &detail.join(": "));
+    }
+
     fn labelled(&self, style: Style, label: &str, text: &str) {
         self.line(&format!("{}: {text}", self.style(style, label)));
     }

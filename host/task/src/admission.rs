@@ -15,6 +15,8 @@ use model::job_graph::{
     Edge, FailurePolicy, JobGraph, JoinForm, Lookup, Node, NodeId, NodeKind, Partition, Port,
 };
 use model::schema::same_types;
+use platform::Faults;
+use platform::faults::Point;
 use window::{AggregateError, native_schema};
 
 use crate::checkpoints::{kept, section};
@@ -73,23 +75,34 @@ impl Plan {
     }
 
     /// Checks what the job asks of the outside against what the user grants, and looks whether it
-    /// is there: input files, empty output folders. The last thing before [`crate::start`].
+    /// is there: input files, empty output folders; brings the outside back to what the job goes on from. The last
+    /// thing before [`crate::start`].
     ///
     /// # Errors
     /// What is not granted, or not there.
     pub fn prepare(&self) -> Result<(), Diagnostic> {
+        self.prepare_under(&Faults::none())
+    }
+
+    /// The same, where these may fail.
+    ///
+    /// # Errors
+    /// What is not granted, or not there.
+    pub fn prepare_under(&self, faults: &Faults) -> Result<(), Diagnostic> {
         let grants = Grants::new(&self.args, &self.options.allow);
         for (id, need) in self.needs() {
             grants.check(&self.physical.job.nodes[id as usize].name, &need)?;
         }
-        self.prepare_sources()?;
+        self.restore_sources(faults)?;
         self.tables.values().try_for_each(|table| table.prepare())?;
-        if !self.options.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.takes_over) {
+        let checkpoints = self.options.checkpoints.as_ref();
+        if self.options.attempt == 0 && !checkpoints.is_some_and(|checkpoints| checkpoints.takes_over) {
             return self.sinks.values().try_for_each(|sink| sink.prepare());
         }
         self.sinks.iter().try_for_each(|(id, sink)| {
             let uid = uid_of(&self.physical.job, *id);
-            sink.restore(&self.restored().map_or_else(Vec::new, |it| it.texts(&uid, section::PREPARED)))
+            let kept = self.restored().map_or_else(Vec::new, |it| it.texts(&uid, section::PREPARED));
+            sink.restore(&kept, faults)
         })
     }
 
@@ -98,10 +111,18 @@ impl Plan {
     /// # Errors
     /// What is not granted, or not there.
     pub fn prepare_sources(&self) -> Result<(), Diagnostic> {
+        self.restore_sources(&Faults::none())
+    }
+
+    fn restore_sources(&self, faults: &Faults) -> Result<(), Diagnostic> {
         self.sources.iter().try_for_each(|(id, source)| {
             source.prepare()?;
             match self.restored() {
                 Some(restored) => {
+                    faults.pass(Point::SourceRestore).map_err(|error| {
+                        Diagnostic::external("a source cannot be brought back to where it was")
+                            .detail(error.to_string())
+                    })?;
                     source.restore(&restored.texts(&uid_of(&self.physical.job, *id), section::POSITION))
                 }
                 None => Ok(()),

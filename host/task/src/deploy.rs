@@ -617,7 +617,7 @@ impl Deployment<'_> {
                         args: plan.args.clone(),
                         subtask,
                         parallelism: vertex.parallelism,
-                        attempt: 0,
+                        attempt: plan.options.attempt,
                     },
                     chain: stage.nodes.clone(),
                     outputs: outputs

@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub state_backend: StateBackend,
     /// That checkpoints are made; none = a failure loses all.
     pub checkpoints: Option<Checkpoints>,
+    /// 0 at first, one more with each restart of the job, which takes over what the one before has left.
+    pub attempt: u32,
 }
 
 impl RunOptions {
@@ -76,6 +78,7 @@ impl Default for RunOptions {
             sizes: Sizes::default(),
             state_backend: StateBackend::HashMap,
             checkpoints: None,
+            attempt: 0,
         }
     }
 }

@@ -14,6 +14,7 @@ use model::element::{Barrier, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
+use platform::faults::Point;
 use state::backend::Rest;
 use state::{Backend, SharedBackend};
 
@@ -116,7 +117,7 @@ impl Subtask {
     pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
         let start = self.clock.now();
         self.blocked = false;
-        self.hear();
+        self.hear()?;
         let mut runs = 0;
         let step = loop {
             let mut room = true;
@@ -343,8 +344,8 @@ impl Subtask {
     }
 
     /// Hears what is said of checkpoints.
-    fn hear(&mut self) {
-        let Some(cuts) = &mut self.cuts else { return };
+    fn hear(&mut self) -> Result<(), Diagnostic> {
+        let Some(cuts) = &mut self.cuts else { return Ok(()) };
         while let Some(told) = cuts.hear() {
             match told {
                 Told::Abort(barrier) => {
@@ -357,6 +358,7 @@ impl Subtask {
                 Told::Commit(checkpoint) => {
                     for stage in &mut self.stages {
                         if let Operator::Sink(sink) = &mut stage.operator {
+                            cuts.pass(Point::SubtaskCommit)?;
                             sink.commit(checkpoint);
                         }
                     }
@@ -367,6 +369,7 @@ impl Subtask {
         if self.may_take_trigger() && self.stages[0].input.barrier.is_none() {
             self.stages[0].input.barrier = self.cuts.as_mut().and_then(Cuts::take_trigger);
         }
+        Ok(())
     }
 
     /// Whether no barrier that was triggered is to be waited for. When the job is drained its barrier follows the
@@ -429,6 +432,7 @@ impl Subtask {
             | Operator::Keyed(..)
             | Operator::Lookup(..) => Vec::new(),
         };
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierCut))?;
         stage.input.barrier = None;
         // What was drained has ended by command, and not because there was no more.
         let is_finished = stage.ended && stop != Some(Stop::Drain);
@@ -437,7 +441,9 @@ impl Subtask {
         let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends)?;
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSend))?;
         self.forward_barrier(at, barrier, stop);
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSent))?;
         Ok(true)
     }
 
@@ -463,7 +469,7 @@ impl Subtask {
                 match snapshot.write(&mut stage.backends)? {
                     Written::Whole(barrier, part) => {
                         stage.snapshot = None;
-                        cuts.ready(barrier, part, stages);
+                        cuts.ready(barrier, part, stages)?;
                     }
                     Written::Waiting => break,
                     Written::Some if self.clock.now() < end => {}

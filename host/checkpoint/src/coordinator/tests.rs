@@ -91,7 +91,8 @@ fn one_that_takes_too_long_is_given_up_and_too_many_fail_the_job() {
     acknowledge(&mut it, 2, 1_160);
     let reason = "no room".to_owned();
     let failed = it.on(Event::NotStored { checkpoint: 2, reason: reason.clone() }, ms(1_170));
-    assert_eq!(failed, [Action::Abort { checkpoint: 2, reason: reason.clone() }, Action::Fail { reason }]);
+    let abort = Action::Abort { checkpoint: 2, reason: reason.clone() };
+    assert_eq!(failed, [abort, Action::Fail { reason, is_overtaken: false }]);
     assert_eq!((it.wakes_at(), it.on(Event::Tick, ms(9_000))), (None, vec![]));
 }
 
@@ -105,7 +106,8 @@ fn where_another_process_has_put_the_same_one_nothing_is_removed_and_the_job_fai
     assert_eq!(it.on(Event::Asked { request: 5, kind }, ms(111)), []);
     let reason = "checkpoint 1 is there already: another process runs this job".to_owned();
     let answer = Action::Answer { request: 5, result: Err(reason.clone()) };
-    assert_eq!(it.on(Event::Overtaken { checkpoint: 1 }, ms(120)), [answer, Action::Fail { reason }]);
+    let fail = Action::Fail { reason, is_overtaken: true };
+    assert_eq!(it.on(Event::Overtaken { checkpoint: 1 }, ms(120)), [answer, fail]);
     assert_eq!((it.wakes_at(), it.on(Event::Tick, ms(9_000))), (None, vec![]));
 }
 

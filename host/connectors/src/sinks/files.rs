@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use model::job_graph::Connection;
 use model::{Batch, Diagnostic};
-use platform::Inbox;
+use platform::faults::Point;
+use platform::{Faults, Inbox};
 
 use self::kept::Kept;
 use super::changelog::{self, Arriving, Changelog};
@@ -95,10 +96,10 @@ impl SinkFactory for FilesFactory {
         }
         Ok(())
     }
-    fn restore(&self, states: &[String]) -> Result<(), Diagnostic> {
+    fn restore(&self, states: &[String], faults: &Faults) -> Result<(), Diagnostic> {
         let kept = Kept::read(states)?;
         self.make_folder()?;
-        kept.bring_back(Path::new(&self.path))?;
+        kept.bring_back(Path::new(&self.path), faults)?;
         // Set by the one restore of a job.
         self.restored.get_or_init(|| kept);
         Ok(())
@@ -211,15 +212,19 @@ impl Files {
         let (file, path) = (self.file.take(), self.in_progress());
         let named = finish.then(|| self.folder.join(self.name()));
         let (folder, checkpoints) = (Arc::clone(&self.folder), self.context.checkpoints);
+        let faults = self.context.platform.faults.clone();
         self.working = true;
         self.context.platform.io.submit(&self.done, move || {
             let file = match file {
                 Some(file) => file,
                 None => Arc::new(File::create(&path)?),
             };
+            faults.pass(Point::SinkWrite)?;
             (&*file).write_all(&bytes)?;
             let Some(named) = named else { return Ok(Some(file)) };
+            faults.pass(Point::SinkSync)?;
             file.sync_all()?;
+            faults.pass(Point::SinkEnd)?;
             // Another sink of the same folder would be overwritten without a word.
             if named.exists() {
                 return Err(io::Error::new(
@@ -231,6 +236,7 @@ impl Files {
                 fs::rename(&path, named)?;
             }
             File::open(folder)?.sync_all()?;
+            faults.pass(Point::SinkEnded)?;
             Ok(None)
         });
     }
@@ -311,13 +317,20 @@ impl Sink for Files {
         let (folder, commit) = (Arc::clone(&self.folder), self.next_commit);
         self.next_commit += 1;
         self.committing.insert(commit, names.clone());
+        let faults = self.context.platform.faults.clone();
         let show = move || {
+            faults.pass(Point::SinkCommit)?;
             for name in &names {
+                if faults.pass_or_skip(Point::SinkRename)? {
+                    continue;
+                }
                 if !kept::finish(&folder, name)? {
                     return Err(io::Error::new(io::ErrorKind::NotFound, format!("`{name}` is gone")));
                 }
             }
-            File::open(&folder)?.sync_all()
+            faults.pass(Point::SinkSyncFolder)?;
+            File::open(&folder)?.sync_all()?;
+            faults.pass(Point::SinkCommitted)
         };
         self.context.platform.io.submit(&self.committed, move || (commit, show()));
     }

@@ -76,7 +76,9 @@ impl Print {
         if let Some(written) = self.written.take() {
             self.writing = false;
             written.map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => Diagnostic::external(CLOSED).detail("who reads it has ended"),
+                io::ErrorKind::BrokenPipe => {
+                    Diagnostic::external(CLOSED).detail("who reads it has ended").give_up()
+                }
                 _ => Diagnostic::external("cannot write to standard output").detail(error.to_string()),
             })?;
         }

@@ -19,6 +19,7 @@ use arrow_schema::SchemaRef;
 use model::Diagnostic;
 use model::job_graph::Connection;
 use platform::Inbox;
+use platform::faults::Point;
 
 use crate::formats::Decoding;
 use crate::options::Options;
@@ -348,11 +349,13 @@ impl Files {
         let (file, path) = (current.file.clone(), Arc::clone(&current.split.path));
         current.reading = true;
         let mut bytes = current.records.spare();
+        let faults = self.context.platform.faults.clone();
         self.context.platform.io.submit(&self.reads, move || {
             let file = match file {
                 Some(file) => file,
                 None => Arc::new(File::open(path)?),
             };
+            faults.pass(Point::SourceRead)?;
             bytes.resize(length, 0);
             let mut filled = 0;
             while filled < length {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 use model::Diagnostic;
 use model::job_graph::Connection;
-use platform::{Clock, spawn_task};
+use platform::faults::Point;
+use platform::{Platform, spawn_task};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -64,12 +65,12 @@ impl SourceFactory for SocketFactory {
         let (sender, receiver) = mpsc::channel(READS_MAX);
         let name = format!("{}:{}", self.host, self.port);
         let (host, port, retry) = (self.host.clone(), self.port, self.retry);
-        let clock = context.platform.clock.clone();
+        let platform = context.platform.clone();
         let waiting = sender.clone();
         spawn_task("socket", async move {
             // Ends at once when the source is gone, whatever it waits for.
             tokio::select! {
-                () = read(host, port, retry, clock, sender) => {}
+                () = read(host, port, retry, platform, sender) => {}
                 () = waiting.closed() => {}
             }
         });
@@ -79,8 +80,8 @@ impl SourceFactory for SocketFactory {
 
 type Read = Result<Vec<u8>, Diagnostic>;
 
-async fn read(host: String, port: u16, retry: Duration, clock: Clock, sender: mpsc::Sender<Read>) {
-    let mut stream = match connect(&host, port, retry, &clock).await {
+async fn read(host: String, port: u16, retry: Duration, platform: Platform, sender: mpsc::Sender<Read>) {
+    let mut stream = match connect(&host, port, retry, &platform).await {
         Ok(stream) => stream,
         Err(error) => {
             let error = Diagnostic::external(format!("cannot connect to `{host}:{port}`"))
@@ -93,7 +94,11 @@ async fn read(host: String, port: u16, retry: Duration, clock: Clock, sender: mp
     };
     loop {
         let mut bytes = Vec::with_capacity(READ_BYTES);
-        let read = match stream.read_buf(&mut bytes).await {
+        let read = match platform.faults.pass_in_task(Point::NetworkRead).await {
+            Ok(()) => stream.read_buf(&mut bytes).await,
+            Err(error) => Err(error),
+        };
+        let read = match read {
             Ok(0) => return,
             Ok(_) => Ok(bytes),
             Err(error) => Err(Diagnostic::external(format!("lost the connection to `{host}:{port}`"))
@@ -106,16 +111,19 @@ async fn read(host: String, port: u16, retry: Duration, clock: Clock, sender: mp
     }
 }
 
-async fn connect(host: &str, port: u16, retry: Duration, clock: &Clock) -> io::Result<TcpStream> {
-    let until = clock.now() + retry;
+async fn connect(host: &str, port: u16, retry: Duration, platform: &Platform) -> io::Result<TcpStream> {
+    let until = platform.clock.now() + retry;
     loop {
         let tried = tokio::time::timeout(CONNECT_TIME, TcpStream::connect((host, port)));
-        let error = match tried.await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error,
-            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+        let error = match platform.faults.pass_in_task(Point::NetworkConnect).await {
+            Ok(()) => match tried.await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            },
+            Err(error) => error,
         };
-        if clock.now() + PAUSE > until {
+        if platform.clock.now() + PAUSE > until {
             return Err(error);
         }
         tokio::time::sleep(PAUSE).await;

@@ -20,6 +20,7 @@ use object_store::{
 
 use super::Store;
 use crate::Faults;
+use crate::faults::Point;
 use crate::network::runtime;
 
 /// What is larger goes in parts of this size.
@@ -190,19 +191,19 @@ fn kind(error: &Error) -> io::ErrorKind {
 
 impl Store for ObjectStore {
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        self.faults.pass("store.upload")?;
+        self.faults.pass(Point::StoreUpload)?;
         self.wait(path, self.upload(&Path::from(path), bytes))?;
-        self.faults.pass("store.uploaded")
+        self.faults.pass(Point::StoreUploaded)
     }
 
     fn put_new(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        self.faults.pass("store.upload")?;
+        self.faults.pass(Point::StoreUpload)?;
         self.wait(path, self.create(&Path::from(path), bytes))?;
-        self.faults.pass("store.uploaded")
+        self.faults.pass(Point::StoreUploaded)
     }
 
     fn get(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.faults.pass("store.read")?;
+        self.faults.pass(Point::StoreRead)?;
         self.wait(path, self.read(&Path::from(path)))
     }
 
@@ -211,10 +212,10 @@ impl Store for ObjectStore {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.faults.pass("store.remove")?;
+        self.faults.pass(Point::StoreRemove)?;
         match self.wait(path, self.remote.delete(&Path::from(path))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            _ => self.faults.pass(Point::StoreRemoved),
         }
     }
 

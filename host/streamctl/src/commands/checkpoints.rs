@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use checkpoint::coordinator::CheckpointId;
 use checkpoint::storage::{Latest, StorageError};
 use checkpoint::{Manifest, Savepoint, Settings, Storage};
 use model::Diagnostic;
 use platform::disk::{ModelDisk, SystemDisk};
 use platform::store::{FileStore, Location, S3};
-use platform::{Clock, Faults, Random, Store};
+use platform::{Faults, Random, Store};
 use task::{Checkpoints, Form, JobOutcome, Restored};
 
 use crate::config::Config;
@@ -37,9 +38,6 @@ impl std::str::FromStr for Restore {
     }
 }
 
-/// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
-const FAULTS: &str = "MILLSTREAM_FAULTS";
-
 /// The id of a job in its folder, the same whenever it is run: of its name.
 pub(crate) fn id_of(job: &str) -> String {
     blake3::hash(job.as_bytes()).to_hex().chars().take(32).collect()
@@ -51,6 +49,8 @@ pub(crate) struct Restoring<'a> {
     pub(crate) from: Option<&'a Restore>,
     /// State that nobody in the job asks for is left out.
     pub(crate) allow_non_restored: bool,
+    /// The job is restarted: the checkpoints from this one on are its own.
+    pub(crate) since: Option<CheckpointId>,
 }
 
 /// Reads what the configuration and the command line say, and what is there; `say` tells what comes of it.
@@ -58,7 +58,7 @@ pub(crate) fn asked(
     config: &Config,
     restoring: Restoring<'_>,
     job: &str,
-    clock: &Clock,
+    faults: &Faults,
     terminal: &Terminal,
     say: &dyn Fn(&str),
 ) -> Result<Asked, Diagnostic> {
@@ -83,12 +83,9 @@ pub(crate) fn asked(
         ("", Some((root, ..))) => Some(root.clone()),
         (folder, _) => Some(folder.to_owned()),
     };
-    let faults = std::env::var(FAULTS).unwrap_or_default();
-    let faults = Faults::parse(&faults, clock)
-        .map_err(|error| Diagnostic::user(format!("`{FAULTS}` says no faults")).detail(error.to_string()))?;
     let id = of_path.as_ref().map_or_else(|| id_of(job), |(_, id, _)| id.clone());
     let s3 = s3(config)?;
-    let store = |root: &str| opened(root, &s3, &faults);
+    let store = |root: &str| opened(root, &s3, faults);
     // Only the last checkpoint, with which sinks commit; nobody goes on from it.
     let nowhere =
         || -> Arc<dyn Store> { Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none())) };
@@ -100,10 +97,14 @@ pub(crate) fn asked(
     };
     let traces = storage.traces().map_err(unreadable)?;
     // All that a checkpoint names is read for this, so only where it is asked for.
-    let latest = match restore {
-        Some(Restore::Latest) => storage.latest().map_err(unreadable)?,
-        Some(Restore::Path(_)) | None => Latest::default(),
+    let latest = match (restore, restoring.since) {
+        (Some(Restore::Latest), _) | (_, Some(_)) => storage.latest().map_err(unreadable)?,
+        (Some(Restore::Path(_)) | None, None) => Latest::default(),
     };
+    // A job that is restarted goes on from a checkpoint of its own; without any from where it began.
+    let newest = latest.manifest.as_ref().map(|manifest| manifest.checkpoint);
+    let has_own = restoring.since.is_some_and(|since| newest >= Some(since));
+    let (restore, savepoint) = if has_own { (Some(&Restore::Latest), None) } else { (restore, savepoint) };
     let cannot = |path: &Path, error: &StorageError| {
         Diagnostic::user(format!("`{}` cannot be restored", path.display())).detail(error.to_string())
     };
@@ -131,7 +132,9 @@ pub(crate) fn asked(
             Some(read.map_err(|error| cannot(path, &error))?)
         }
     };
-    if restore.is_none()
+    if restore.is_none() && restoring.since.is_some() {
+        say(&format!("job {job} begins from the beginning"));
+    } else if restore.is_none()
         && let Some((number, _)) = traces.iter().rev().find(|(_, has_manifest)| *has_manifest)
     {
         terminal.warning(&format!(
@@ -171,7 +174,7 @@ pub(crate) fn asked(
         storage,
         job_id: id,
         restored: restored.map(Arc::new),
-        takes_over: restore.is_some(),
+        takes_over: restore.is_some() || restoring.since.is_some(),
         next: traces.last().map_or(1, |(id, _)| id + 1),
         retained: complete,
     };

@@ -8,7 +8,9 @@ pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod info;
 pub(crate) mod new;
+pub(crate) mod restarts;
 pub(crate) mod run;
+pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod test;
 

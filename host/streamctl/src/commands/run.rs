@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,27 +10,29 @@ use std::time::Duration;
 
 use connectors::sinks::print::CLOSED;
 use guest::LogLevel;
-use model::Diagnostic;
 use model::job_graph::{JobGraph, NodeKind};
-use platform::network::runtime;
-use platform::{Clock, Platform, spawn_task, spawn_thread};
-use task::{Form, Job, JobOutcome, LogRecord, LogSink, Progress, SavepointRequest};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use model::{Diagnostic, Retry};
+use platform::{Clock, Faults, Platform, Random, spawn_thread};
+use task::restarts::Decision;
+use task::{Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy, Restarts};
 
-use super::checkpoints::{self, Asked, Restore, Restoring};
+use super::checkpoints::{self, Restore, Restoring};
 use super::load;
+use super::restarts::{self, Attempts, Planned};
+use super::signals::{SavepointFolder, Signals};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::terminal::{Style, Terminal, bytes, count};
 use crate::{Done, Stop};
 
-const INTERRUPTED: u8 = 130;
-const TERMINATED: u8 = 143;
+/// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
+const FAULTS: &str = "MILLSTREAM_FAULTS";
 /// As of programs that end by SIGPIPE, without a word.
 const PIPE_CLOSED: u8 = 141;
 
 pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
-    let platform = Platform::system();
+    let mut platform = Platform::system();
+    platform.faults = faults(&platform.clock).map_err(Stop::Refused)?;
     let mut config = Config::load(&args.job.define).map_err(Stop::Refused)?;
     let sandbox = load::runtime(&config, &platform)?;
     let file = &args.job.file;
@@ -50,71 +51,151 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let restoring = Restoring {
         from: args.restore.as_ref().or(from_savepoint.as_ref()),
         allow_non_restored: args.allow_non_restored_state,
+        since: None,
     };
-    let asked = checkpoints::asked(&config, restoring, name, &platform.clock, terminal, &say);
-    let Asked { checkpoints, is_finished } = asked.map_err(Stop::Refused)?;
-    options.checkpoints = checkpoints;
+    let strategy = restarts::strategy(&config).map_err(Stop::Refused)?;
     let prints = prints(&graph);
-    let plan = task::plan(&program, name, &args.job.args, graph, options).map_err(Stop::Refused)?;
-    plan.prepare().map_err(Stop::Refused)?;
+    let attempts = Attempts {
+        program: &program,
+        job: name,
+        args: &args.job.args,
+        graph,
+        options,
+        config: &config,
+        restoring,
+        platform: &platform,
+        terminal,
+        say: &say,
+    };
+    let Planned { plan, is_finished } = attempts.first().map_err(Stop::Refused)?;
     if is_finished {
         say("the job has finished before: nothing is left to do");
         return Ok(());
     }
-    if plan.options().checkpoints.is_some() {
-        for source in plan.sources_that_cannot_go_back() {
-            terminal.warning(&format!(
-                "`{source}` cannot be read again: what it has given since the last checkpoint is lost when the job fails (at most once)"
-            ));
-        }
-    }
+    warn_of_once(&plan, &strategy, terminal);
     let title = plan.physical.job.name.clone();
     let nodes: Vec<String> = plan.physical.job.nodes.iter().map(|node| node.name.clone()).collect();
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least);
     let start = platform.clock.now();
-    let of_checkpoints = plan.options().checkpoints.as_ref();
-    let (storage, job_id) = of_checkpoints
-        .map(|of| (of.storage.clone(), of.job_id.clone()))
-        .map_or((None, None), |(storage, id)| (Some(storage), Some(id)));
-    let savepoints = job_id.and_then(|id| Some((id, checkpoints::savepoints(&config)?)));
-    let savepoint_signals = savepoints.as_ref().map(|_| catch_savepoint_signals()).transpose();
-    let savepoint_signals = savepoint_signals.map_err(Stop::Failed)?;
-    let signals = catch_signals().map_err(Stop::Failed)?;
-    let job = Arc::new(task::start(plan, &platform, log).map_err(Stop::Failed)?);
-    let signalled = watch_signals(signals, &job, terminal);
-    if let (Some(signals), Some((id, (folder, form)))) = (savepoint_signals, savepoints) {
-        watch_savepoint_signals(
-            signals,
-            &job,
-            &SavepointFolder { folder, form, id, quiet: args.quiet },
-            terminal,
-        );
-    }
+    let checkpoints = plan.options().checkpoints.clone();
+    let savepoints = checkpoints.as_ref().and_then(|of| {
+        let (folder, form) = checkpoints::savepoints(&config)?;
+        Some(SavepointFolder { folder, form, id: of.job_id.clone(), quiet: args.quiet })
+    });
+    let signals = Signals::watch(savepoints, terminal).map_err(Stop::Failed)?;
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
-    let watcher = shown.then(|| show_progress(&job, &platform.clock, terminal));
-    let outcome = job.wait();
-    if let Some((stop, watcher)) = watcher {
-        drop(stop);
-        join(watcher);
+    let run = |job: &Arc<Job>| {
+        signals.are_for(job);
+        let watcher = shown.then(|| show_progress(job, &platform.clock, terminal));
+        let outcome = job.wait();
+        signals.are_for_none();
+        if let Some((stop, watcher)) = watcher {
+            drop(stop);
+            join(watcher);
+        }
+        outcome
+    };
+    let mut job = Arc::new(task::start(plan, &platform, Arc::clone(&log)).map_err(Stop::Failed)?);
+    let mut outcome = run(&job);
+    let mut restarts = Restarts::new(strategy, Random::of_seed(Random::unpredictable_seed()));
+    while let JobOutcome::Failed(error) = &outcome {
+        if error.retry == Retry::GiveUp || signals.code() > 0 {
+            break;
+        }
+        let after = match restarts.on_failure(platform.clock.now()) {
+            Decision::Restart { after } => after,
+            Decision::GiveUp { why: None } => break,
+            Decision::GiveUp { why: Some(why) } => {
+                outcome = JobOutcome::Failed(given_up(error, &why));
+                break;
+            }
+        };
+        let (number, seconds) = (restarts.count(), after.as_secs_f64());
+        let told = format!("job {title} has failed; restart {number} follows in {seconds:.2} s");
+        terminal.warning_of(&told, error);
+        // What the attempt before has under way is to be over before the next looks what there is.
+        let mut goes_on = signals.sleep(after, &platform.clock);
+        while goes_on && !platform.io.is_quiet() {
+            goes_on = signals.sleep(QUIET_EVERY, &platform.clock);
+        }
+        if !goes_on {
+            outcome = JobOutcome::Cancelled;
+            break;
+        }
+        let since = checkpoints.as_ref().map(|of| of.next);
+        outcome = match attempts.next(number, since) {
+            // Only to show its last rows was left, and that is done.
+            Ok(Planned { is_finished: true, .. }) => JobOutcome::Finished,
+            Ok(Planned { plan, .. }) => match task::start(plan, &platform, Arc::clone(&log)) {
+                Ok(started) => {
+                    job = Arc::new(started);
+                    run(&job)
+                }
+                Err(error) => JobOutcome::Failed(error),
+            },
+            Err(error) => JobOutcome::Failed(error),
+        };
     }
-    if let Some(storage) = storage {
-        checkpoints::retain(&config, &storage, &outcome, terminal);
+    if let Some(checkpoints) = checkpoints {
+        checkpoints::retain(&config, &checkpoints.storage, &outcome, terminal);
     }
     // The log is whole before anything is said of the end.
+    drop(log);
     join(printer);
     let took = platform.clock.now() - start;
     let unread = matches!(&outcome, JobOutcome::Failed(error) if error.message == CLOSED);
     if !args.quiet && !unread {
-        summary(&job, &title, &nodes, &outcome, took).iter().for_each(|line| terminal.line(line));
+        let lines = summary(&job, &title, &nodes, &outcome, (took, restarts.count()));
+        lines.iter().for_each(|line| terminal.line(line));
     }
-    match (outcome, signalled.load(Ordering::SeqCst)) {
+    match (outcome, signals.code()) {
         (JobOutcome::Failed(_), _) if unread => Err(Stop::Code(PIPE_CLOSED)),
         (JobOutcome::Failed(error), _) => Err(Stop::Failed(error)),
         (JobOutcome::Cancelled, code) if code > 0 => Err(Stop::Code(code)),
         _ => Ok(()),
     }
+}
+
+/// How often is looked whether what a failed attempt has under way is over.
+const QUIET_EVERY: Duration = Duration::from_millis(5);
+
+/// Warns of sources whose rows come once only, where a failure is not the end of the job.
+fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
+    let since = match plan.options().checkpoints {
+        Some(_) => "since the last checkpoint",
+        None => "",
+    };
+    if since.is_empty() && *strategy == RestartStrategy::None {
+        return;
+    }
+    for source in plan.sources_that_cannot_go_back() {
+        let given = ["what it has given", since].join(" ");
+        terminal.warning(&format!(
+            "`{source}` cannot be read again: {} is lost when the job fails (at most once)",
+            given.trim_end()
+        ));
+    }
+}
+
+/// The last failure, and why no restart follows.
+fn given_up(error: &Diagnostic, why: &str) -> Diagnostic {
+    let detail = error
+        .detail
+        .iter()
+        .map(String::as_str)
+        .chain([format!("it is not restarted: {why}").as_str()])
+        .collect::<Vec<_>>()
+        .join("\n");
+    error.clone().detail(detail)
+}
+
+/// What is to fail.
+fn faults(clock: &Clock) -> Result<Faults, Diagnostic> {
+    let told = std::env::var(FAULTS).unwrap_or_default();
+    Faults::parse(&told, clock)
+        .map_err(|error| Diagnostic::user(format!("`{FAULTS}` says no faults")).detail(error.to_string()))
 }
 
 /// Whether rows go to standard output.
@@ -168,84 +249,6 @@ fn log_line(record: &LogRecord, terminal: &Terminal) -> String {
         LogLevel::Error => terminal.style(Style::Red, "ERROR"),
     };
     format!("{level} {} ({}): {}", record.function, record.subtask + 1, record.message)
-}
-
-/// From now on signals do not end the process. Before the job starts: none may find it half-way.
-fn catch_signals() -> Result<Vec<(Signal, u8)>, Diagnostic> {
-    let _network = runtime().enter();
-    [(SignalKind::interrupt(), INTERRUPTED), (SignalKind::terminate(), TERMINATED)]
-        .into_iter()
-        .map(|(kind, code)| Ok((signal(kind)?, code)))
-        .collect::<std::io::Result<_>>()
-        .map_err(|error| Diagnostic::external("cannot catch signals").detail(error.to_string()))
-}
-
-/// SIGUSR1 and SIGUSR2, and whether the job stops with the savepoint.
-fn catch_savepoint_signals() -> Result<[(Signal, bool); 2], Diagnostic> {
-    let _network = runtime().enter();
-    let catch = |kind| {
-        signal(kind).map_err(|error| Diagnostic::external("cannot catch signals").detail(error.to_string()))
-    };
-    Ok([(catch(SignalKind::user_defined1())?, false), (catch(SignalKind::user_defined2())?, true)])
-}
-
-/// Where a run's savepoints are put.
-#[derive(Clone)]
-struct SavepointFolder {
-    folder: PathBuf,
-    form: Form,
-    /// The job's id.
-    id: String,
-    /// Nothing is said but warnings.
-    quiet: bool,
-}
-
-/// Makes savepoints when signals come.
-fn watch_savepoint_signals(
-    signals: [(Signal, bool); 2],
-    job: &Arc<Job>,
-    to: &SavepointFolder,
-    terminal: &Arc<Terminal>,
-) {
-    for (mut signals, stops) in signals {
-        let (job, to, terminal) = (Arc::downgrade(job), to.clone(), Arc::clone(terminal));
-        spawn_task("savepoints", async move {
-            while signals.recv().await.is_some() {
-                let (savepoint, path) = checkpoints::new_savepoint(&to.folder, &to.id);
-                let stop = stops.then_some(checkpoint::coordinator::Stop::Suspend);
-                let (said, quiet) = (Arc::clone(&terminal), to.quiet);
-                let answer = Box::new(move |result: Result<u64, String>| match result {
-                    Ok(_) if quiet => {}
-                    Ok(_) => said.line(&format!("Savepoint completed. Path: file:{}", path.display())),
-                    Err(why) => said.warning(&format!("there is no savepoint: {why}")),
-                });
-                let request = SavepointRequest { savepoint, form: to.form, stop };
-                if let Some(Err(error)) = job.upgrade().map(|job| job.savepoint(request, answer)) {
-                    terminal.warning(&error.message);
-                }
-            }
-        });
-    }
-}
-
-/// The first signal stops the job, the second the process. The code to end with.
-fn watch_signals(signals: Vec<(Signal, u8)>, job: &Arc<Job>, terminal: &Arc<Terminal>) -> Arc<AtomicU8> {
-    let code = Arc::new(AtomicU8::new(0));
-    for (mut signals, number) in signals {
-        let (job, code, terminal) = (Arc::downgrade(job), Arc::clone(&code), Arc::clone(terminal));
-        spawn_task("signals", async move {
-            while signals.recv().await.is_some() {
-                if code.swap(number, Ordering::SeqCst) > 0 {
-                    std::process::exit(number.into());
-                }
-                terminal.line("Stopping; once more to stop at once.");
-                if let Some(job) = job.upgrade() {
-                    job.cancel();
-                }
-            }
-        });
-    }
-    code
 }
 
 /// How often progress is shown, once a job has run for a while.
@@ -304,7 +307,13 @@ fn rows(n: u64) -> String {
 }
 
 /// What is said at the end.
-fn summary(job: &Job, title: &str, nodes: &[String], outcome: &JobOutcome, took: Duration) -> Vec<String> {
+fn summary(
+    job: &Job,
+    title: &str,
+    nodes: &[String],
+    outcome: &JobOutcome,
+    (took, restarts): (Duration, u32),
+) -> Vec<String> {
     let progress = job.progress();
     let ended = match outcome {
         JobOutcome::Finished => "finished",
@@ -329,6 +338,11 @@ fn summary(job: &Job, title: &str, nodes: &[String], outcome: &JobOutcome, took:
         if n > 0 {
             line.push_str(&format!(", {} {what}", count(n)));
         }
+    }
+    match restarts {
+        0 => {}
+        1 => line.push_str(", all since its restart"),
+        n => line.push_str(&format!(", all since the last of its {} restarts", count(n.into()))),
     }
     let mut lines = vec![line];
     // Why nothing came, where a job had to be stopped.

@@ -4,11 +4,13 @@
 mod arguments;
 mod counts;
 mod input;
+mod ledger;
 mod lookups;
 mod operators;
 mod output;
 mod project;
 mod recovery;
+mod restarts;
 mod s3;
 mod savepoints;
 mod signals;

@@ -12,7 +12,8 @@ use checkpoint::coordinator::{CheckpointId, Kind, Stop, SubtaskId};
 use checkpoint::manifest::{JobName, Operator, Place, Section, Subtask, Table};
 use checkpoint::{Action, Coordinator, Event, Manifest, Storage};
 use model::Diagnostic;
-use platform::{Inbox, Platform};
+use platform::faults::Point;
+use platform::{Faults, Inbox, Platform};
 
 use super::savepoint::{self, Ask};
 use super::{Checkpoints, Command, Content, Line, Part};
@@ -88,7 +89,12 @@ impl Checkpointer {
 
     /// A subtask's line.
     pub(crate) fn line(&self, number: SubtaskId) -> Line {
-        Line { number, commands: self.commands[number as usize].clone(), events: self.events.clone() }
+        Line {
+            number,
+            commands: self.commands[number as usize].clone(),
+            events: self.events.clone(),
+            faults: self.platform.faults.clone(),
+        }
     }
 
     /// Says what the tables of keyed state are called. Before the first step.
@@ -125,6 +131,15 @@ impl Checkpointer {
         self.coordinator.wakes_at()
     }
 
+    /// Passes a point; where that fails, the job does. Whether it has not.
+    fn passes(&self, point: Point) -> bool {
+        let passed = self.platform.faults.pass(point);
+        let failed = |error: std::io::Error| {
+            self.control.fail(Diagnostic::external("the job's checkpoints fail").detail(error.to_string()));
+        };
+        passed.map_err(failed).is_ok()
+    }
+
     fn tell(&self, command: Command) {
         self.commands.iter().for_each(|commands| commands.put(command));
     }
@@ -133,19 +148,27 @@ impl Checkpointer {
         match action {
             Action::Trigger { checkpoint, kind } => {
                 self.began = (self.platform.clock.wall_ms(), self.platform.clock.now());
-                self.tell(Command::Trigger(checkpoint, kind));
+                if self.passes(Point::CheckpointTrigger) {
+                    self.tell(Command::Trigger(checkpoint, kind));
+                }
             }
             Action::Store { checkpoint, kind, request, parts } => {
                 self.store(checkpoint, kind, request, parts);
             }
-            Action::Complete { checkpoint, kind } => self.tell(Command::Complete(checkpoint, kind)),
+            Action::Complete { checkpoint, kind } => {
+                if self.passes(Point::CheckpointComplete) {
+                    self.tell(Command::Complete(checkpoint, kind));
+                    self.passes(Point::CheckpointCompleted);
+                }
+            }
             Action::Abort { checkpoint, .. } => {
                 self.tell(Command::Abort(checkpoint));
                 self.remove(checkpoint);
             }
             Action::Remove { checkpoint } => self.remove(checkpoint),
-            Action::Fail { reason } => {
-                self.control.fail(Diagnostic::external("the job's checkpoints fail").detail(reason));
+            Action::Fail { reason, is_overtaken } => {
+                let error = Diagnostic::external("the job's checkpoints fail").detail(reason);
+                self.control.fail(if is_overtaken { error.give_up() } else { error });
             }
             Action::Answer { request, result } => {
                 if let Some(ask) = self.asked.remove(&request) {
@@ -161,7 +184,10 @@ impl Checkpointer {
         let storage = self.storage.clone();
         self.removals += 1;
         // What cannot be removed now is swept when the job is restored.
-        self.platform.io.submit(&self.removed, move || drop(storage.remove(checkpoint)));
+        let faults = self.platform.faults.clone();
+        self.platform.io.submit(&self.removed, move || {
+            drop(faults.pass(Point::CheckpointRemove).and_then(|()| storage.remove(checkpoint)));
+        });
     }
 
     /// Waits until what was to be removed is, for a while. Blocks.
@@ -187,6 +213,7 @@ impl Checkpointer {
         let savepoint = asked.map(|ask| ask.request.clone());
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
+        let faults = self.platform.faults.clone();
         self.platform.io.submit(&self.events, move || {
             let mut manifest = about.manifest(checkpoint, parts);
             manifest.0.began = began;
@@ -194,15 +221,14 @@ impl Checkpointer {
             manifest.0.is_savepoint = matches!(kind, Kind::Savepoint { .. });
             let drains = Kind::Savepoint { stop: Some(Stop::Drain) };
             manifest.0.is_final = kind == Kind::Final || kind == drains;
-            let written = match savepoint {
+            let begun = faults.pass(Point::CheckpointStore).map_err(Unwritten::of);
+            let written = begun.and_then(|()| match savepoint {
                 Some(request) => {
                     savepoint::put(&request, manifest.0, &manifest.1).map_err(Unwritten::Because)
                 }
-                None => put(&storage, manifest).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::AlreadyExists => Unwritten::Overtaken,
-                    _ => Unwritten::Because(error.to_string()),
-                }),
-            };
+                None => put(&storage, manifest, &faults).map_err(Unwritten::of),
+            });
+            let written = written.and_then(|()| faults.pass(Point::CheckpointStored).map_err(Unwritten::of));
             match written {
                 Ok(()) => Event::Stored { checkpoint },
                 Err(Unwritten::Overtaken) => Event::Overtaken { checkpoint },
@@ -219,10 +245,19 @@ enum Unwritten {
     Because(String),
 }
 
+impl Unwritten {
+    fn of(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Self::Overtaken,
+            _ => Self::Because(error.to_string()),
+        }
+    }
+}
+
 /// The name of the file with all that is not inline.
 pub(super) const DATA: &str = "data-0";
 
-fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>)) -> std::io::Result<()> {
+fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>), faults: &Faults) -> std::io::Result<()> {
     if !data.is_empty() {
         let (path, file) = storage.put_part(manifest.checkpoint, DATA, &data)?;
         for operator in manifest.operators.values_mut() {
@@ -234,6 +269,7 @@ fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>)) -> std::io:
         }
         manifest.files.insert(path, file);
     }
+    faults.pass(Point::CheckpointManifest)?;
     storage.put_manifest(&manifest)
 }
 

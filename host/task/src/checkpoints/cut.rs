@@ -11,6 +11,7 @@ use checkpoint::coordinator::{CheckpointId, Kind, Stop};
 use model::Diagnostic;
 use model::element::Barrier;
 use model::job_graph::NodeId;
+use platform::faults::Point;
 use state::encoded::SnapshotWriter;
 use state::{Backend, SharedBackend, Sweep};
 use window::running_aggregate::flat;
@@ -110,7 +111,15 @@ impl Cuts {
     }
 
     /// A stage's part is ready; of so many stages.
-    pub(crate) fn ready(&mut self, barrier: Barrier, part: StagePart, stages: usize) {
+    ///
+    /// # Errors
+    /// If that cannot be said.
+    pub(crate) fn ready(
+        &mut self,
+        barrier: Barrier,
+        part: StagePart,
+        stages: usize,
+    ) -> Result<(), Diagnostic> {
         let at = match self.under_way.iter().position(|(other, _)| *other == barrier) {
             Some(at) => at,
             None => {
@@ -123,8 +132,21 @@ impl Cuts {
             && let Some((barrier, part)) = self.under_way.remove(at)
         {
             let (checkpoint, subtask) = (barrier.checkpoint, self.line.number);
+            self.pass(Point::SubtaskAcknowledge)?;
             self.line.events.put(Event::Acknowledged { checkpoint, subtask, part });
+            self.pass(Point::SubtaskAcknowledged)?;
         }
+        Ok(())
+    }
+
+    /// Passes a point.
+    ///
+    /// # Errors
+    /// If it is to fail there.
+    pub(crate) fn pass(&self, point: Point) -> Result<(), Diagnostic> {
+        self.line.faults.pass(point).map_err(|error| {
+            Diagnostic::external("a subtask cannot do its part of a checkpoint").detail(error.to_string())
+        })
     }
 
     /// All input is handled.

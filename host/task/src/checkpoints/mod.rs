@@ -15,7 +15,7 @@ use std::sync::Arc;
 use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
 use checkpoint::{Event, Settings, Storage};
 use model::job_graph::NodeId;
-use platform::Inbox;
+use platform::{Faults, Inbox};
 
 pub use restored::Restored;
 pub use savepoint::{Answer, Form, SavepointRequest};
@@ -78,6 +78,7 @@ pub(crate) struct Line {
     pub(crate) number: SubtaskId,
     pub(crate) commands: Inbox<Command>,
     pub(crate) events: Inbox<Event<Part>>,
+    pub(crate) faults: Faults,
 }
 
 /// The sections that stages keep, besides the tables of their backends, which are named

@@ -98,6 +98,33 @@ fn strict(job: &Job, args: OperatorArgs) -> Result<()> {
     Ok(())
 }
 
+#[derive(Parser)]
+struct FailingArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// How many attempts fail
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    times: u32,
+}
+
+/// Sums by name, after a function that the first attempts of the job fail in: at numbers below 0.
+#[job]
+fn failing(job: &Job, args: FailingArgs) -> Result<()> {
+    let times = args.times;
+    job.csv::<Named>(args.input.source()?)
+        .stream()
+        .try_map(move |row| {
+            ensure!(row.1 >= 0 || TaskInfo::current().attempt() >= times, "as told");
+            Ok((row.0.to_string(), row.1))
+        })
+        .key_by(F0)
+        .sum(F1)
+        .sink(&args.output);
+    Ok(())
+}
+
 /// A row whose key and number come after members of several columns.
 #[derive(Clone, Debug, Record)]
 struct Nested {
@@ -316,6 +343,7 @@ millstream::jobs!(
     sides,
     lenient,
     strict,
+    failing,
     timers,
     process_count,
     states,

@@ -9,6 +9,8 @@ use std::io;
 use std::path::Path;
 
 use model::Diagnostic;
+use platform::Faults;
+use platform::faults::Point;
 use serde::{Deserialize, Serialize};
 
 /// What a subtask keeps.
@@ -45,11 +47,12 @@ impl Kept {
     ///
     /// # Errors
     /// If a file that was pending is not there under either name, or the folder cannot be changed.
-    pub(super) fn bring_back(&self, folder: &Path) -> Result<(), Diagnostic> {
+    pub(super) fn bring_back(&self, folder: &Path, faults: &Faults) -> Result<(), Diagnostic> {
         let failed = |error: io::Error| {
             Diagnostic::external(format!("cannot bring the folder `{}` back", folder.display()))
                 .detail(error.to_string())
         };
+        faults.pass(Point::SinkRestore).map_err(failed)?;
         for name in &self.pending {
             if !finish(folder, name).map_err(failed)? {
                 let path = folder.join(name);
@@ -62,15 +65,18 @@ impl Kept {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             if is_in_progress(&name) {
+                faults.pass(Point::SinkClear).map_err(failed)?;
                 fs::remove_file(entry.path()).map_err(failed)?;
             } else if let Some((subtask, number)) = part(&name)
                 && number >= self.numbers.get(&subtask).copied().unwrap_or(0)
             {
+                faults.pass(Point::SinkClear).map_err(failed)?;
                 // Its rows come again; whoever wants to compare finds it.
                 fs::rename(entry.path(), folder.join(format!(".superseded-{name}"))).map_err(failed)?;
             }
         }
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        faults.pass(Point::SinkRestored).map_err(failed)
     }
 }
 

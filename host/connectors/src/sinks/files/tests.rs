@@ -307,7 +307,7 @@ fn crashed_and_gone_on(seed: u64, folder: &Path) -> Vec<String> {
         let factory = sink_into(folder, &[("roll-bytes", &roll)], "text");
         match &states {
             None => factory.prepare().unwrap(),
-            Some(states) => factory.restore(states).unwrap(),
+            Some(states) => factory.restore(states, &Faults::none()).unwrap(),
         }
         let mut world = World::simulated(seed + run).with_checkpoints();
         let parallelism = 1 + random.below(3) as u32;
@@ -383,7 +383,9 @@ fn rows_are_seen_only_when_they_are_committed_and_files_that_are_gone_are_missed
     world.finish(sink.as_mut()).unwrap();
     assert_eq!(names(folder.path()), ["part-0-0.text", "part-0-1.text"]);
     // Again, and back to the first: what came later is put aside.
-    let restore = |state: &String| sink_into(folder.path(), &[], "text").restore(std::slice::from_ref(state));
+    let restore = |state: &String| {
+        sink_into(folder.path(), &[], "text").restore(std::slice::from_ref(state), &Faults::none())
+    };
     restore(&second).unwrap();
     restore(&first).unwrap();
     restore(&first).unwrap();

@@ -19,6 +19,7 @@ use model::{Batch, Diagnostic};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use platform::Inbox;
+use platform::faults::Point;
 
 use super::find;
 use super::progress::Progress;
@@ -348,7 +349,9 @@ impl Parquet {
             (current.reader.take(), Arc::clone(&self.schema), self.context.batch_rows.max(1));
         let mut first = current.given + current.ahead.iter().map(|rows| rows.count).sum::<u64>();
         current.reading = true;
+        let faults = self.context.platform.faults.clone();
         self.context.platform.io.submit(&self.reads, move || {
+            faults.pass(Point::SourceRead).map_err(|error| error.to_string())?;
             let mut reader = match reader_there {
                 Some(reader) => reader,
                 None => reader(&split, &schema, batch_rows)?,

@@ -167,7 +167,7 @@ impl TableSpec {
         let io = IoPool::simulated();
         let mut random = Random::of_seed(0);
         let mut source = factory.open(Context {
-            platform: Platform { clock: platform.clock.clone(), io: io.clone() },
+            platform: Platform { io: io.clone(), ..platform.clone() },
             subtask: 0,
             parallelism: 1,
             waker: Waker::noop().clone(),

@@ -16,7 +16,7 @@ mod layout;
 mod rocks;
 mod store;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -66,6 +66,8 @@ pub struct TieredBackend {
     far_timers: [Option<i64>; 2],
     /// Timers that are due are being read.
     is_taking_due: bool,
+    /// Keys, encoded, that have been fetched since.
+    fetched: BTreeSet<Vec<u8>>,
     /// They have been, and are to be taken before their keys are put away again.
     has_due: bool,
     sealed: Option<Sealed>,
@@ -97,7 +99,7 @@ struct Sealed {
 enum Job {
     Write(Arc<Vec<Write>>),
     Take(Vec<Vec<u8>>),
-    TakeDue { domain: usize, now: i64 },
+    ReadDue { domain: usize, now: i64 },
     Freeze(u64),
 }
 
@@ -105,7 +107,7 @@ enum Job {
 enum Done {
     Written(Result<(), StoreFailure>),
     Taken(Result<FarRows, StoreFailure>),
-    Due { domain: usize, taken: Result<(FarRows, Option<i64>), StoreFailure> },
+    Due { domain: usize, read: Result<(FarRows, Option<i64>), StoreFailure> },
     Frozen(Result<Arc<dyn OrderedStore>, StoreFailure>),
 }
 
@@ -169,6 +171,7 @@ impl TieredBackend {
             is_used: false,
             far_timers: [None; 2],
             is_taking_due: false,
+            fetched: BTreeSet::new(),
             has_due: false,
             sealed: None,
             pages: Inbox::new(waker.clone()),
@@ -223,21 +226,19 @@ impl TieredBackend {
 
     /// Brings keys near that nobody has asked for, at once: an operator could not know them before.
     fn fetch(&mut self, ids: &[KeyId]) -> Result<(), ArrowError> {
-        // What is being taken may be theirs.
-        if self.is_taking_due {
-            return Err(far());
-        }
         let keys = self.near.keys(ids)?;
         let mut keys = self.layout.encode_keys(&keys, ids.len())?;
+        if self.is_taking_due {
+            self.fetched.extend(keys.iter().cloned());
+        }
         let pending = self.pending.iter().map(|writes| &writes[..]);
-        let (rows, mut gone) = layout::read_pending(pending, &mut keys);
-        self.bring_near(&rows, false)?;
+        let on_the_way = layout::read_pending(pending, &mut keys);
+        self.bring_near(&on_the_way, false)?;
         let read = self.layout.shape().read(&*self.store, keys);
-        let (rows, gone_too) = self.check(read)?;
+        let rows = self.check(read)?;
         self.bring_near(&rows, false)?;
         // In the order of all else: a snapshot that is sealed, and not frozen yet, has them there.
-        gone.extend(gone_too);
-        self.write(gone);
+        self.write(on_the_way.gone().into_iter().chain(rows.gone()).collect());
         Ok(())
     }
 
@@ -251,8 +252,8 @@ impl TieredBackend {
         self.io.submit(&self.done, move || match job {
             Job::Write(writes) => Done::Written(store.write(&writes)),
             Job::Take(keys) => Done::Taken(layout.take(&*store, keys)),
-            Job::TakeDue { domain, now } => {
-                Done::Due { domain, taken: layout.take_due(&*store, domain, now, DUE_TIMERS) }
+            Job::ReadDue { domain, now } => {
+                Done::Due { domain, read: layout.read_due(&*store, domain, now, DUE_TIMERS) }
             }
             Job::Freeze(epoch) => Done::Frozen(store.freeze(epoch)),
         });
@@ -272,16 +273,9 @@ impl TieredBackend {
                     let rows = self.check(taken)?;
                     self.bring_near(&rows, self.is_before_freezing())?;
                 }
-                Done::Due { domain, taken } => {
-                    let (rows, next) = self.check(taken)?;
-                    self.bring_near(&rows, self.is_before_freezing())?;
-                    (self.is_taking_due, self.has_due) = (false, true);
-                    // What has been put away meanwhile may be due earlier: it comes after in the order.
-                    let later = self.waiting.iter().filter_map(|job| match job {
-                        Job::Write(writes) => layout::first_timer(writes, domain),
-                        _ => None,
-                    });
-                    self.far_timers[domain] = later.chain(next).min();
+                Done::Due { domain, read } => {
+                    let (rows, next) = self.check(read)?;
+                    self.take_in_due(domain, rows, next)?;
                 }
                 Done::Frozen(frozen) => {
                     let frozen = self.check(frozen)?;
@@ -296,6 +290,31 @@ impl TieredBackend {
             Some(failure) => Err(failure.clone().into()),
             None => Ok(()),
         }
+    }
+
+    /// Takes in keys with timers that are due.
+    fn take_in_due(&mut self, domain: usize, mut rows: FarRows, next: Option<i64>) -> Result<(), ArrowError> {
+        let fetched = std::mem::take(&mut self.fetched);
+        rows.leave_out(|key| fetched.contains(key));
+        // What a job behind this one takes out comes with that.
+        let (mut ids, keys) = (Vec::new(), self.layout.keys(&rows.keys)?);
+        self.near.ids(&keys, rows.keys.len(), &mut ids)?;
+        self.flags.grow_to(self.near.bound(), 0);
+        let is_asked = ids.iter().zip(&rows.keys).filter(|(id, _)| self.is_far(&[**id]));
+        let asked: BTreeSet<Vec<u8>> = is_asked.map(|(_, key)| key.clone()).collect();
+        rows.leave_out(|key| asked.contains(key));
+        self.bring_near(&rows, false)?;
+        // In the order of all else, as with what is fetched.
+        self.write(rows.gone());
+        (self.is_taking_due, self.has_due) = (false, true);
+        // What has been put away meanwhile may be due earlier: it comes after in the order.
+        let written = self.waiting.iter().filter_map(|job| match job {
+            Job::Write(writes) => layout::first_timer(writes, domain),
+            _ => None,
+        });
+        let later = self.far_timers[domain].filter(|_| !asked.is_empty());
+        self.far_timers[domain] = written.chain(next).chain(later).min();
+        Ok(())
     }
 
     fn check<T>(&mut self, result: Result<T, StoreFailure>) -> Result<T, StoreFailure> {
@@ -576,7 +595,7 @@ impl Backend for TieredBackend {
         if due.timers.is_empty() && first_far.is_some() && !due.is_partial {
             (due.is_partial, due.is_waiting) = (true, true);
             if !std::mem::replace(&mut self.is_taking_due, true) {
-                self.ask(Job::TakeDue { domain: place, now });
+                self.ask(Job::ReadDue { domain: place, now });
             }
         }
         Ok(due)

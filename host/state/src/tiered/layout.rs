@@ -321,50 +321,70 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl FarRows {
+    /// What takes them out of the store.
+    pub(super) fn gone(&self) -> Vec<Write> {
+        let of_row = |(row, value): &Row| -> Vec<Write> {
+            let gone = std::iter::once(Write::Delete(row.clone()));
+            match Entry::of(row, value) {
+                Some(_) => gone.collect(),
+                None => timers_of(key_of(row, value), value).chain(gone).collect(),
+            }
+        };
+        self.rows.iter().flat_map(of_row).collect()
+    }
+
+    /// Leaves out those keys, and what there is of them.
+    pub(super) fn leave_out(&mut self, is_out: impl Fn(&[u8]) -> bool) {
+        self.rows.retain(|(row, value)| !is_out(key_of(row, value)));
+        self.keys.retain(|key| !is_out(key));
+    }
+}
+
+/// Whose row it is, encoded.
+fn key_of<'a>(row: &'a [u8], value: &'a [u8]) -> &'a [u8] {
+    match Entry::of(row, value) {
+        Some(entry) => entry.key,
+        None => row.get(1..row.len().saturating_sub(1)).unwrap_or_default(),
+    }
+}
+
 impl Shape {
     /// Takes all that these keys have out of the store.
     pub(super) fn take(self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
-        let (rows, gone) = self.read(store, keys)?;
+        let rows = self.read(store, keys)?;
+        let gone = rows.gone();
         if !gone.is_empty() {
             store.write(&gone)?;
         }
         Ok(rows)
     }
 
-    /// All that these keys have, and what takes it out.
-    pub(super) fn read(
-        self,
-        store: &dyn OrderedStore,
-        keys: Vec<Vec<u8>>,
-    ) -> Result<(FarRows, Vec<Write>), StoreFailure> {
+    /// All that these keys have.
+    pub(super) fn read(self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
         let heads: Vec<Vec<u8>> = keys.iter().map(|key| head_of(key)).collect();
         let found = store.get_many(&heads)?;
-        let (mut rows, mut gone) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
         for ((key, head), value) in keys.iter().zip(heads).zip(found) {
             let Some(value) = value else { continue };
-            gone.extend(timers_of(key, &value));
-            if let Some(of) = Head::of(&value) {
-                if self.has_entries && of.has_entries {
-                    let end = [&[OF_KEYS], &key[..], &[ENTRY + 1]].concat();
-                    let mut from = [&[OF_KEYS], &key[..], &[ENTRY]].concat();
-                    loop {
-                        let entries = store.scan(&from, &end, ENTRIES.0, ENTRIES.1)?;
-                        let Some((last, _)) = entries.last() else { break };
-                        from = [last, &[0][..]].concat();
-                        gone.extend(entries.iter().map(|(key, _)| Write::Delete(key.clone())));
-                        rows.extend(entries);
-                    }
+            if self.has_entries && Head::of(&value).is_some_and(|head| head.has_entries) {
+                let end = [&[OF_KEYS], &key[..], &[ENTRY + 1]].concat();
+                let mut from = [&[OF_KEYS], &key[..], &[ENTRY]].concat();
+                loop {
+                    let entries = store.scan(&from, &end, ENTRIES.0, ENTRIES.1)?;
+                    let Some((last, _)) = entries.last() else { break };
+                    from = [last, &[0][..]].concat();
+                    rows.extend(entries);
                 }
             }
-            gone.push(Write::Delete(head.clone()));
             rows.push((head, value));
         }
-        Ok((FarRows { keys, rows }, gone))
+        Ok(FarRows { keys, rows })
     }
 
-    /// Takes the keys of the first timers of a clock that are due by `now` out of the store, and when the next of
-    /// the store's is due.
-    pub(super) fn take_due(
+    /// All that the keys of the first timers of a clock that are due by `now` have, and when the next timer is due:
+    /// one after these, or that of a key with more than one.
+    pub(super) fn read_due(
         self,
         store: &dyn OrderedStore,
         domain: usize,
@@ -378,9 +398,10 @@ impl Shape {
             due.iter().filter_map(|(row, _)| timer_of(row, domain)).map(|(_, key)| key.to_vec()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let taken = self.take(store, keys)?;
-        let next = store.scan(&first, &last, 1, usize::MAX)?;
-        Ok((taken, next.first().and_then(|(row, _)| timer_of(row, domain)).map(|(time, _)| time)))
+        let after = due.last().map_or(first, |(row, _)| [row, &[0][..]].concat());
+        let next = store.scan(&after, &last, 1, usize::MAX)?;
+        let next = next.first().and_then(|(row, _)| timer_of(row, domain)).map(|(time, _)| time);
+        Ok((self.read(store, keys)?, next))
     }
 }
 
@@ -390,12 +411,12 @@ fn timers_of(key: &[u8], head: &[u8]) -> impl Iterator<Item = Write> {
     timers.map(move |(domain, time)| Write::Delete(timer(usize::from(domain), time, key)))
 }
 
-/// Which of these keys are in writes that may not have come to the store yet, the oldest first: their rows, and what
-/// takes them out. The others are left in `keys`.
+/// Which of these keys are in writes that may not have come to the store yet, the oldest first: their rows. The
+/// others are left in `keys`.
 pub(super) fn read_pending<'a>(
     pending: impl Iterator<Item = &'a [Write]>,
     keys: &mut Vec<Vec<u8>>,
-) -> (FarRows, Vec<Write>) {
+) -> FarRows {
     let heads: BTreeMap<Vec<u8>, usize> = (0..).zip(&*keys).map(|(at, key)| (head_of(key), at)).collect();
     // The last that was said of each; a key's rows are written together.
     let mut found: BTreeMap<usize, Vec<Row>> = BTreeMap::new();
@@ -417,20 +438,15 @@ pub(super) fn read_pending<'a>(
         }
         found.append(&mut written);
     }
-    let (mut rows, mut gone) = (FarRows { keys: Vec::new(), rows: Vec::new() }, Vec::new());
+    let mut rows = FarRows { keys: Vec::new(), rows: Vec::new() };
     let is_found: Vec<bool> = (0..keys.len()).map(|at| found.contains_key(&at)).collect();
     for (at, of_key) in found {
-        let key = std::mem::take(&mut keys[at]);
-        for (row, value) in &of_key {
-            gone.push(Write::Delete(row.clone()));
-            gone.extend(timers_of(&key, value));
-        }
         rows.rows.extend(of_key);
-        rows.keys.push(key);
+        rows.keys.push(std::mem::take(&mut keys[at]));
     }
     let mut is_found = is_found.into_iter();
     keys.retain(|_| is_found.next() == Some(false));
-    (rows, gone)
+    rows
 }
 
 /// The next rows of keys.

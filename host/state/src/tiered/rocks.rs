@@ -161,17 +161,14 @@ impl RocksStore {
 
 impl OrderedStore for RocksStore {
     fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFailure> {
-        let Some(family) = self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME) else {
-            return Ok(Vec::new());
-        };
         // In order, neighbours share blocks.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|at| &keys[*at]);
         let sorted = order.iter().map(|at| &keys[*at]);
-        let found = self.db.batched_multi_get_cf_opt(&family, sorted, true, &ReadOptions::default());
+        let found = self.db.multi_get(sorted);
         let mut values = vec![None; keys.len()];
         for (at, value) in order.into_iter().zip(found) {
-            values[at] = value.map_err(|error| self.failed(&error))?.map(|value| value.to_vec());
+            values[at] = value.map_err(|error| self.failed(&error))?;
         }
         Ok(values)
     }
@@ -217,5 +214,89 @@ impl OrderedStore for RocksStore {
         let db =
             DB::open_for_read_only(&options, &folder.path, false).map_err(|error| self.failed(&error))?;
         Ok(Arc::new(Self { db, folder, options, home: Arc::clone(&self.home) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiered::InMemoryStore;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Deed {
+        /// Of these keys those that are not there are put, the others deleted.
+        Turn(Vec<u8>),
+        Freeze,
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            8 => proptest::collection::vec(any::<u8>(), 1..40).prop_map(Deed::Turn),
+            1 => Just(Deed::Freeze),
+        ]
+    }
+
+    fn all(store: &dyn OrderedStore) -> Vec<Row> {
+        let rows = store.scan(&[0], &[9], usize::MAX, usize::MAX).unwrap();
+        let keys: Vec<Vec<u8>> = (0..=u8::MAX).map(|key| vec![1, key]).collect();
+        let found = store.get_many(&keys).unwrap();
+        let found: Vec<Row> =
+            keys.into_iter().zip(found).filter_map(|(key, value)| Some((key, value?))).collect();
+        assert_eq!(rows, found, "what is found by key is what is found in order");
+        rows
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+        /// Against a map in memory, over flushes; what is frozen stays.
+        #[test]
+        fn it_is_an_ordered_map(deeds in proptest::collection::vec(deed(), 1..30)) {
+            let root = std::env::temp_dir().join(format!("rocks-{}", std::process::id()));
+            let mut rocks = Rocks::new(&root, 1 << 20, 1).unwrap();
+            let (store, plain) = (rocks.store().unwrap(), InMemoryStore::default());
+            let mut frozen = Vec::new();
+            for (epoch, deed) in (0..).zip(deeds) {
+                match deed {
+                    Deed::Turn(mut keys) => {
+                        keys.sort_unstable();
+                        keys.dedup();
+                        let there = plain.get_many(&keys.iter().map(|key| vec![1, *key]).collect::<Vec<_>>()).unwrap();
+                        let turn = |(key, there): (&u8, Option<Vec<u8>>)| match there {
+                            Some(_) => Write::Delete(vec![1, *key]),
+                            None => Write::Put(vec![1, *key], vec![*key; 1_000 + usize::from(*key)]),
+                        };
+                        let writes: Vec<Write> = keys.iter().zip(there).map(turn).collect();
+                        store.write(&writes).unwrap();
+                        plain.write(&writes).unwrap();
+                    }
+                    Deed::Freeze => frozen.push((store.freeze(epoch).unwrap(), plain.freeze(epoch).unwrap())),
+                }
+                prop_assert_eq!(all(&store), all(&plain));
+            }
+            for (store, plain) in frozen {
+                prop_assert_eq!(all(&*store), all(&*plain));
+            }
+            let folder = rocks.folder.path.clone();
+            prop_assert!(folder.exists());
+            drop((store, rocks));
+            prop_assert!(!folder.exists(), "its folder is left");
+        }
+    }
+
+    /// What a process that was killed has left is removed by the next.
+    #[test]
+    fn folders_of_processes_that_are_gone_are_removed() {
+        let root = std::env::temp_dir().join(format!("rocks-left-{}", std::process::id()));
+        let left = root.join(format!("{FOLDERS}1-0"));
+        std::fs::create_dir_all(left.join("1")).unwrap();
+        File::create(left.join("lock")).unwrap();
+        let held = Rocks::new(&root, 1 << 20, 1).unwrap();
+        assert!(!left.exists());
+        let other = Rocks::new(&root, 1 << 20, 1).unwrap();
+        assert!(held.folder.path.exists(), "that of a job that runs stays");
+        drop((held, other));
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+        std::fs::remove_dir(root).unwrap();
     }
 }

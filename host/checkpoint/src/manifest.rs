@@ -124,6 +124,9 @@ pub struct Subtask {
 pub struct Section {
     /// What it is, in the words of the operator that wrote it.
     pub kind: String,
+    /// Of keyed state: 0 = it is of a whole snapshot, others = of the changes upon that, the first, the second, …
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub layer: u32,
     /// Where it lies.
     pub place: Place,
 }
@@ -143,6 +146,11 @@ pub enum Place {
         /// How many bytes.
         length: u64,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_whole(layer: &u32) -> bool {
+    *layer == 0
 }
 
 /// A file that a manifest names.
@@ -286,8 +294,8 @@ mod tests {
         let mut manifest = Manifest::new(job, 42);
         let place = Place::File { path: "chk-42/data".into(), offset: 1, length: 3 };
         let sections = vec![
-            Section { kind: "values".into(), place },
-            Section { kind: "offsets".into(), place: Place::Inline("[1, 2]\n".into()) },
+            Section { kind: "values".into(), layer: 1, place },
+            Section { kind: "offsets".into(), layer: 0, place: Place::Inline("[1, 2]\n".into()) },
         ];
         let subtasks = vec![Subtask { is_finished: true, sections }];
         let operator = Operator {

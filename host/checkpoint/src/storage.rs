@@ -5,11 +5,13 @@
 //! <job id>/chk-42/<part>         what the manifest names
 //! ```
 //!
-//! A folder without a manifest is of a checkpoint that was never complete. To remove one its manifest goes
-//! first; so what is left over by a crash on the way is never taken for a checkpoint.
+//! A folder without a manifest is of no checkpoint that is complete. To remove one its manifest goes first; so what is
+//! left over by a crash on the way is never taken for a checkpoint. A manifest may name parts of checkpoints before
+//! it: these stay for as long as one does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use platform::Store;
 
@@ -25,6 +27,9 @@ const PREFIX: &str = "chk-";
 pub struct Storage {
     store: Arc<dyn Store>,
     job: String,
+    /// Which files manifests name, as far as they have been put or read.
+    named: Arc<Mutex<BTreeMap<CheckpointId, BTreeSet<String>>>>,
+    removing: Arc<Mutex<()>>,
 }
 
 /// Why a checkpoint cannot be read.
@@ -75,7 +80,41 @@ impl Storage {
     /// Those of the job of this id.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, job: &str) -> Self {
-        Self { store, job: job.to_owned() }
+        Self { store, job: job.to_owned(), named: Arc::default(), removing: Arc::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<CheckpointId, BTreeSet<String>>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The files that the manifest of a checkpoint names; none if it cannot be read for ever.
+    fn files_of(&self, checkpoint: CheckpointId) -> io::Result<BTreeSet<String>> {
+        if let Some(files) = self.known().get(&checkpoint) {
+            return Ok(files.clone());
+        }
+        let files: BTreeSet<String> = match Manifest::of_store(&*self.store, &self.manifest_path(checkpoint))
+        {
+            Ok(manifest) => manifest.files.into_keys().collect(),
+            Err(StorageError::Damaged(_)) => return Ok(BTreeSet::new()),
+            Err(StorageError::Io(error)) => return Err(error),
+        };
+        self.known().insert(checkpoint, files.clone());
+        Ok(files)
+    }
+
+    /// The files that any manifest names.
+    fn all_named(&self) -> io::Result<BTreeSet<String>> {
+        let mut named = BTreeSet::new();
+        for (id, _) in self.traces()?.into_iter().filter(|(_, has_manifest)| *has_manifest) {
+            named.extend(self.files_of(id)?);
+        }
+        Ok(named)
+    }
+
+    /// The checkpoint that a path is of, and the name below.
+    fn parts_of<'a>(&self, path: &'a str) -> Option<(CheckpointId, &'a str)> {
+        let (folder, name) = path.get(self.job.len() + 1..)?.split_once('/')?;
+        Some((folder.strip_prefix(PREFIX)?.parse().ok()?, name))
     }
 
     fn folder(&self, checkpoint: CheckpointId) -> String {
@@ -102,7 +141,9 @@ impl Storage {
     /// If another process has put one ([`io::ErrorKind::AlreadyExists`]). Or if it may not be durable; it may be,
     /// all the same: [`remove`](Self::remove) it before anything is told.
     pub fn put_manifest(&self, manifest: &Manifest) -> io::Result<()> {
-        self.store.put_new(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())
+        self.store.put_new(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())?;
+        self.known().insert(manifest.checkpoint, manifest.files.keys().cloned().collect());
+        Ok(())
     }
 
     /// A file that a manifest names, checked.
@@ -120,11 +161,7 @@ impl Storage {
     pub fn traces(&self) -> io::Result<Vec<(CheckpointId, bool)>> {
         let mut traces: Vec<(CheckpointId, bool)> = Vec::new();
         for path in self.store.list(&self.job)? {
-            let Some((folder, name)) = path.get(self.job.len() + 1..).and_then(|rest| rest.split_once('/'))
-            else {
-                continue;
-            };
-            let Some(Ok(id)) = folder.strip_prefix(PREFIX).map(str::parse) else { continue };
+            let Some((id, name)) = self.parts_of(&path) else { continue };
             match traces.iter_mut().find(|(known, _)| *known == id) {
                 Some((_, has_manifest)) => *has_manifest |= name == MANIFEST,
                 None => traces.push((id, name == MANIFEST)),
@@ -167,26 +204,36 @@ impl Storage {
         Ok(latest)
     }
 
-    /// Removes a checkpoint, or what is left of one.
+    /// Removes a checkpoint, or what is left of one, but for what others name.
     ///
     /// # Errors
     /// If some of it may still be there; what is, is no checkpoint once its manifest has gone.
     pub fn remove(&self, checkpoint: CheckpointId) -> io::Result<()> {
-        self.store.remove(&self.manifest_path(checkpoint))?;
-        for path in self.store.list(&self.folder(checkpoint))? {
-            self.store.remove(&path)?;
+        // Two that go at once would each leave what the other names.
+        let _one_by_one = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = BTreeSet::new();
+        if self.traces()?.contains(&(checkpoint, true)) {
+            files = self.files_of(checkpoint)?;
         }
-        Ok(())
+        self.store.remove(&self.manifest_path(checkpoint))?;
+        self.known().remove(&checkpoint);
+        files.extend(self.store.list(&self.folder(checkpoint))?);
+        let named = self.all_named()?;
+        files.difference(&named).try_for_each(|path| self.store.remove(path))
     }
 
-    /// Removes what checkpoints have left that never were complete, but for these.
+    /// Removes what checkpoints have left that are not complete, but for these, and for what others name.
     ///
     /// # Errors
     /// If the store does not answer.
     pub fn sweep(&self, under_way: &[CheckpointId]) -> io::Result<()> {
-        for (id, has_manifest) in self.traces()? {
-            if !has_manifest && !under_way.contains(&id) {
-                self.remove(id)?;
+        let named = self.all_named()?;
+        let stays: BTreeSet<CheckpointId> =
+            self.traces()?.into_iter().filter(|(_, has)| *has).map(|(id, _)| id).collect();
+        for path in self.store.list(&self.job)? {
+            let Some((id, _)) = self.parts_of(&path) else { continue };
+            if !stays.contains(&id) && !under_way.contains(&id) && !named.contains(&path) {
+                self.store.remove(&path)?;
             }
         }
         Ok(())
@@ -259,6 +306,47 @@ mod tests {
         storage.sweep(&[]).unwrap();
         storage.remove(9).unwrap();
         assert_eq!(storage.traces().unwrap(), [(8, true), (10, true), (11, true)]);
+    }
+
+    /// What checkpoints name of those before them stays for as long as one of them does.
+    #[test]
+    fn a_part_goes_with_the_last_that_names_it() {
+        let disk = ModelDisk::new();
+        let storage = on(&disk, Faults::none());
+        let make = |checkpoint: CheckpointId, upon: &[CheckpointId]| {
+            let job = JobName { id: JOB.into(), name: "job".into(), component: String::new() };
+            let mut manifest = Manifest::new(job, checkpoint);
+            let (path, file) = storage.put_part(checkpoint, "data-0", b"some").unwrap();
+            manifest.files.insert(path, file);
+            for other in upon {
+                manifest.files.insert(format!("{JOB}/chk-{other}/data-0"), File::of(b"some"));
+            }
+            storage.put_manifest(&manifest).unwrap();
+        };
+        let left = |storage: &Storage| {
+            let mut left = storage.store.list(JOB).unwrap();
+            left.sort();
+            left.into_iter().map(|path| path.replace(&format!("{JOB}/chk-"), "")).collect::<Vec<_>>()
+        };
+        make(1, &[]);
+        make(2, &[1]);
+        storage.remove(1).unwrap();
+        make(3, &[1, 2]);
+        storage.remove(2).unwrap();
+        assert_eq!(left(&storage), ["1/data-0", "2/data-0", "3/_metadata", "3/data-0"]);
+        // Another process, which has put none of them.
+        let other = on(&disk, Faults::none());
+        other.sweep(&[]).unwrap();
+        assert_eq!(left(&other).len(), 4);
+        assert_eq!(other.whole(3).unwrap().files.len(), 3);
+        make(4, &[]);
+        other.remove(3).unwrap();
+        assert_eq!(left(&other), ["4/_metadata", "4/data-0"]);
+        // A crash has left the manifest's removal alone.
+        make(5, &[4]);
+        disk.remove(&format!("{JOB}/chk-5/_metadata")).unwrap();
+        on(&disk, Faults::none()).sweep(&[]).unwrap();
+        assert_eq!(left(&other), ["4/_metadata", "4/data-0"]);
     }
 
     #[test]

@@ -135,7 +135,11 @@ impl Disk for SystemDisk {
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = of(&folder, entry)?;
+            let entry = match entry {
+                // The folder has been removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entry => of(&folder, entry)?,
+            };
             // What this engine writes has names in UTF-8; others' files are not its own.
             let Ok(mut name) = entry.file_name().into_string() else { continue };
             if of(&folder, entry.file_type())?.is_dir() {

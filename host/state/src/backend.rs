@@ -185,11 +185,11 @@ pub trait Backend: Send {
     fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Result<Due, ArrowError>;
 
     /// What is there now belongs to the snapshot of this epoch, whatever changes before it is written.
-    /// At once.
+    /// At once. How much of it the snapshot will have: what is asked for, or more.
     ///
     /// # Errors
     /// If the snapshot before it has not been written to its end.
-    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed>;
+    fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed>;
     /// Goes on writing the snapshot: about 1,000 rows.
     ///
     /// # Errors
@@ -211,6 +211,18 @@ pub enum Rest {
     More,
     /// Not yet, and what was put away has to be written first; the backend wakes the subtask.
     Waiting,
+}
+
+/// How much of the state a snapshot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it; the next one may build upon it.
+    Whole,
+    /// What has changed since the last one that can be built upon ([`layers`](crate::layers)); the next may build
+    /// upon it.
+    Changes,
+    /// All of it, and none builds upon it.
+    Apart,
 }
 
 /// A snapshot that cannot begin yet.
@@ -242,6 +254,8 @@ pub enum StateTable {
     Entries(u32),
     /// Columns: the domain (0 = event time, 1 = processing time), the instant in milliseconds.
     Timers,
+    /// Of a snapshot of changes: keys that have nothing any more. Columns: one that says nothing.
+    Gone,
 }
 
 /// Rows of a snapshot: their keys, and what these have in one table.

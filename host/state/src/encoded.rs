@@ -93,6 +93,7 @@ impl StateTable {
             Self::Values(state) => format!("values.{state}"),
             Self::Entries(state) => format!("entries.{state}"),
             Self::Timers => "timers".to_owned(),
+            Self::Gone => "gone".to_owned(),
         }
     }
 
@@ -100,7 +101,11 @@ impl StateTable {
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         match name.split_once('.') {
-            None => (name == "timers").then_some(Self::Timers),
+            None => match name {
+                "timers" => Some(Self::Timers),
+                "gone" => Some(Self::Gone),
+                _ => None,
+            },
             Some(("values", state)) => state.parse().ok().map(Self::Values),
             Some(("entries", state)) => state.parse().ok().map(Self::Entries),
             Some(_) => None,

@@ -4,7 +4,7 @@
 //! `arrow-row` encodes them: so a key's entries lie side by side, in their order, a page of them is
 //! found in logarithmic time, and a key with one entry costs one entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry::{Occupied, Vacant};
 use model::job_graph::Ttl;
 
+use crate::backend::Extent;
 use crate::key_index::{KeyId, canonical_floats};
 use crate::value_table::{StoreError, VALUE_BYTES_MAX};
 
@@ -76,6 +77,10 @@ pub struct EntryTable {
     /// Counts the snapshots.
     generation: u32,
     sealed: Option<Sealed>,
+    /// The generation that began with the last snapshot that can be built upon; none = there has been none.
+    base: Option<u32>,
+    /// Entries of that snapshot, or of those before, that have gone since.
+    removed: BTreeSet<Box<[u8]>>,
     /// Where old entries are looked for next.
     swept: Box<[u8]>,
     /// Keys whose entries were too old and have gone.
@@ -124,10 +129,18 @@ struct Entry {
     touched: i64,
     /// How many snapshots had been sealed when it was written.
     generation: u32,
+    /// And when it was written, or touched.
+    marked: u32,
+    /// A snapshot that can be built upon has it, or what was there before.
+    is_known: bool,
 }
 
 /// A snapshot that is being written: entries of an older generation than the table's.
 struct Sealed {
+    /// It has those only that were marked since.
+    since: Option<u32>,
+    /// What it has to say to be gone.
+    removed: BTreeSet<Box<[u8]>>,
     /// Those up to this one have been given.
     given: Option<Box<[u8]>>,
     /// Those after it that have changed since, as they were: where they are, and their values.
@@ -189,6 +202,8 @@ impl EntryTable {
             ttl,
             generation: 0,
             sealed: None,
+            base: None,
+            removed: BTreeSet::new(),
             swept: Box::default(),
             aged: Vec::new(),
             version: 0,
@@ -239,7 +254,7 @@ impl EntryTable {
                 if let Some(entry) = self.entries.get_mut(&at[..])
                     && !is_old(self.ttl, entry.touched, now)
                 {
-                    entry.touched = now;
+                    (entry.touched, entry.marked) = (now, self.generation);
                 }
             }
         }
@@ -375,7 +390,7 @@ impl EntryTable {
         let page = EntryPage { offsets, keys: self.own_keys(&found)?, values: self.column(&values)?, more };
         for key in touched {
             if let Some(entry) = self.entries.get_mut(&key) {
-                entry.touched = now;
+                (entry.touched, entry.marked) = (now, self.generation);
             }
         }
         Ok(page)
@@ -471,21 +486,29 @@ impl EntryTable {
 
     fn put(&mut self, at: &[u8], value: Row<'_>, touched: i64) {
         self.largest = self.largest.max(value.data().len());
-        let generation = self.generation;
+        let (generation, base) = (self.generation, self.base);
+        let entry = |is_known| Entry {
+            value: value.data().into(),
+            touched,
+            generation,
+            marked: generation,
+            is_known,
+        };
         match self.entries.get_mut(at) {
-            Some(entry) => {
-                if entry.value.as_ref() == value.data() && entry.generation == generation {
-                    entry.touched = touched;
+            Some(there) => {
+                if there.value.as_ref() == value.data() && there.generation == generation {
+                    there.touched = touched;
                     return;
                 }
-                let written = Entry { value: value.data().into(), touched, generation };
-                let before = std::mem::replace(entry, written);
+                let written = entry(there.is_known_since(base));
+                let before = std::mem::replace(there, written);
                 self.bytes = self.bytes + value.data().len() - before.value.len();
                 self.save(at, before);
             }
             None => {
                 self.bytes += at.len() + value.data().len();
-                self.entries.insert(at.into(), Entry { value: value.data().into(), touched, generation });
+                let is_known = !self.removed.is_empty() && self.removed.remove(at);
+                self.entries.insert(at.into(), entry(is_known));
             }
         }
     }
@@ -493,6 +516,9 @@ impl EntryTable {
     fn remove(&mut self, at: &[u8]) {
         if let Some(before) = self.entries.remove(at) {
             self.bytes -= at.len() + before.value.len();
+            if before.is_known_since(self.base) {
+                self.removed.insert(at.into());
+            }
             self.save(at, before);
         }
     }
@@ -500,7 +526,7 @@ impl EntryTable {
     /// Keeps what an entry was, if a snapshot still needs it.
     fn save(&mut self, at: &[u8], before: Entry) {
         if let Some(sealed) = &mut self.sealed
-            && before.generation < self.generation
+            && sealed.has(&before, self.generation)
             && sealed.given.as_deref().is_none_or(|given| given < at)
         {
             sealed.saved.push((at.into(), before));
@@ -508,9 +534,34 @@ impl EntryTable {
     }
 
     /// The entries as they are now are a snapshot.
-    pub(crate) fn seal(&mut self) {
+    pub(crate) fn seal(&mut self, extent: Extent) {
         self.generation = self.generation.wrapping_add(1);
-        self.sealed = Some(Sealed { given: None, saved: Vec::new() });
+        let since = self.base.filter(|_| extent == Extent::Changes);
+        let mut removed = BTreeSet::new();
+        if extent != Extent::Apart {
+            removed = std::mem::take(&mut self.removed);
+            self.base = Some(self.generation);
+        }
+        if since.is_none() {
+            removed.clear();
+        }
+        self.sealed = Some(Sealed { since, removed, given: None, saved: Vec::new() });
+    }
+
+    /// These keys, which have no entry, are forgotten: what the snapshot under way still has to say of them.
+    pub(crate) fn forget(&mut self, ids: &[KeyId]) -> Result<Option<EntryRows>, ArrowError> {
+        take_of_keys(&mut self.removed, ids);
+        let Some(sealed) = &mut self.sealed else { return Ok(None) };
+        let removed = take_of_keys(&mut sealed.removed, ids);
+        (!removed.is_empty()).then(|| self.removed_rows(&removed)).transpose()
+    }
+
+    fn removed_rows(&self, removed: &[Box<[u8]>]) -> Result<EntryRows, ArrowError> {
+        let found: Vec<(&[u8], &[u8])> = removed.iter().map(|at| (&at[ID_BYTES..], &[][..])).collect();
+        let mut columns = self.own_keys(&found)?;
+        columns.push(new_null_array(&self.value_type, removed.len()));
+        let ids = removed.iter().map(|at| id_of(at)).collect();
+        Ok(EntryRows { ids, columns, touched: Int64Array::from(vec![i64::MIN; removed.len()]) })
     }
 
     /// Entries of the snapshot that have changed since this was asked last.
@@ -524,6 +575,16 @@ impl EntryTable {
 
     /// The next entries of the snapshot, of so many that are looked at; none = there are no more.
     pub(crate) fn sweep_sealed(&mut self, looked: usize) -> Result<Option<EntryRows>, ArrowError> {
+        let Some(sealed) = &mut self.sealed else { return Ok(None) };
+        let mut removed = Vec::new();
+        while removed.len() < looked
+            && let Some(at) = sealed.removed.pop_first()
+        {
+            removed.push(at);
+        }
+        if !removed.is_empty() {
+            return self.removed_rows(&removed).map(Some);
+        }
         let Some(sealed) = &self.sealed else { return Ok(None) };
         let from = sealed.given.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<_> = self.entries.range::<[u8], _>((from, Bound::Unbounded)).take(looked).collect();
@@ -532,7 +593,7 @@ impl EntryTable {
             return Ok(None);
         };
         let given = Some((*last).clone());
-        let old = next.iter().filter(|(_, entry)| entry.generation < self.generation);
+        let old = next.iter().filter(|(_, entry)| sealed.has(entry, self.generation));
         let rows = self.rows(old.map(|(key, entry)| (&***key, *entry)).collect())?;
         if let Some(sealed) = &mut self.sealed {
             sealed.given = given;
@@ -553,7 +614,7 @@ impl EntryTable {
         })
     }
 
-    /// Puts entries of a snapshot back: `columns` are their own keys (of a sequence their places) and
+    /// Puts entries of a snapshot back, by `is_known` of the one under way: `columns` are their own keys (of a sequence their places) and
     /// they themselves.
     ///
     /// # Errors
@@ -563,6 +624,7 @@ impl EntryTable {
         ids: &[KeyId],
         columns: &[ArrayRef],
         touched: &Int64Array,
+        is_known: bool,
     ) -> Result<(), StoreError> {
         let Some((values, keys)) = columns.split_last() else { return Ok(()) };
         let keys = self.encode(keys)?;
@@ -571,6 +633,9 @@ impl EntryTable {
         for (row, id) in ids.iter().enumerate() {
             place(&mut at, *id, keys.get(row));
             self.put(&at, encoded.row(row), touched.value(row));
+            if is_known && let Some(entry) = self.entries.get_mut(&at[..]) {
+                entry.is_known = true;
+            }
         }
         self.version += 1;
         Ok(())
@@ -699,6 +764,34 @@ impl EntryTable {
             self.version += 1;
         }
     }
+}
+
+impl Entry {
+    /// Whether a snapshot that can be built upon has it, or what was there before.
+    fn is_known_since(&self, base: Option<u32>) -> bool {
+        self.is_known || base.is_some_and(|base| self.generation < base)
+    }
+}
+
+impl Sealed {
+    /// Whether an entry is to be given as it is, in this generation.
+    fn has(&self, entry: &Entry, generation: u32) -> bool {
+        entry.generation < generation && self.since.is_none_or(|since| entry.marked >= since)
+    }
+}
+
+/// Takes what is of these keys.
+fn take_of_keys(places: &mut BTreeSet<Box<[u8]>>, ids: &[KeyId]) -> Vec<Box<[u8]>> {
+    let mut taken = Vec::new();
+    for id in ids.iter().filter(|_| !places.is_empty()) {
+        let prefix = id.to_be_bytes();
+        let of_key = places.range::<[u8], _>(from(&prefix)).take_while(|at| at.starts_with(&prefix));
+        taken.extend(of_key.cloned());
+    }
+    for at in &taken {
+        places.remove(at);
+    }
+    taken
 }
 
 fn is_old(ttl: Option<Ttl>, touched: i64, now: i64) -> bool {

@@ -10,13 +10,14 @@ pub mod entry_table;
 pub mod evolve;
 pub mod grouping;
 pub mod key_index;
+pub mod layers;
 pub mod memory;
 mod shared;
 pub mod tiered;
 pub mod timers;
 pub mod value_table;
 
-pub use backend::{Backend, StateChunk, Sweep, TimerChange};
+pub use backend::{Backend, Extent, StateChunk, Sweep, TimerChange};
 pub use entry_table::{EntryChange, EntryPage, EntryTable, Riders};
 pub use grouping::Grouping;
 pub use key_index::KeyIndex;

@@ -4,6 +4,9 @@
 //! about to change before the sweep has come to it is given as it was. So the pause of a barrier does
 //! not depend on how much state there is, one thread touches it, and a change costs one look at a bit.
 //!
+//! A snapshot of changes gives those rows only that have changed since the one before, of which a bit each is kept
+//! too, and what has gone; [`layers`](crate::layers) says how they make one with those before.
+//!
 //! Source: copy-on-update checkpoints (Salles et al., VLDB 2009; Cao et al., SIGMOD 2011). Key groups
 //! are told from the keys when a chunk is taken in: rows of a group do not lie together here.
 
@@ -11,12 +14,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, Int64Array, UInt8Array};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, UInt8Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, DataType};
+use arrow_select::concat::concat;
 use model::job_graph::{State, StateKind, TimeDomain};
 
-use crate::backend::{Backend, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, Extent, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
 use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, EntryRows, EntryTable, Riders};
 use crate::key_index::{KeyId, KeyIndex};
@@ -26,15 +30,28 @@ use crate::value_table::{StoreError, ValueTable};
 /// The keyed state of an operator's subtask, in memory.
 pub struct MemoryBackend {
     index: KeyIndex,
+    /// There are columns in a key.
+    is_keyed: bool,
     /// By the state's place in the function.
     tables: Vec<Table>,
     timers: Timers,
     sealed: Option<Sealed>,
     /// By state; at the end the timers.
     sealed_rows: Vec<SealedRows>,
+    /// A snapshot has been sealed that others can build upon.
+    is_tracked: bool,
+    /// By number: some row of the key has been given to a snapshot.
+    known: Bits,
+    /// Such keys that have nothing any more, since the last snapshot that can be built upon.
+    gone: Vec<Vec<ArrayRef>>,
+    /// What could not be said when it happened.
+    failure: Option<ArrowError>,
     /// Deliberate fault of the tests: what changes during a snapshot is not saved.
     #[cfg(test)]
     pub(crate) forgets_to_save: bool,
+    /// Another: keys that have gone are not remembered.
+    #[cfg(test)]
+    pub(crate) forgets_gone: bool,
 }
 
 enum Table {
@@ -45,10 +62,53 @@ enum Table {
 /// A snapshot that is being written.
 struct Sealed {
     epoch: u64,
+    /// It has what has changed.
+    is_delta: bool,
     /// The table that is swept: the states', then the timers.
     table: usize,
     /// Rows that have changed since, as they were.
     saved: VecDeque<StateChunk>,
+}
+
+/// A bit for each key number.
+struct Bits(Chunks<u64>);
+
+impl Bits {
+    fn new() -> Self {
+        Self(Chunks::new(1))
+    }
+
+    fn set(&mut self, id: KeyId) {
+        let id = id as usize;
+        self.0.grow_to(id / 64 + 1, 0);
+        *self.0.element_mut(id / 64, 0) |= 1 << (id % 64);
+    }
+
+    fn is_set(&self, id: KeyId) -> bool {
+        self.word(id as usize / 64) >> (id % 64) & 1 == 1
+    }
+
+    /// Whether it was set. It is not any more.
+    fn take(&mut self, id: KeyId) -> bool {
+        let is_set = self.is_set(id);
+        if is_set {
+            *self.0.element_mut(id as usize / 64, 0) &= !(1 << (id % 64));
+        }
+        is_set
+    }
+
+    fn word(&self, word: usize) -> u64 {
+        self.0.element(word, 0).unwrap_or(0)
+    }
+
+    fn take_word(&mut self, word: usize) -> u64 {
+        if word < self.0.len() { std::mem::take(self.0.element_mut(word, 0)) } else { 0 }
+    }
+
+    /// All numbers with bits are below this.
+    fn bound(&self) -> usize {
+        64 * self.0.len()
+    }
 }
 
 /// Rows of a table by key number, that belong to the snapshot.
@@ -57,44 +117,70 @@ struct SealedRows {
     given: usize,
     /// Those below this were there.
     bound: usize,
-    /// Of those that have not been given: a bit each, whether they have been saved. Kept from one
-    /// snapshot to the next, as fresh memory costs more than what is done with it.
-    saved: Chunks<u64>,
+    /// What the snapshot has.
+    extent: Extent,
+    /// Of those that have not been given: whether they have been saved. Kept from one snapshot to the next, as fresh
+    /// memory costs more than what is done with it.
+    saved: Bits,
+    /// What has changed since the last snapshot that can be built upon.
+    changed: Bits,
+    /// While that is written: what had changed before it, and has not been given.
+    sealed: Bits,
 }
 
 impl SealedRows {
     fn new() -> Self {
-        Self { given: 0, bound: 0, saved: Chunks::new(1) }
+        let (saved, changed, sealed) = (Bits::new(), Bits::new(), Bits::new());
+        Self { given: 0, bound: 0, extent: Extent::Apart, saved, changed, sealed }
     }
 
-    fn seal(&mut self, bound: usize) {
-        (self.given, self.bound) = (0, bound);
-        self.saved.grow_to(bound.div_ceil(64), 0);
+    fn seal(&mut self, bound: usize, extent: Extent) {
+        (self.given, self.bound, self.extent) = (0, bound, extent);
+        if extent != Extent::Apart {
+            // The sweep of the last one has left no bit in it.
+            std::mem::swap(&mut self.changed, &mut self.sealed);
+            self.bound = bound.max(self.sealed.bound());
+        }
     }
 
     /// Whether the row is still to be given as it is now: then it is not any more.
     fn is_first_change(&mut self, id: KeyId) -> bool {
-        let id = id as usize;
-        if !(self.given..self.bound).contains(&id) {
+        if !(self.given..self.bound).contains(&(id as usize))
+            || (self.extent == Extent::Changes && !self.sealed.is_set(id))
+            || self.saved.is_set(id)
+        {
             return false;
         }
-        let (word, bit) = (self.saved.element_mut(id / 64, 0), 1 << (id % 64));
-        let is_first = *word & bit == 0;
-        *word |= bit;
-        is_first
+        self.saved.set(id);
+        true
     }
 
     /// The next rows, of so many words of bits that are looked at, that have not been saved.
     fn advance(&mut self, words: usize) -> Vec<KeyId> {
-        let (start, end) = (self.given, (self.given + 64 * words).min(self.bound));
-        let mut ids = Vec::with_capacity(end - start);
+        // Few of them may have changed.
+        let looked = if self.extent == Extent::Changes { 16 * words } else { words };
+        let (start, end) = (self.given, (self.given + 64 * looked).min(self.bound));
+        let mut ids = Vec::with_capacity(64 * words);
         for word in start / 64..end.div_ceil(64) {
-            let saved = std::mem::take(self.saved.element_mut(word, 0));
-            // Key numbers are of 32 bits.
-            let of_word = (64 * word..end.min(64 * (word + 1))).filter(|id| saved >> (id % 64) & 1 == 0);
-            ids.extend(of_word.map(|id| id as KeyId));
+            let mut wanted = !self.saved.take_word(word);
+            if self.extent != Extent::Apart {
+                let changed = self.sealed.take_word(word);
+                wanted &= if self.extent == Extent::Changes { changed } else { u64::MAX };
+            }
+            self.given = end.min(64 * (word + 1));
+            while wanted != 0 {
+                let id = 64 * word + wanted.trailing_zeros() as usize;
+                wanted &= wanted - 1;
+                if id < end {
+                    // Key numbers are of 32 bits.
+                    ids.push(id as KeyId);
+                }
+            }
+            if ids.len() >= 64 * words {
+                break;
+            }
         }
-        self.given = end;
+        self.given = self.given.max(start);
         ids
     }
 }
@@ -139,12 +225,19 @@ impl MemoryBackend {
         };
         Ok(Self {
             index: KeyIndex::new(key_types, seed)?,
+            is_keyed: !key_types.is_empty(),
             tables: states.iter().map(table).collect::<Result<_, ArrowError>>()?,
             timers: Timers::default(),
             sealed: None,
             sealed_rows: (0..=states.len()).map(|_| SealedRows::new()).collect(),
+            is_tracked: false,
+            known: Bits::new(),
+            gone: Vec::new(),
+            failure: None,
             #[cfg(test)]
             forgets_to_save: false,
+            #[cfg(test)]
+            forgets_gone: false,
         })
     }
 
@@ -210,7 +303,7 @@ impl MemoryBackend {
             .map(|(key, domain, time)| TimerChange { key: *key, domain: *domain, time: *time, set: false })
             .collect();
         self.change_timers(&deleted)?;
-        ids.iter().for_each(|id| self.index.forget(*id));
+        self.forget(ids)?;
         Ok(TakenOut { keys, values, entries, timers })
     }
 
@@ -226,13 +319,16 @@ impl MemoryBackend {
             StateTable::Values(state) => Some(Some(state)),
             StateTable::Timers => Some(None),
             // What is written while a snapshot is under way is none of its.
-            StateTable::Entries(_) => None,
+            StateTable::Entries(_) | StateTable::Gone => None,
         };
         if let Some(state) = rows {
-            self.first_changes(state, ids.into_iter());
+            self.first_changes(state, ids.iter().copied());
         }
-        self.import(&chunk)?;
-        self.save(Some(chunk).filter(|_| is_sealed));
+        self.take_in(&chunk, is_sealed)?;
+        if is_sealed {
+            ids.iter().for_each(|id| self.known.set(*id));
+            self.save(Some(chunk));
+        }
         Ok(())
     }
 
@@ -246,14 +342,57 @@ impl MemoryBackend {
                 Table::Entries { entries, .. } => aged.extend(entries.take_aged()),
             }
         }
-        let mut gone = Vec::new();
-        for id in ids.iter().chain(&aged) {
-            if may(*id) && !self.has_anything(*id) {
-                self.index.forget(*id);
-                gone.push(*id);
+        aged.extend(ids);
+        aged.sort_unstable();
+        aged.dedup();
+        aged.retain(|id| may(*id) && !self.has_anything(*id));
+        if let Err(error) = self.forget(&aged) {
+            self.failure = Some(error);
+        }
+        aged
+    }
+
+    /// Forgets keys, each once, that have nothing.
+    fn forget(&mut self, ids: &[KeyId]) -> Result<(), ArrowError> {
+        // Where there are no key columns there is one key, whose rows are told apart from nobody's by nothing.
+        if self.is_tracked && self.is_keyed && !ids.is_empty() {
+            // What a snapshot under way has to say of them.
+            for state in 0..self.tables.len() as u32 {
+                let rows = &mut self.sealed_rows[state as usize];
+                let is_sealed = self.sealed.is_some();
+                let pending = ids.iter().filter(|id| is_sealed && rows.is_first_change(**id)).copied();
+                let pending: Vec<KeyId> = pending.collect();
+                let chunk = self.value_rows(state, pending)?;
+                self.save(chunk);
+                if let Some(Table::Entries { entries, is_broadcast: false }) =
+                    self.tables.get_mut(state as usize)
+                    && let Some(rows) = entries.forget(ids)?
+                {
+                    let chunk = self.entry_rows(state, rows)?;
+                    self.save(chunk);
+                }
+            }
+            if let (true, Some(rows)) = (self.sealed.is_some(), self.sealed_rows.last_mut()) {
+                let pending: Vec<KeyId> =
+                    ids.iter().copied().filter(|id| rows.is_first_change(*id)).collect();
+                let chunk = self.timer_rows_of(&pending)?;
+                self.save(chunk);
+            }
+            let known: Vec<KeyId> = ids.iter().copied().filter(|id| self.known.take(*id)).collect();
+            #[cfg(test)]
+            let known = if self.forgets_gone { Vec::new() } else { known };
+            if !known.is_empty() {
+                self.gone.push(self.index.keys(known.into_iter())?);
+                join_the_small(&mut self.gone)?;
             }
         }
-        gone
+        ids.iter().for_each(|id| self.index.forget(*id));
+        Ok(())
+    }
+
+    /// Whether the snapshot under way has what has changed.
+    fn is_delta(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|sealed| sealed.is_delta)
     }
 
     fn values(&mut self, state: u32) -> Result<&mut ValueTable, ArrowError> {
@@ -278,40 +417,64 @@ impl MemoryBackend {
     }
 
     /// Those rows of a snapshot that are there, of these keys.
-    fn value_rows(&self, state: u32, mut ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
+    fn value_rows(&mut self, state: u32, mut ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
+        let is_delta = self.is_delta();
         let Some(Table::Values(table)) = self.tables.get(state as usize) else { return Ok(None) };
-        ids.retain(|id| table.is_present(*id));
+        // In one of changes null says that there is none any more.
+        ids.retain(|id| table.is_present(*id) || (is_delta && self.known.is_set(*id)));
         if ids.is_empty() {
             return Ok(None);
         }
         let (values, touched) = table.peek(&ids)?;
+        ids.iter().for_each(|id| self.known.set(*id));
         let keys = self.index.keys(ids.into_iter())?;
         Ok(Some(StateChunk { table: StateTable::Values(state), keys, columns: vec![values], touched }))
     }
 
-    fn entry_rows(&self, state: u32, rows: EntryRows) -> Result<Option<StateChunk>, ArrowError> {
+    fn entry_rows(&mut self, state: u32, rows: EntryRows) -> Result<Option<StateChunk>, ArrowError> {
         let Some(Table::Entries { is_broadcast, entries }) = self.tables.get(state as usize) else {
             return Ok(None);
         };
         if rows.ids.is_empty() {
             return Ok(None);
         }
+        if !is_broadcast {
+            rows.ids.iter().for_each(|id| self.known.set(*id));
+        }
         let keys = if *is_broadcast { Vec::new() } else { self.index.keys(rows.ids.into_iter())? };
         let touched = entries.is_aging().then_some(rows.touched);
         Ok(Some(StateChunk { table: StateTable::Entries(state), keys, columns: rows.columns, touched }))
     }
 
-    /// Rows of timers `(key, domain, instant)`.
-    fn timer_rows(&self, timers: &[(KeyId, TimeDomain, i64)]) -> Result<Option<StateChunk>, ArrowError> {
+    /// Rows of timers `(key, domain, instant)`; of a key without any, none.
+    fn timer_rows(
+        &mut self,
+        timers: &[(KeyId, Option<(TimeDomain, i64)>)],
+    ) -> Result<Option<StateChunk>, ArrowError> {
         if timers.is_empty() {
             return Ok(None);
         }
-        let keys = self.index.keys(timers.iter().map(|(key, ..)| *key))?;
+        let keys = self.index.keys(timers.iter().map(|(key, _)| *key))?;
+        timers.iter().for_each(|(key, _)| self.known.set(*key));
         let domain = |domain| u8::from(domain == TimeDomain::ProcessingTime);
-        let domains: UInt8Array = timers.iter().map(|(_, of, _)| Some(domain(*of))).collect();
-        let times: Int64Array = timers.iter().map(|(.., time)| Some(*time)).collect();
+        let domains: UInt8Array = timers.iter().map(|(_, timer)| timer.map(|(of, _)| domain(of))).collect();
+        let times: Int64Array = timers.iter().map(|(_, timer)| timer.map(|(_, time)| time)).collect();
         let columns: Vec<ArrayRef> = vec![Arc::new(domains), Arc::new(times)];
         Ok(Some(StateChunk { table: StateTable::Timers, keys, columns, touched: None }))
+    }
+
+    /// The rows of all timers of these keys; in a snapshot of changes a key without any has one that says so.
+    fn timer_rows_of(&mut self, keys: &[KeyId]) -> Result<Option<StateChunk>, ArrowError> {
+        let is_delta = self.is_delta();
+        let mut timers = Vec::new();
+        for key in keys {
+            let before = timers.len();
+            timers.extend(self.timers_of(*key).map(|(key, domain, time)| (key, Some((domain, time)))));
+            if timers.len() == before && is_delta && self.known.is_set(*key) {
+                timers.push((*key, None));
+            }
+        }
+        self.timer_rows(&timers)
     }
 
     fn timers_of(&self, key: KeyId) -> impl Iterator<Item = (KeyId, TimeDomain, i64)> + '_ {
@@ -323,12 +486,18 @@ impl MemoryBackend {
     /// The rows of a table by key number (none = the timers) that these keys are about to change, and
     /// that a snapshot still needs.
     fn first_changes(&mut self, state: Option<u32>, ids: impl Iterator<Item = KeyId>) -> Vec<KeyId> {
-        let last = self.tables.len();
-        if self.sealed.is_none() {
+        let (last, is_sealed, is_tracked) = (self.tables.len(), self.sealed.is_some(), self.is_tracked);
+        if !is_sealed && !is_tracked {
             return Vec::new();
         }
         let rows = &mut self.sealed_rows[state.map_or(last, |state| state as usize)];
-        let ids = ids.filter(|id| rows.is_first_change(*id)).collect();
+        let of_snapshot = |id: &KeyId| {
+            if is_tracked {
+                rows.changed.set(*id);
+            }
+            is_sealed && rows.is_first_change(*id)
+        };
+        let ids = ids.filter(of_snapshot).collect();
         #[cfg(test)]
         if self.forgets_to_save {
             return Vec::new();
@@ -354,6 +523,32 @@ impl MemoryBackend {
         self.save(chunk);
         Ok(())
     }
+}
+
+/// A row for each key that has gone; there may be no column in a key.
+fn gone_rows(keys: Vec<ArrayRef>) -> StateChunk {
+    let rows = keys.first().map_or(1, |column| column.len());
+    let says_nothing: ArrayRef = Arc::new(BooleanArray::from(vec![true; rows]));
+    StateChunk { table: StateTable::Gone, keys, columns: vec![says_nothing], touched: None }
+}
+
+/// Joins columns of a few rows each when there are many of them.
+fn join_the_small(columns: &mut Vec<Vec<ArrayRef>>) -> Result<(), ArrowError> {
+    const FEW_ROWS: usize = 512;
+    const MANY: usize = 64;
+    let is_small = |columns: &&Vec<ArrayRef>| columns.first().is_none_or(|column| column.len() < FEW_ROWS);
+    let small = columns.iter().rev().take(MANY).take_while(is_small).count();
+    if small < MANY {
+        return Ok(());
+    }
+    let parts = columns.split_off(columns.len() - MANY);
+    let of_column = |at: usize| -> Result<ArrayRef, ArrowError> {
+        let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(|part| &*part[at]).collect();
+        concat(&parts)
+    };
+    let joined = (0..parts[0].len()).map(of_column).collect::<Result<_, _>>()?;
+    columns.push(joined);
+    Ok(())
 }
 
 fn no_state(state: u32) -> ArrowError {
@@ -398,6 +593,10 @@ impl Backend for MemoryBackend {
     }
 
     fn load(&mut self, state: u32, ids: &[KeyId], now: i64) -> Result<ArrayRef, ArrowError> {
+        let is_touched = self.is_tracked && self.values(state)?.is_touched_by_reading();
+        if let Some(rows) = self.sealed_rows.get_mut(state as usize).filter(|_| is_touched) {
+            ids.iter().for_each(|id| rows.changed.set(*id));
+        }
         self.values(state)?.load(ids, now)
     }
 
@@ -487,8 +686,7 @@ impl Backend for MemoryBackend {
     fn change_timers(&mut self, changes: &[TimerChange]) -> Result<(), ArrowError> {
         let changed = self.first_changes(None, changes.iter().map(|change| change.key));
         if !changed.is_empty() {
-            let before: Vec<_> = changed.iter().flat_map(|key| self.timers_of(*key)).collect();
-            let chunk = self.timer_rows(&before)?;
+            let chunk = self.timer_rows_of(&changed)?;
             self.save(chunk);
         }
         for TimerChange { key, domain, time, set } in changes {
@@ -517,8 +715,8 @@ impl Backend for MemoryBackend {
             let mut before = Vec::new();
             for (time, key) in &due.timers {
                 if changed_in_order.next_if(|changed| **changed == *key).is_some() {
-                    before.push((*key, domain, *time));
-                    before.extend(self.timers_of(*key));
+                    before.push((*key, Some((domain, *time))));
+                    before.extend(self.timers_of(*key).map(|(key, of, time)| (key, Some((of, time)))));
                 }
             }
             let chunk = self.timer_rows(&before)?;
@@ -527,23 +725,37 @@ impl Backend for MemoryBackend {
         Ok(due)
     }
 
-    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed> {
+    fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed> {
         if let Some(sealed) = &self.sealed {
             return Err(NotSealed(sealed.epoch));
         }
-        let [of_states @ .., of_timers] = &mut self.sealed_rows[..] else { return Ok(()) };
+        let is_first = !self.is_tracked && extent == Extent::Changes;
+        let extent = if is_first { Extent::Whole } else { extent };
+        let [of_states @ .., of_timers] = &mut self.sealed_rows[..] else { return Ok(extent) };
         for (rows, table) in of_states.iter_mut().zip(&mut self.tables) {
             match table {
-                Table::Values(values) => rows.seal(values.bound()),
-                Table::Entries { entries, .. } => entries.seal(),
+                Table::Values(values) => rows.seal(values.bound(), extent),
+                Table::Entries { entries, .. } => entries.seal(extent),
             }
         }
-        of_timers.seal(self.timers.bound());
-        self.sealed = Some(Sealed { epoch, table: 0, saved: VecDeque::new() });
-        Ok(())
+        of_timers.seal(self.timers.bound(), extent);
+        self.is_tracked |= extent == Extent::Whole;
+        let mut saved = VecDeque::new();
+        if extent != Extent::Apart {
+            let gone = std::mem::take(&mut self.gone);
+            if extent == Extent::Changes {
+                saved.extend(gone.into_iter().map(gone_rows));
+            }
+        }
+        let is_delta = extent == Extent::Changes;
+        self.sealed = Some(Sealed { epoch, is_delta, table: 0, saved });
+        Ok(extent)
     }
 
     fn sweep(&mut self) -> Result<Sweep, ArrowError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let Some(sealed) = &mut self.sealed else { return Ok(Sweep::Idle) };
         if let Some(saved) = sealed.saved.pop_front() {
             return Ok(Sweep::Rows(saved));
@@ -563,8 +775,7 @@ impl Backend for MemoryBackend {
             },
             None if rows.given < rows.bound => {
                 let ids = rows.advance(SWEPT_WORDS);
-                let timers: Vec<_> = ids.into_iter().flat_map(|key| self.timers_of(key)).collect();
-                (self.timer_rows(&timers)?, false)
+                (self.timer_rows_of(&ids)?, false)
             }
             None => {
                 let epoch = sealed.epoch;
@@ -579,6 +790,13 @@ impl Backend for MemoryBackend {
     }
 
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
+        self.take_in(chunk, false)
+    }
+}
+
+impl MemoryBackend {
+    /// Takes rows of a snapshot in; by `is_known` they are of the one under way.
+    fn take_in(&mut self, chunk: &StateChunk, is_known: bool) -> Result<(), StoreError> {
         let mut ids = Vec::new();
         match chunk.table {
             StateTable::Entries(_) if chunk.keys.is_empty() => ids.resize(chunk.rows(), BROADCAST),
@@ -591,7 +809,7 @@ impl Backend for MemoryBackend {
             (StateTable::Entries(state), columns) => {
                 let none = || Int64Array::from(vec![i64::MIN; ids.len()]);
                 let touched = chunk.touched.clone().unwrap_or_else(none);
-                self.table(state)?.import(&ids, columns, &touched)
+                self.table(state)?.import(&ids, columns, &touched, is_known)
             }
             (StateTable::Timers, [domains, times]) => {
                 let (domains, times) = (domains.as_primitive_opt(), times.as_primitive_opt());

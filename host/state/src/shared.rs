@@ -7,7 +7,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 
-use crate::backend::{Backend, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, Extent, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
 use crate::timers::Due;
@@ -133,8 +133,8 @@ impl Backend for SharedBackend {
     fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Result<Due, ArrowError> {
         self.lock().take_due(domain, now, max)
     }
-    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed> {
-        self.lock().seal(epoch)
+    fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed> {
+        self.lock().seal(epoch, extent)
     }
     fn sweep(&mut self) -> Result<Sweep, ArrowError> {
         self.lock().sweep()

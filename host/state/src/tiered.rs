@@ -26,7 +26,7 @@ use arrow_schema::{ArrowError, DataType};
 use model::job_graph::{State, TimeDomain};
 use platform::{Inbox, IoPool};
 
-use crate::backend::{Backend, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, Extent, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange};
 use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
@@ -601,11 +601,12 @@ impl Backend for TieredBackend {
         Ok(due)
     }
 
-    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed> {
+    fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed> {
         if let Some(sealed) = &self.sealed {
             return Err(NotSealed(sealed.epoch));
         }
-        self.near.seal(epoch)?;
+        let extent = if extent == Extent::Apart { extent } else { Extent::Whole };
+        self.near.seal(epoch, extent)?;
         let job = self.is_used.then(|| self.ask(Job::Freeze(epoch)));
         self.sealed = Some(Sealed {
             epoch,
@@ -617,7 +618,7 @@ impl Backend for TieredBackend {
             read: VecDeque::new(),
             is_far_done: false,
         });
-        Ok(())
+        Ok(extent)
     }
 
     fn sweep(&mut self) -> Result<Sweep, ArrowError> {

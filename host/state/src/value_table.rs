@@ -142,6 +142,11 @@ impl ValueTable {
         Ok(())
     }
 
+    /// Whether a value lives longer by being read.
+    pub(crate) fn is_touched_by_reading(&self) -> bool {
+        self.aging.as_ref().is_some_and(|aging| aging.ttl.on_read)
+    }
+
     /// Removes the values of these keys.
     pub(crate) fn remove(&mut self, ids: &[KeyId]) {
         let bound = self.entries.len();

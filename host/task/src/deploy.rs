@@ -25,7 +25,7 @@ use window::running_aggregate::{as_one_value, running_aggregate};
 
 use crate::checkpoints::Checkpoints;
 use crate::checkpoints::checkpointer::{About, Checkpointer};
-use crate::checkpoints::cut::Cuts;
+use crate::checkpoints::cut::{Chain, Cuts};
 use crate::checkpoints::kept::{self, Kept};
 use crate::checkpoints::restored::Share;
 
@@ -322,6 +322,7 @@ impl Deployment<'_> {
                 node: stage.nodes[0],
                 backends,
                 snapshot: None,
+                chain: Chain::default(),
             });
         }
         Ok(Subtask {
@@ -475,7 +476,9 @@ impl Deployment<'_> {
             NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
                 Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
-            NodeKind::Aggregate(_) if node.outputs[0].changes || plan.options.keeps_state_on_disk() => {
+            NodeKind::Aggregate(_)
+                if node.outputs[0].changes || plan.options.keeps_aggregates_in_a_backend() =>
+            {
                 Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
             }
             NodeKind::Aggregate(aggregates) => {

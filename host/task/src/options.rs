@@ -57,6 +57,13 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Whether running aggregates lie in a backend, which can give snapshots bit by bit and of what has changed.
+    /// Without it they are quicker, and copied whole.
+    #[must_use]
+    pub fn keeps_aggregates_in_a_backend(&self) -> bool {
+        self.keeps_state_on_disk() || (self.execution == Execution::Streaming && self.checkpoints.is_some())
+    }
+
     /// Whether keyed state may lie on disk. What is read to its end once has no use for it, as in Flink.
     #[must_use]
     pub fn keeps_state_on_disk(&self) -> bool {

@@ -16,10 +16,10 @@ use model::{Batch, Diagnostic};
 use platform::Clock;
 use platform::faults::Point;
 use state::backend::Rest;
-use state::{Backend, SharedBackend};
+use state::{Backend, Extent, SharedBackend};
 
 use crate::Sizes;
-use crate::checkpoints::cut::{Cuts, Snapshot, Told, Written};
+use crate::checkpoints::cut::{Chain, Cuts, Snapshot, Told, Written};
 use crate::checkpoints::{Content, section};
 use crate::deploy::no_state;
 use crate::metrics::{Counters, add};
@@ -63,6 +63,8 @@ pub(crate) struct StageInstance {
     pub(crate) backends: Vec<SharedBackend>,
     /// What is sealed of it and not yet written.
     pub(crate) snapshot: Option<Snapshot>,
+    /// Those before it, upon which it may build.
+    pub(crate) chain: Chain,
 }
 
 /// Where rows of a port go.
@@ -438,7 +440,8 @@ impl Subtask {
         let is_finished = stage.ended && stop != Some(Stop::Drain);
         let is_aggregate = matches!(&stage.operator, Operator::Keyed(_, keyed) if keyed.is_aggregate);
         let backends = (&mut stage.backends[..], is_aggregate);
-        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends)?;
+        let extent = self.cuts.as_ref().map_or(Extent::Apart, |cuts| cuts.extent(barrier, &stage.chain));
+        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends, extent)?;
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
         self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSend))?;
@@ -466,7 +469,7 @@ impl Subtask {
         let mut is_writing = false;
         for stage in &mut self.stages {
             while let Some(snapshot) = &mut stage.snapshot {
-                match snapshot.write(&mut stage.backends)? {
+                match snapshot.write(&mut stage.backends, &mut stage.chain)? {
                     Written::Whole(barrier, part) => {
                         stage.snapshot = None;
                         cuts.ready(barrier, part, stages)?;

@@ -10,7 +10,7 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
 use model::Batch;
 use model::job_graph::NodeKind;
-use state::{Backend, MemoryBackend, StateChunk, Sweep};
+use state::{Backend, Extent, MemoryBackend, StateChunk, Sweep};
 
 use crate::operator::{Fired, KeyedOperator, Now, Setting, operator_of};
 
@@ -179,7 +179,7 @@ impl Run {
 
     fn snapshot(&mut self) -> Vec<StateChunk> {
         let Some(backend) = self.operator.backend() else { return Vec::new() };
-        backend.seal(1).unwrap();
+        backend.seal(1, Extent::Apart).unwrap();
         let mut chunks = Vec::new();
         loop {
             match backend.sweep().unwrap() {

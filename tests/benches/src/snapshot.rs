@@ -18,7 +18,7 @@ use platform::{Clock, Random};
 use state::backend::{StateChunk, Sweep};
 use state::key_index::KeyId;
 use state::memory::MemoryBackend;
-use state::{Backend, StoreError};
+use state::{Backend, Extent, StoreError};
 
 use crate::measure::{median, resident};
 use crate::report::Report;
@@ -92,7 +92,7 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
         }
         spinning.add_round(took);
         let (sealed, begun) = (subtask.counts.clone(), clock.now());
-        subtask.backend.seal(epoch)?;
+        subtask.backend.seal(epoch, Extent::Whole)?;
         seals.push(milliseconds(clock.now() - begun));
         let (mut is_given, mut is_done, mut took) = (vec![false; KEYS], false, Vec::new());
         while !is_done {

@@ -15,6 +15,7 @@ use platform::{IoPool, Random};
 use proptest::prelude::*;
 
 use super::*;
+use crate::layers::fold;
 use crate::memory::{BROADCAST, DOMAINS, MemoryBackend};
 use crate::tiered::{InMemoryStore, TieredBackend};
 
@@ -66,12 +67,19 @@ fn states() -> [State; 5] {
 /// Which backend, and its deliberate fault.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Memory { forgets_to_save: bool },
+    Memory { forgets: Forgets },
     Tiered { forgets_what_is_under_way: bool },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Forgets {
+    Nothing,
+    WhatChanges,
+    WhatHasGone,
+}
+
 const SOUND: [Kind; 2] =
-    [Kind::Memory { forgets_to_save: false }, Kind::Tiered { forgets_what_is_under_way: false }];
+    [Kind::Memory { forgets: Forgets::Nothing }, Kind::Tiered { forgets_what_is_under_way: false }];
 
 /// Keys that are never asked for before they are used.
 fn is_surprise(key: i64) -> bool {
@@ -90,9 +98,10 @@ impl Backing {
         let io = IoPool::simulated();
         let keys = [DataType::Int64];
         let backend: Box<dyn Backend> = match kind {
-            Kind::Memory { forgets_to_save } => {
+            Kind::Memory { forgets } => {
                 let mut backend = MemoryBackend::new(&keys, &states(), 7).unwrap();
-                backend.forgets_to_save = forgets_to_save;
+                backend.forgets_to_save = forgets == Forgets::WhatChanges;
+                backend.forgets_gone = forgets == Forgets::WhatHasGone;
                 Box::new(backend)
             }
             Kind::Tiered { forgets_what_is_under_way } => {
@@ -265,7 +274,7 @@ fn do_deed(backing: &mut Backing, plain: &mut Plain, deed: &Deed, now: i64) {
 
 /// All that a backend has, by a snapshot of it.
 fn read(backing: &mut Backing) -> Plain {
-    backing.backend.seal(99).unwrap();
+    backing.backend.seal(99, Extent::Apart).unwrap();
     let mut chunks = Vec::new();
     while sweep(backing, 1, &mut chunks) {}
     plain_of(&chunks)
@@ -305,6 +314,7 @@ fn plain_of(chunks: &[StateChunk]) -> Plain {
                 StateTable::Entries(LIST) => {
                     lists.insert((key(row), longs(&columns[0])[row]), longs(&columns[1])[row]).is_some()
                 }
+                StateTable::Gone => panic!("not of a whole snapshot"),
                 StateTable::Entries(_) => {
                     plain.rules.insert(longs(&columns[0])[row], longs(&columns[1])[row]).is_some()
                 }
@@ -337,8 +347,8 @@ fn snapshot(kind: Kind, before: &[Deed], asked: &[i64], after: &[Deed]) -> (Vec<
     }
     let asked = numbers(asked.iter().copied().filter(|key| !is_surprise(*key)).map(Some));
     backing.backend.prefetch(&[Arc::clone(&asked)], asked.len()).unwrap();
-    backing.backend.seal(3).unwrap();
-    assert_eq!(backing.backend.seal(4), Err(NotSealed(3)));
+    backing.backend.seal(3, Extent::Whole).unwrap();
+    assert_eq!(backing.backend.seal(4, Extent::Changes), Err(NotSealed(3)));
     let (sealed, mut chunks) = (plain.clone(), Vec::new());
     for (now, deed) in (1_000..).zip(after) {
         do_deed(&mut backing, &mut plain, deed, now);
@@ -402,13 +412,134 @@ fn what_is_not_saved_is_missed() {
     };
     let keys: Vec<i64> = (0..40).collect();
     let (before, after) = (count(|key| key), count(|_| -1));
-    let faults = [Kind::Memory { forgets_to_save: true }, Kind::Tiered { forgets_what_is_under_way: true }];
+    let faults =
+        [Kind::Memory { forgets: Forgets::WhatChanges }, Kind::Tiered { forgets_what_is_under_way: true }];
     for (fault, sound) in faults.into_iter().zip(SOUND) {
         let (chunks, sealed) = snapshot(fault, &before, &keys, &after);
         assert_ne!(plain_of(&chunks), sealed, "{fault:?}");
         let (chunks, sealed) = snapshot(sound, &before, &keys, &after);
         assert_eq!(plain_of(&chunks), sealed);
     }
+}
+
+/// Snapshots one after the other, with deeds before each and between its sweeps: whether each, with those that it
+/// builds upon, has what was there.
+fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), String> {
+    let (mut backing, mut plain) = (Backing::new(kind), Plain::default());
+    let (mut layers, mut now): (Vec<Vec<StateChunk>>, i64) = (Vec::new(), 0);
+    for (epoch, (extent, before, during)) in (1..).zip(rounds) {
+        for deed in before {
+            do_deed(&mut backing, &mut plain, deed, now);
+            now += 1;
+        }
+        let extent = backing.backend.seal(epoch, *extent).unwrap();
+        let (sealed, mut chunks) = (sorted(plain.clone()), Vec::new());
+        for deed in during {
+            do_deed(&mut backing, &mut plain, deed, now);
+            now += 1;
+            if let Deed::Sweep(times) = deed {
+                sweep(&mut backing, *times, &mut chunks);
+            }
+        }
+        while sweep(&mut backing, 1, &mut chunks) {}
+        let folded = match extent {
+            Extent::Apart => chunks,
+            Extent::Whole | Extent::Changes => {
+                if extent == Extent::Whole {
+                    layers.clear();
+                }
+                layers.push(chunks);
+                fold(layers.clone(), true).unwrap()
+            }
+        };
+        let folded = sorted(plain_of(&folded));
+        if folded != sealed {
+            return Err(format!("{extent:?} {epoch}: {folded:?} instead of {sealed:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn rounds() -> impl Strategy<Value = Vec<(Extent, Vec<Deed>, Vec<Deed>)>> {
+    let extent = prop_oneof![
+        1 => Just(Extent::Whole),
+        5 => Just(Extent::Changes),
+        1 => Just(Extent::Apart),
+    ];
+    let deeds = || proptest::collection::vec(deed(), 0..60);
+    proptest::collection::vec((extent, deeds(), deeds()), 1..7)
+}
+
+proptest! {
+    #[test]
+    fn snapshots_of_changes_make_one_with_those_before(
+        rounds in rounds(),
+        kind in (0..2usize).prop_map(|kind| SOUND[kind]),
+    ) {
+        let held = chain(kind, &rounds);
+        prop_assert!(held.is_ok(), "{}", held.unwrap_err());
+    }
+}
+
+/// The deliberate fault: a key that has gone is still there.
+#[test]
+fn a_key_that_is_not_said_to_have_gone_is_missed() {
+    let deeds = |value: Option<i64>| -> Vec<Deed> { (1..40).map(|key| Deed::Count(key, value)).collect() };
+    let rounds = [(Extent::Whole, deeds(Some(1)), Vec::new()), (Extent::Changes, deeds(None), Vec::new())];
+    let of = |forgets| chain(Kind::Memory { forgets }, &rounds);
+    assert_eq!(of(Forgets::Nothing), Ok(()));
+    assert!(of(Forgets::WhatHasGone).is_err());
+}
+
+/// The one key of a stream without a key has snapshots of changes, too.
+#[test]
+fn changes_without_a_key_column() {
+    let mut backend = MemoryBackend::new(&[], &states(), 7).unwrap();
+    let mut layers = Vec::new();
+    for epoch in 1..=4i64 {
+        let mut ids = Vec::new();
+        backend.ids(&[], 1, &mut ids).unwrap();
+        let change = if epoch % 2 == 1 { EntryChange::Put } else { EntryChange::Remove };
+        let (own, values) = (numbers([Some(5)]), texts([Some("a".to_owned())]));
+        backend.change_entries(BY_NUMBER, (&[change], &ids), &[own], &values, 0).unwrap();
+        let count = (epoch % 2 == 1).then_some(epoch);
+        backend.store(COUNT, &[(0, ids[0])], &numbers([count]), 0).unwrap();
+        backend.forget_empty(&ids);
+        backend.seal(epoch as u64, if epoch == 1 { Extent::Whole } else { Extent::Changes }).unwrap();
+        let mut chunks = Vec::new();
+        loop {
+            match backend.sweep().unwrap() {
+                Sweep::Rows(chunk) => chunks.push(chunk),
+                Sweep::Nothing | Sweep::Waiting => {}
+                Sweep::Done(_) | Sweep::Idle => break,
+            }
+        }
+        layers.push(chunks);
+        let rows: usize = fold(layers.clone(), true).unwrap().iter().map(StateChunk::rows).sum();
+        assert_eq!(rows, if epoch % 2 == 1 { 2 } else { 0 }, "{epoch}");
+    }
+}
+
+/// A snapshot of changes has little more than what has changed.
+#[test]
+fn changes_of_few_keys_take_few_rows() {
+    let mut backing = Backing::new(SOUND[0]);
+    let mut plain = Plain::default();
+    let keys = 50_000;
+    let column = numbers((0..keys).map(Some));
+    let mut ids = Vec::new();
+    backing.backend.ids(&[Arc::clone(&column)], column.len(), &mut ids).unwrap();
+    let written: Vec<_> = ids.iter().copied().enumerate().collect();
+    backing.backend.store(COUNT, &written, &column, 0).unwrap();
+    let mut rows = Vec::new();
+    for (epoch, extent) in [(1, Extent::Whole), (2, Extent::Changes), (3, Extent::Changes)] {
+        backing.backend.seal(epoch, extent).unwrap();
+        let mut chunks = Vec::new();
+        while sweep(&mut backing, 1, &mut chunks) {}
+        rows.push(chunks.iter().map(StateChunk::rows).sum::<usize>());
+        (0..30).for_each(|key| do_deed(&mut backing, &mut plain, &Deed::Count(key * 1_001, Some(7)), 1));
+    }
+    assert_eq!(rows, [keys as usize, 30, 30]);
 }
 
 /// Keys that come once and go, by hand or by their time to live, leave no memory behind.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Folder, Ran, component};
+use crate::support::{Folder, Ran, checkpoints_in, component};
 
 /// A text of so many lines.
 pub(crate) fn text(lines: u64) -> String {
@@ -29,9 +29,10 @@ pub(crate) fn expected(text: &str) -> Vec<String> {
     rows
 }
 
+/// How many checkpoints there are, and nothing else.
+#[track_caller]
 pub(crate) fn checkpoints(folder: &Folder) -> usize {
-    let jobs = std::fs::read_dir(folder.path("chk")).into_iter().flatten().flatten();
-    jobs.flat_map(|job| std::fs::read_dir(job.path()).into_iter().flatten().flatten()).count()
+    checkpoints_in(&folder.path("chk")).unwrap()
 }
 
 const ARGS: [&str; 4] =
@@ -110,9 +111,12 @@ fn a_disk_that_is_full_fails_the_checkpoint_and_not_the_job() {
     assert_eq!(checkpoints(&folder), 1);
 }
 
+/// Lines of a job that is long enough to be ended on the way.
+pub(crate) const LINES: u64 = 400_000;
+
 /// Makes a job's folder after a crash that left a complete checkpoint.
 fn crashed(folder: &Folder, wasm: &str) -> std::path::PathBuf {
-    folder.write("text.txt", text(400_000));
+    folder.write("text.txt", text(LINES));
     let mut command = folder.command();
     let mut args = run_of(wasm, "2");
     args.insert(1, "-Dexecution.checkpointing.num-retained=2");
@@ -150,7 +154,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
             std::fs::remove_file(entry.path()).unwrap();
         }
     }
-    assert!(folder.parts("out") == expected(&text(100_000)));
+    assert!(folder.parts("out") == expected(&text(LINES)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::recovery::{checkpoints, expected, text};
+use crate::recovery::{LINES, checkpoints, expected, text};
 use crate::support::{Folder, Ran, component};
 
 const CHECKPOINTS: [&str; 4] = [
@@ -66,10 +66,10 @@ fn a_job_that_fails_while_it_is_restored_is_restored_again() {
 #[test]
 fn a_process_that_ends_while_it_restores_restores_again() {
     let folder = Folder::new();
-    let text = text(50_000);
+    let text = text(LINES);
     folder.write("text.txt", &text);
     let restore = ["--restore", "latest"];
-    assert_eq!(counted(&folder, "store.write@5=kill", &restore).code, -1);
+    assert_eq!(counted(&folder, "store.write@3=kill", &restore).code, -1);
     for nth in [1, 2, 1] {
         assert_eq!(counted(&folder, &format!("store.read@{nth}=kill"), &restore).code, -1);
     }

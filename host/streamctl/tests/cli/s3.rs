@@ -60,7 +60,9 @@ impl Minio {
 
     fn checkpoints(&self) -> Vec<String> {
         let job = self.job();
-        self.names(&format!("jobs/{}", job.file_name().unwrap().to_string_lossy()))
+        let mut names = self.names(&format!("jobs/{}", job.file_name().unwrap().to_string_lossy()));
+        names.retain(|name| job.join(name).join("_metadata").exists());
+        names
     }
 }
 

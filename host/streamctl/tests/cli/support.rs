@@ -1,7 +1,7 @@
 //! Runs the binary in a folder of the test's own.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -14,6 +14,43 @@ pub(crate) fn component(name: &str) -> String {
 /// A folder with a few files.
 pub(crate) struct Folder {
     pub(crate) dir: TempDir,
+}
+
+/// How many checkpoints are in a folder; wrong is whatever else there is, that none of them names.
+pub(crate) fn checkpoints_in(folder: &Path) -> Result<usize, String> {
+    let (mut found, mut named, mut manifests) = (Vec::new(), Vec::new(), 0);
+    files_below(folder, &mut found);
+    for path in found.iter().filter(|path| path.ends_with("_metadata")) {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let manifest: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default())
+            .map_err(|error| error.to_string())?;
+        let files = manifest["files"].as_object().into_iter().flat_map(|files| files.keys());
+        named.extend(files.map(|file| folder.join(file)));
+        named.push(path.clone());
+        manifests += 1;
+    }
+    found.retain(|path| !named.contains(path));
+    match found.is_empty() {
+        true => Ok(manifests),
+        false => Err(format!("more is left than {manifests} checkpoints: {found:?}")),
+    }
+}
+
+pub(crate) fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path() {
+            path if path.is_dir() => {
+                let before = files.len();
+                files_below(&path, files);
+                // An empty folder is something that is left, too.
+                if files.len() == before {
+                    files.push(path);
+                }
+            }
+            path => files.push(path),
+        }
+    }
+    files.sort_unstable();
 }
 
 /// How a run ended.

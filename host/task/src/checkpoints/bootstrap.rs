@@ -271,7 +271,7 @@ pub fn write(
         let path = path_of(&bootstrap.uid, table, 0..max_parallelism);
         let file = savepoint.put_part(&path, &bytes).map_err(|error| failed(error.to_string()))?;
         let place = Place::File { path: path.clone(), offset: 0, length: file.bytes };
-        operator.subtasks[0].sections.push(Section { kind: table.section.clone(), place });
+        operator.subtasks[0].sections.push(Section { kind: table.section.clone(), layer: 0, place });
         manifest.files.insert(path, file);
     }
     savepoint.put_manifest(&manifest).map_err(|error| failed(error.to_string()))

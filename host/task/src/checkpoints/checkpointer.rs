@@ -4,19 +4,19 @@
 //! has come, like a subtask.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use checkpoint::coordinator::{CheckpointId, Kind, Stop, SubtaskId};
-use checkpoint::manifest::{JobName, Operator, Place, Section, Subtask, Table};
+use checkpoint::manifest::{File, JobName, Operator, Place, Section, Subtask, Table};
 use checkpoint::{Action, Coordinator, Event, Manifest, Storage};
 use model::Diagnostic;
 use platform::faults::Point;
 use platform::{Faults, Inbox, Platform};
 
 use super::savepoint::{self, Ask};
-use super::{Checkpoints, Command, Content, Line, Part};
+use super::{Checkpoints, Command, Content, Line, Part, section};
 use crate::job::Control;
 
 /// A job's checkpoints.
@@ -39,6 +39,8 @@ pub(crate) struct Checkpointer {
     next_request: u64,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
+    /// The manifest that was put last: what the next may build upon.
+    newest: Arc<Mutex<Option<Manifest>>>,
 }
 
 /// What a manifest says of the job.
@@ -84,6 +86,7 @@ impl Checkpointer {
             asked: BTreeMap::new(),
             next_request: 1,
             began: (0, now),
+            newest: Arc::default(),
         }
     }
 
@@ -213,9 +216,13 @@ impl Checkpointer {
         let savepoint = asked.map(|ask| ask.request.clone());
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
-        let faults = self.platform.faults.clone();
+        let (faults, newest) = (self.platform.faults.clone(), Arc::clone(&self.newest));
         self.platform.io.submit(&self.events, move || {
-            let mut manifest = about.manifest(checkpoint, parts);
+            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut manifest = match about.manifest(checkpoint, parts, newest.as_ref()) {
+                Ok(manifest) => manifest,
+                Err(reason) => return Event::NotStored { checkpoint, reason },
+            };
             manifest.0.began = began;
             manifest.0.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             manifest.0.is_savepoint = matches!(kind, Kind::Savepoint { .. });
@@ -226,7 +233,9 @@ impl Checkpointer {
                 Some(request) => {
                     savepoint::put(&request, manifest.0, &manifest.1).map_err(Unwritten::Because)
                 }
-                None => put(&storage, manifest, &faults).map_err(Unwritten::of),
+                None => put(&storage, manifest, &faults)
+                    .map(|manifest| *newest = Some(manifest))
+                    .map_err(Unwritten::of),
             });
             let written = written.and_then(|()| faults.pass(Point::CheckpointStored).map_err(Unwritten::of));
             match written {
@@ -257,12 +266,18 @@ impl Unwritten {
 /// The name of the file with all that is not inline.
 pub(super) const DATA: &str = "data-0";
 
-fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>), faults: &Faults) -> std::io::Result<()> {
+fn put(
+    storage: &Storage,
+    (mut manifest, data): (Manifest, Vec<u8>),
+    faults: &Faults,
+) -> std::io::Result<Manifest> {
     if !data.is_empty() {
         let (path, file) = storage.put_part(manifest.checkpoint, DATA, &data)?;
         for operator in manifest.operators.values_mut() {
             for section in operator.subtasks.iter_mut().flat_map(|subtask| &mut subtask.sections) {
-                if let Place::File { path: at, .. } = &mut section.place {
+                if let Place::File { path: at, .. } = &mut section.place
+                    && at == DATA
+                {
                     at.clone_from(&path);
                 }
             }
@@ -270,12 +285,21 @@ fn put(storage: &Storage, (mut manifest, data): (Manifest, Vec<u8>), faults: &Fa
         manifest.files.insert(path, file);
     }
     faults.pass(Point::CheckpointManifest)?;
-    storage.put_manifest(&manifest)
+    storage.put_manifest(&manifest)?;
+    Ok(manifest)
 }
 
 impl About {
-    /// The manifest, and the bytes of the file that it names.
-    fn manifest(&self, checkpoint: CheckpointId, parts: BTreeMap<SubtaskId, Part>) -> (Manifest, Vec<u8>) {
+    /// The manifest, and the bytes of the file that it names beside those of `newest`, upon which parts may build.
+    ///
+    /// # Errors
+    /// If they build upon another.
+    fn manifest(
+        &self,
+        checkpoint: CheckpointId,
+        parts: BTreeMap<SubtaskId, Part>,
+        newest: Option<&Manifest>,
+    ) -> Result<(Manifest, Vec<u8>), String> {
         let mut manifest = Manifest::new(self.job.clone(), checkpoint);
         let mut data = Vec::new();
         for (number, part) in parts {
@@ -290,21 +314,47 @@ impl About {
                     subtasks: vec![Subtask::default(); *parallelism as usize],
                     tables: self.tables.get(&stage.node).cloned().unwrap_or_default(),
                 });
+                let place = self.places[number as usize] as usize;
+                let before = match stage.upon {
+                    None => Vec::new(),
+                    Some(upon) => {
+                        let newest = newest.filter(|newest| newest.checkpoint == upon);
+                        let newest = newest.ok_or_else(|| format!("checkpoint {upon} is not the last"))?;
+                        carry_on(newest, uid, place, &mut manifest.files)
+                    }
+                };
+                let next = before.iter().map(|section| section.layer + 1).max().unwrap_or(0);
                 let sections = stage.sections.into_iter().map(|(kind, content)| {
                     let place = match content {
                         Content::Text(text) if text.len() <= INLINE_BYTES => Place::Inline(text),
                         Content::Text(text) => append(&mut data, text.as_bytes()),
                         Content::Bytes(bytes) => append(&mut data, &bytes),
                     };
-                    Section { kind, place }
+                    let layer = if section::backend_of(&kind).is_some() { next } else { 0 };
+                    Section { kind, layer, place }
                 });
-                let place = self.places[number as usize] as usize;
-                operator.subtasks[place] =
-                    Subtask { is_finished: stage.is_finished, sections: sections.collect() };
+                let sections = before.into_iter().chain(sections).collect();
+                operator.subtasks[place] = Subtask { is_finished: stage.is_finished, sections };
             }
         }
-        (manifest, data)
+        Ok((manifest, data))
     }
+}
+
+/// The keyed state of a subtask in a manifest, upon which the next builds; the files that it is in.
+fn carry_on(newest: &Manifest, uid: &str, place: usize, files: &mut BTreeMap<String, File>) -> Vec<Section> {
+    let subtask = newest.operators.get(uid).and_then(|operator| operator.subtasks.get(place));
+    let sections = subtask.into_iter().flat_map(|subtask| &subtask.sections);
+    let sections: Vec<Section> =
+        sections.filter(|section| section::backend_of(&section.kind).is_some()).cloned().collect();
+    for section in &sections {
+        if let Place::File { path, .. } = &section.place
+            && let Some(file) = newest.files.get(path)
+        {
+            files.insert(path.clone(), file.clone());
+        }
+    }
+    sections
 }
 
 fn append(data: &mut Vec<u8>, bytes: &[u8]) -> Place {

@@ -12,8 +12,9 @@ use model::Diagnostic;
 use model::element::Barrier;
 use model::job_graph::NodeId;
 use platform::faults::Point;
+use state::backend::StateTable;
 use state::encoded::SnapshotWriter;
-use state::{Backend, SharedBackend, Sweep};
+use state::{Backend, Extent, SharedBackend, Sweep};
 use window::running_aggregate::flat;
 
 use super::{Command, Content, Line, Part, StagePart, section};
@@ -21,8 +22,10 @@ use super::{Command, Content, Line, Part, StagePart, section};
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
     line: Line,
-    /// The last that was heard of, and whether the job stops with it.
-    heard: Option<(Barrier, Option<Stop>)>,
+    /// The last that was heard of, and what for.
+    heard: Option<(Barrier, Kind)>,
+    /// The last checkpoint that is complete, but for savepoints.
+    complete: Option<CheckpointId>,
     /// One that was triggered, and has not come to the first stage.
     triggered: Option<Barrier>,
     /// The last that has.
@@ -48,6 +51,7 @@ impl Cuts {
         Self {
             line,
             heard: None,
+            complete: None,
             triggered: None,
             last: None,
             under_way: VecDeque::new(),
@@ -62,8 +66,7 @@ impl Cuts {
             match self.line.commands.take()? {
                 Command::Trigger(checkpoint, kind) => {
                     let barrier = Barrier { checkpoint };
-                    let stop = if let Kind::Savepoint { stop } = kind { stop } else { None };
-                    self.heard = Some((barrier, stop));
+                    self.heard = Some((barrier, kind));
                     // The barrier itself may have been faster.
                     self.triggered =
                         Some(barrier).filter(|barrier| self.last.is_none_or(|last| last < *barrier));
@@ -75,6 +78,9 @@ impl Cuts {
                     return Some(Told::Abort(barrier));
                 }
                 Command::Complete(checkpoint, kind) => {
+                    if !matches!(kind, Kind::Savepoint { .. }) {
+                        self.complete = Some(checkpoint);
+                    }
                     self.is_over |= matches!(kind, Kind::Final | Kind::Savepoint { stop: Some(_) });
                     return Some(Told::Commit(checkpoint));
                 }
@@ -91,8 +97,18 @@ impl Cuts {
     /// Whether the job stops with a barrier, and how; none = it is not known yet, as the barrier was faster than
     /// the command.
     pub(crate) fn stop_of(&self, barrier: Barrier) -> Option<Option<Stop>> {
-        let (heard, stop) = self.heard.filter(|(heard, _)| *heard >= barrier)?;
+        let (heard, kind) = self.heard.filter(|(heard, _)| *heard >= barrier)?;
+        let Kind::Savepoint { stop } = kind else { return Some(None) };
         Some(stop.filter(|_| heard == barrier))
+    }
+
+    /// What of a stage's state its part of a checkpoint has.
+    pub(crate) fn extent(&self, barrier: Barrier, chain: &Chain) -> Extent {
+        match self.heard {
+            Some((heard, Kind::Savepoint { .. })) if heard == barrier => Extent::Apart,
+            _ if chain.can_grow() && chain.last == self.complete => Extent::Changes,
+            _ => Extent::Whole,
+        }
     }
 
     /// Whether all input is to end, before the barrier that was triggered.
@@ -157,11 +173,46 @@ impl Cuts {
     }
 }
 
+/// A stage's snapshots that build one upon the other.
+#[derive(Default)]
+pub(crate) struct Chain {
+    /// The last; none = there is none to build upon.
+    last: Option<CheckpointId>,
+    /// Bytes of the whole one, and of those of changes.
+    bytes: (usize, usize),
+    /// How many these are.
+    changes: usize,
+}
+
+/// So many snapshots of changes may build upon a whole one. All have to be read to go on from the last.
+const CHANGES: usize = 20;
+
+impl Chain {
+    /// Whether one more of changes costs less than to begin anew.
+    fn can_grow(&self) -> bool {
+        self.last.is_some() && self.changes < CHANGES && self.bytes.1 < self.bytes.0
+    }
+
+    /// A snapshot is written.
+    fn add(&mut self, checkpoint: CheckpointId, extent: Extent, bytes: usize) {
+        match extent {
+            Extent::Apart => return,
+            Extent::Whole => (self.bytes, self.changes) = ((bytes, 0), 0),
+            Extent::Changes => {
+                self.bytes.1 += bytes;
+                self.changes += 1;
+            }
+        }
+        self.last = Some(checkpoint);
+    }
+}
+
 /// The sealed state of a stage, on its way out.
 pub(crate) struct Snapshot {
     barrier: Barrier,
     node: NodeId,
     is_finished: bool,
+    extent: Extent,
     /// What is ready.
     sections: Vec<(String, Content)>,
     /// The backend that is swept.
@@ -193,20 +244,30 @@ impl Snapshot {
         is_finished: bool,
         sections: Vec<(String, Content)>,
         (backends, is_aggregate): (&mut [SharedBackend], bool),
+        mut extent: Extent,
     ) -> Result<Self, Diagnostic> {
-        for backend in backends {
-            backend.seal(barrier.checkpoint).map_err(|error| failed(&error))?;
+        for (at, backend) in backends.iter_mut().enumerate() {
+            let sealed = backend.seal(barrier.checkpoint, extent).map_err(|error| failed(&error))?;
+            if at > 0 && sealed != extent {
+                return Err(Diagnostic::internal("the backends of a stage do not agree on a snapshot"));
+            }
+            extent = sealed;
         }
         let writer = SnapshotWriter::default();
-        Ok(Self { barrier, node, is_finished, sections, at: 0, is_aggregate, writer })
+        Ok(Self { barrier, node, is_finished, extent, sections, at: 0, is_aggregate, writer })
     }
 
     /// Writes on, a bit.
-    pub(crate) fn write(&mut self, backends: &mut [SharedBackend]) -> Result<Written, Diagnostic> {
+    pub(crate) fn write(
+        &mut self,
+        backends: &mut [SharedBackend],
+        chain: &mut Chain,
+    ) -> Result<Written, Diagnostic> {
         if let Some(backend) = backends.get_mut(self.at) {
             match backend.sweep().map_err(|error| failed(&error))? {
                 Sweep::Rows(chunk) => {
-                    let chunk = if self.is_aggregate { flat(chunk) } else { Ok(chunk) };
+                    let is_flat = self.is_aggregate && chunk.table != StateTable::Gone;
+                    let chunk = if is_flat { flat(chunk) } else { Ok(chunk) };
                     let added = chunk.and_then(|chunk| self.writer.add(&chunk));
                     added.map_err(|error| failed(&error))?;
                 }
@@ -215,9 +276,10 @@ impl Snapshot {
                 Sweep::Done(_) | Sweep::Idle => {
                     let tables = std::mem::take(&mut self.writer).finish().map_err(|error| failed(&error))?;
                     let named = tables.into_iter().map(|(table, bytes)| {
-                        let name = match self.is_aggregate {
-                            true => section::AGGREGATE.to_owned(),
-                            false => format!("{}.{}", self.at, table.name()),
+                        let name = match (self.is_aggregate, table) {
+                            (true, StateTable::Gone) => section::AGGREGATE_GONE.to_owned(),
+                            (true, _) => section::AGGREGATE.to_owned(),
+                            (false, table) => format!("{}.{}", self.at, table.name()),
                         };
                         (name, Content::Bytes(bytes))
                     });
@@ -228,7 +290,10 @@ impl Snapshot {
             return Ok(Written::Some);
         }
         let sections = std::mem::take(&mut self.sections);
-        let part = StagePart { node: self.node, is_finished: self.is_finished, sections };
+        let upon = chain.last.filter(|_| self.extent == Extent::Changes);
+        let part = StagePart { node: self.node, is_finished: self.is_finished, upon, sections };
+        let bytes = part.sections.iter().map(|(_, content)| content.bytes()).sum();
+        chain.add(self.barrier.checkpoint, self.extent, bytes);
         Ok(Written::Whole(self.barrier, part))
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct StagePart {
     pub(crate) node: NodeId,
     /// It had handled all its input.
     pub(crate) is_finished: bool,
+    /// Its keyed state is what has changed since this checkpoint, which is complete; none = it is whole.
+    pub(crate) upon: Option<CheckpointId>,
     /// By what they are.
     pub(crate) sections: Vec<(String, Content)>,
 }
@@ -71,6 +73,15 @@ pub(crate) struct StagePart {
 pub(crate) enum Content {
     Text(String),
     Bytes(Vec<u8>),
+}
+
+impl Content {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// A subtask's line to the job's checkpoints.
@@ -92,4 +103,15 @@ pub(crate) mod section {
     pub(crate) const WATERMARK: &str = "watermark";
     /// The keys of a running aggregate.
     pub(crate) const AGGREGATE: &str = "aggregate";
+    /// Of such, those that have gone, in a snapshot of changes.
+    pub(crate) const AGGREGATE_GONE: &str = "aggregate.gone";
+
+    /// Whose keyed state a section is: of a backend, by its number, or of the aggregate; none = it is something
+    /// else.
+    pub(crate) fn backend_of(kind: &str) -> Option<&str> {
+        match kind.split_once('.') {
+            Some((backend, _)) => Some(backend),
+            None => (kind == AGGREGATE).then_some(kind),
+        }
+    }
 }

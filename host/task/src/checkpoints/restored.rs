@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::Int64Array;
 use arrow_schema::DataType;
-use checkpoint::manifest::{File, Operator, Place, TableKind};
+use checkpoint::manifest::{File, Operator, Place, Subtask, TableKind};
 use checkpoint::storage::StorageError;
 use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
@@ -13,10 +13,12 @@ use model::key::key_group_range;
 use state::backend::StateTable;
 use state::canonical::read;
 use state::evolve::{Misfit, evolve, fits};
+use state::layers::fold;
 use state::{Backend, SharedBackend, StateChunk};
 use window::AggregateError;
 
 use super::kept::{Kept, kind_of, table_of};
+use super::savepoint::table_of_section;
 use super::section;
 
 /// A checkpoint, read and checked.
@@ -129,6 +131,28 @@ impl Restored {
         sections.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
+    /// The rows of a backend of a subtask (or of its aggregate), those of changes upon those before.
+    pub(super) fn rows_of_backend(
+        &self,
+        subtask: &Subtask,
+        backend: &str,
+    ) -> Result<Vec<StateChunk>, String> {
+        let mut layers: BTreeMap<u32, Vec<StateChunk>> = BTreeMap::new();
+        for section in &subtask.sections {
+            if section::backend_of(&section.kind) != Some(backend) {
+                continue;
+            }
+            let table = table_of_section(&section.kind);
+            let table = table.ok_or_else(|| format!("there is no table `{}`", section.kind))?;
+            let bytes = self.bytes(&section.place).ok_or("a section is missing")?;
+            let chunks = read(table, bytes).map_err(|error| error.to_string())?;
+            layers.entry(section.layer).or_default().extend(chunks);
+        }
+        // A running aggregate's columns stand for themselves, and may be null.
+        let is_null_gone = backend != section::AGGREGATE;
+        fold(layers.into_values().collect(), is_null_gone).map_err(|error| error.to_string())
+    }
+
     /// Fills the backends of an operator's subtask with its key groups' rows.
     pub(crate) fn fill_all(
         &self,
@@ -186,6 +210,7 @@ impl Restored {
     ) -> Result<Option<(StateTable, Option<&'a State>)>, Unfit> {
         let place = match old {
             StateTable::Timers => return Ok(Some((old, None))),
+            StateTable::Gone => return Ok(None),
             StateTable::Values(place) | StateTable::Entries(place) => place,
         };
         let Some(table) = operator.tables.iter().find(|table| table.section == section) else {
@@ -222,11 +247,9 @@ impl Restored {
             return Ok(());
         }
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
-        for (is_finished, bytes) in self.sections(share.uid, section::AGGREGATE) {
-            if is_finished || bytes.is_empty() {
-                continue;
-            }
-            for chunk in read(StateTable::Values(0), bytes).map_err(|error| wrong(error.to_string()))? {
+        let subtasks = self.operator(share.uid).into_iter().flat_map(|operator| &operator.subtasks);
+        for subtask in subtasks.filter(|subtask| !subtask.is_finished) {
+            for chunk in self.rows_of_backend(subtask, section::AGGREGATE).map_err(wrong)? {
                 let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
                 import(own).map_err(|error| wrong(error.to_string()))?;
@@ -249,26 +272,20 @@ impl Restored {
         let Some(operator) = self.operator(share.uid) else { return Ok(chunks) };
         // Nothing comes any more of what had ended.
         for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
-            for section in &subtask.sections {
-                let Some((of, table)) = section.kind.split_once('.') else { continue };
-                if of.parse() != Ok(number) {
+            let backend = number.to_string();
+            for chunk in self.rows_of_backend(subtask, &backend).map_err(Unfit::Unreadable)? {
+                let section = format!("{number}.{}", chunk.table.name());
+                let Some((new, state)) = self.resolve(operator, &section, chunk.table, kept)? else {
                     continue;
+                };
+                types_fit(&chunk, new, state, kept)?;
+                let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
+                let mut own = evolved(own.map_err(|error| unreadable(&error))?, new, state)?;
+                if own.touched.is_none() && state.is_some_and(|state| state.ttl.is_some()) {
+                    // It has a time to live from now on, which begins with the checkpoint.
+                    own.touched = Some(Int64Array::from_value(self.manifest.began, own.rows()));
                 }
-                let old = StateTable::of_name(table)
-                    .ok_or_else(|| Unfit::Unreadable(format!("there is no table `{table}`")))?;
-                let Some((new, state)) = self.resolve(operator, &section.kind, old, kept)? else { continue };
-                let bytes = self.bytes(&section.place);
-                let bytes = bytes.ok_or_else(|| Unfit::Unreadable("a section is missing".to_owned()))?;
-                for chunk in read(old, bytes).map_err(|error| unreadable(&error))? {
-                    types_fit(&chunk, new, state, kept)?;
-                    let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
-                    let mut own = evolved(own.map_err(|error| unreadable(&error))?, new, state)?;
-                    if own.touched.is_none() && state.is_some_and(|state| state.ttl.is_some()) {
-                        // It has a time to live from now on, which begins with the checkpoint.
-                        own.touched = Some(Int64Array::from_value(self.manifest.began, own.rows()));
-                    }
-                    chunks.push(own);
-                }
+                chunks.push(own);
             }
         }
         Ok(chunks)

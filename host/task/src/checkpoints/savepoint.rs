@@ -11,6 +11,7 @@ use state::canonical::{Names, can_be_flat, named, read, to_file};
 
 use super::checkpointer::DATA;
 use super::restored::part;
+use super::section;
 
 /// The form of a savepoint. Flink: `SavepointFormatType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,9 +126,9 @@ pub(crate) fn names_of(table: &Table, max_parallelism: u32) -> Names<'_> {
 }
 
 /// The table of a section, of the kinds that a backend has; that of a running aggregate is one of values.
-pub(crate) fn table_of_section(section: &str) -> Option<StateTable> {
-    match section.split_once('.') {
-        None => (section == super::section::AGGREGATE).then_some(StateTable::Values(0)),
+pub(crate) fn table_of_section(kind: &str) -> Option<StateTable> {
+    match kind.split_once('.') {
+        None => (kind == section::AGGREGATE).then_some(StateTable::Values(0)),
         Some((_, table)) => StateTable::of_name(table),
     }
 }

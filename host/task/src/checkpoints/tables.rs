@@ -5,10 +5,10 @@ use arrow_schema::SchemaRef;
 use checkpoint::manifest::{Operator, Table, TableKind};
 use model::Diagnostic;
 use state::StateChunk;
-use state::canonical::{can_be_flat, named, read};
+use state::canonical::{can_be_flat, named};
 
-use super::Restored;
 use super::savepoint::{names_of, table_of_section};
+use super::{Restored, section};
 
 /// A table of an operator's keyed state.
 #[derive(Clone, Debug)]
@@ -98,13 +98,12 @@ impl Restored {
         let of = of.ok_or_else(|| wrong(format!("there is no table `{}`", table.section)))?;
         let (mut chunks, mut size): (Vec<StateChunk>, u64) = (Vec::new(), 0);
         for subtask in &operator.subtasks {
-            for section in subtask.sections.iter().filter(|section| section.kind == table.section) {
-                let bytes = self.bytes(&section.place);
-                let bytes = bytes.ok_or_else(|| wrong("a section is missing".to_owned()))?;
-                size += bytes.len() as u64;
-                let read = read(of, bytes).map_err(|error| wrong(error.to_string()))?;
-                chunks.extend(read.into_iter().filter(|chunk| chunk.rows() > 0));
-            }
+            let sections = subtask.sections.iter().filter(|section| section.kind == table.section);
+            size +=
+                sections.filter_map(|section| Some(self.bytes(&section.place)?.len() as u64)).sum::<u64>();
+            let backend = section::backend_of(&table.section).unwrap_or_default();
+            let rows = self.rows_of_backend(subtask, backend).map_err(&wrong)?;
+            chunks.extend(rows.into_iter().filter(|chunk| chunk.table == of && chunk.rows() > 0));
             // Every subtask has the same.
             if table.kind == TableKind::Broadcast && !chunks.is_empty() {
                 break;

@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, DataType};
 use guest::{Call, Entries, EntryChanges, Groups, Moment, Outcome, RidingEntries, StateReader, StateUpdate};
 use model::Batch;
 use model::job_graph::{Riding, State, StateKind, TimeDomain};
-use state::backend::Ticket;
+use state::backend::{Extent, Ticket};
 use state::key_index::KeyId;
 use state::memory::BROADCAST;
 use state::timers::Due;
@@ -577,7 +577,7 @@ impl KeyedState {
     /// All that is kept, as a snapshot has it. No other may be under way.
     pub(crate) fn snapshot(&self) -> Result<Vec<StateChunk>, ArrowError> {
         let mut held = self.shared.lock();
-        held.backend.seal(0).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
+        held.backend.seal(0, Extent::Apart).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
         let mut chunks = Vec::new();
         loop {
             match held.backend.sweep()? {

@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 use model::key::{KeyHash, hash_keys};
 use platform::{Inbox, IoPool, Random};
-use state::backend::{NotSealed, Rest, Ticket};
+use state::backend::{Extent, NotSealed, Rest, Ticket};
 use state::key_index::KeyId;
 use state::timers::Due;
 use state::{Backend, EntryChange, EntryPage, Riders, StateChunk, StoreError, Sweep, TimerChange};
@@ -224,8 +224,8 @@ impl Backend for FarState {
         self.near.take_due(domain, now, max)
     }
 
-    fn seal(&mut self, epoch: u64) -> Result<(), NotSealed> {
-        self.near.seal(epoch)
+    fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed> {
+        self.near.seal(epoch, extent)
     }
 
     fn sweep(&mut self) -> Result<Sweep, ArrowError> {

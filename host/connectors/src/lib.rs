@@ -16,6 +16,7 @@ pub mod splits;
 #[cfg(test)]
 mod test_support;
 
+pub use options::time;
 pub use sinks::collect::collected;
 pub use sinks::{Arriving, sink};
 pub use sources::{SourcePort, source};
@@ -23,6 +24,7 @@ pub use splits::Splits;
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use model::{Batch, Diagnostic};
 use platform::{Faults, Platform};
@@ -214,13 +216,17 @@ pub trait Sink: Send {
     /// # Errors
     /// Where a row cannot be written, naming it.
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic>;
-    /// Sends on what is held back. Called when there is nothing more to write for now. Pending where
-    /// something is still held back; wakes the subtask when it can go.
+    /// Sends on what is held back. Called when there is nothing more to write for now, and whenever the subtask is
+    /// woken. Pending where something is still held back; wakes the subtask when it can go.
     ///
     /// # Errors
     /// Where something could not be written.
     fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
         Poll::Ready(Ok(()))
+    }
+    /// When, by the clock, it has something to do though no row comes; `poll_flush` does it.
+    fn wakes_at(&self) -> Option<Duration> {
+        None
     }
     /// After the last row: ready when everything is outside, whole and named.
     ///

@@ -338,6 +338,8 @@ impl Subtask {
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),
                 Operator::Lookup(_, lookup) => lookup.table.next_at(),
+                // One that prepares for a checkpoint does all by itself.
+                Operator::Sink(sink) if stage.input.barrier.is_none() => sink.sink.wakes_at(),
                 _ => None,
             })
             .min()

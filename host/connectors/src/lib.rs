@@ -20,9 +20,8 @@ pub use options::time;
 pub use sinks::collect::collected;
 pub use sinks::{Arriving, sink};
 pub use sources::{SourcePort, source};
-pub use splits::Splits;
+pub use splits::{FoundSplits, Splits, SplitsOf};
 
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -123,9 +122,13 @@ pub trait Source: Send {
     fn position(&self) -> Option<String> {
         None
     }
-    /// The splits that it shares with the source's other subtasks, for event time by split. Rows
-    /// that it gives are of the split that it took last. None = all its rows are one stream.
-    fn splits(&self) -> Option<Arc<Splits>> {
+    /// Its splits, for event time by split. Rows that it gives are of the split that it took last. None = all its
+    /// rows are one stream.
+    fn splits(&self) -> Option<SplitsOf> {
+        None
+    }
+    /// When, by the clock, it has something to do though nobody wakes it; `poll` does it.
+    fn wakes_at(&self) -> Option<Duration> {
         None
     }
 }

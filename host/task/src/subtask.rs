@@ -334,6 +334,7 @@ impl Subtask {
             .iter()
             .filter(|stage| !stage.ended && stage.halted.is_none() && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
+                Operator::Source(_, source) => source.source.wakes_at(),
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),

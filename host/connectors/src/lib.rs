@@ -16,13 +16,14 @@ pub mod splits;
 #[cfg(test)]
 mod test_support;
 
+pub use options::time;
 pub use sinks::collect::collected;
 pub use sinks::{Arriving, sink};
 pub use sources::{SourcePort, source};
-pub use splits::Splits;
+pub use splits::{FoundSplits, Splits, SplitsOf};
 
-use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use model::{Batch, Diagnostic};
 use platform::{Faults, Platform};
@@ -121,9 +122,13 @@ pub trait Source: Send {
     fn position(&self) -> Option<String> {
         None
     }
-    /// The splits that it shares with the source's other subtasks, for event time by split. Rows
-    /// that it gives are of the split that it took last. None = all its rows are one stream.
-    fn splits(&self) -> Option<Arc<Splits>> {
+    /// Its splits, for event time by split. Rows that it gives are of the split that it took last. None = all its
+    /// rows are one stream.
+    fn splits(&self) -> Option<SplitsOf> {
+        None
+    }
+    /// When, by the clock, it has something to do though nobody wakes it; `poll` does it.
+    fn wakes_at(&self) -> Option<Duration> {
         None
     }
 }
@@ -214,13 +219,17 @@ pub trait Sink: Send {
     /// # Errors
     /// Where a row cannot be written, naming it.
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic>;
-    /// Sends on what is held back. Called when there is nothing more to write for now. Pending where
-    /// something is still held back; wakes the subtask when it can go.
+    /// Sends on what is held back. Called when there is nothing more to write for now, and whenever the subtask is
+    /// woken. Pending where something is still held back; wakes the subtask when it can go.
     ///
     /// # Errors
     /// Where something could not be written.
     fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
         Poll::Ready(Ok(()))
+    }
+    /// When, by the clock, it has something to do though no row comes; `poll_flush` does it.
+    fn wakes_at(&self) -> Option<Duration> {
+        None
     }
     /// After the last row: ready when everything is outside, whole and named.
     ///

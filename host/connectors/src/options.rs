@@ -6,6 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use model::Diagnostic;
 
@@ -26,6 +27,28 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> Diagnostic {
     match nearest(name, known.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error,
+    }
+}
+
+/// `500ms`, `1s`, `2min`, `3h`, as options and configuration have times.
+///
+/// # Errors
+/// Why it is none.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = lower.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a time is a number with a unit, like 500ms".to_owned())?;
+    let each = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        other => return Err(format!("`{other}` is no unit of time: ms, s, min, h")),
+    };
+    match number.checked_mul(each) {
+        Some(ms) => Ok(Duration::from_millis(ms)),
+        None => Err("that is too long".into()),
     }
 }
 
@@ -68,6 +91,18 @@ impl<'a> Options<'a> {
                 })
             })
             .transpose()
+    }
+
+    /// A time above 0.
+    pub(crate) fn duration(&self, name: &str) -> Result<Option<Duration>, Diagnostic> {
+        let Some(value) = self.text(name) else { return Ok(None) };
+        match time(value) {
+            Ok(time) if time > Duration::ZERO => Ok(Some(time)),
+            other => {
+                Err(Diagnostic::user(format!("the option `{name}` of `{}` cannot be `{value}`", self.of))
+                    .detail(other.err().unwrap_or_else(|| "it is above 0".to_owned())))
+            }
+        }
     }
 
     pub(crate) fn one_of(

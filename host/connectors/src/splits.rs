@@ -1,7 +1,17 @@
 //! A source's splits: who reads which, and which wait; for reading, and for event time.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a source's splits come to its subtasks.
+#[derive(Clone)]
+pub enum SplitsOf {
+    /// All are known from the beginning, and the subtasks share them.
+    All(Arc<Splits>),
+    /// The subtask finds its own as it goes.
+    Found(Arc<FoundSplits>),
+}
 
 /// The splits of a source in their order, taken one by one by its subtasks.
 ///
@@ -101,9 +111,111 @@ impl Splits {
     }
 }
 
+/// The splits of one subtask that finds more of them as it goes: those that it has found and not yet read. Each is a
+/// sequence of its own.
+///
+/// A subtask that takes a split has handed on all rows of the one before.
+#[derive(Default)]
+pub struct FoundSplits(Mutex<Found>);
+
+struct Found {
+    /// The names of those that wait.
+    waiting: VecDeque<String>,
+    /// The name of the one that is read.
+    current: Option<String>,
+    /// How many have been taken.
+    taken: u64,
+    /// There may be some that it does not know of, though they are there.
+    is_behind: bool,
+}
+
+impl Default for Found {
+    /// It has not looked yet.
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), current: None, taken: 0, is_behind: true }
+    }
+}
+
+/// What a subtask that finds its splits reads and may come to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundStanding {
+    /// How many splits it has taken, if it reads the last of them.
+    pub current: Option<u64>,
+    /// There are some that it has not begun.
+    pub waits: bool,
+}
+
+impl FoundSplits {
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These have been found; `is_behind` = there are more.
+    pub fn found(&self, names: impl Iterator<Item = String>, is_behind: bool) {
+        let mut found = self.lock();
+        found.waiting.extend(names);
+        found.is_behind = is_behind;
+    }
+
+    /// The first that waits is read; where none waits, none is.
+    pub fn take(&self) {
+        let mut found = self.lock();
+        found.current = found.waiting.pop_front();
+        found.taken += u64::from(found.current.is_some());
+    }
+
+    /// Where the subtask is.
+    #[must_use]
+    pub fn standing(&self) -> FoundStanding {
+        let found = self.lock();
+        FoundStanding {
+            current: found.current.is_some().then_some(found.taken),
+            waits: found.is_behind || !found.waiting.is_empty(),
+        }
+    }
+
+    /// The name of the first that waits, or else of the one that is read, and whether it waits.
+    #[must_use]
+    pub fn held_by(&self) -> Option<(String, bool)> {
+        let found = self.lock();
+        match (found.waiting.front(), &found.current) {
+            (Some(name), _) => Some((name.clone(), true)),
+            (None, Some(name)) => Some((name.clone(), false)),
+            (None, None) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn splits_that_are_found_wait_and_are_read_in_turn() {
+        let splits = FoundSplits::default();
+        let standing = |current, waits| FoundStanding { current, waits };
+        assert_eq!((splits.standing(), splits.held_by()), (standing(None, true), None));
+        splits.found(["a", "b"].map(str::to_owned).into_iter(), false);
+        assert_eq!((splits.standing(), splits.held_by()), (standing(None, true), Some(("a".into(), true))));
+        splits.take();
+        assert_eq!(
+            (splits.standing(), splits.held_by()),
+            (standing(Some(1), true), Some(("b".into(), true)))
+        );
+        splits.take();
+        assert_eq!(
+            (splits.standing(), splits.held_by()),
+            (standing(Some(2), false), Some(("b".into(), false)))
+        );
+        splits.take();
+        assert_eq!((splits.standing(), splits.held_by()), (standing(None, false), None));
+        splits.found(["c".to_owned()].into_iter(), true);
+        splits.take();
+        assert_eq!(
+            (splits.standing(), splits.held_by()),
+            (standing(Some(3), true), Some(("c".into(), false)))
+        );
+    }
 
     /// Three sequences: of two splits, of three, of one.
     fn splits() -> Splits {

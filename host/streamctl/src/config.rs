@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use connectors::time;
 use model::Diagnostic;
 use serde::Deserialize;
 
@@ -219,25 +220,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("it is above 0".into()),
         time => Ok(time),
-    }
-}
-
-/// As [`duration`], and 0.
-fn time(text: &str) -> Result<Duration, String> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = lower.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "a time is a number with a unit, like 500ms".to_owned())?;
-    let each = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        other => return Err(format!("`{other}` is no unit of time: ms, s, min, h")),
-    };
-    match number.checked_mul(each) {
-        Some(ms) => Ok(Duration::from_millis(ms)),
-        None => Err("that is too long".into()),
     }
 }
 

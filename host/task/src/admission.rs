@@ -237,7 +237,7 @@ pub fn plan(
     if plan.options.execution == Execution::Batch && !plan.is_bounded() {
         return Err(Diagnostic::user("--execution batch needs input that ends")
             .detail("a source of this job never ends by itself")
-            .hint("run it with --execution streaming"));
+            .hint("run it with --execution streaming; files end without `monitor-interval`"));
     }
     Ok(plan)
 }
@@ -317,11 +317,18 @@ fn table_of(lookup: &Lookup) -> Result<Arc<dyn SourceFactory>, Diagnostic> {
     let connector = lookup.table.connector.as_str();
     let ports = [SourcePort { schema: Arc::clone(&lookup.schema), used: true }];
     let factory = connectors::source(&lookup.table, &ports)?;
+    let refused = |why: &str| {
+        Diagnostic::user(format!("`{connector}` cannot be the table of a lookup"))
+            .detail(format!("a table is read whole, before the first row, and {connector} {why}"))
+    };
     if !TABLES.contains(&connector) {
         let why = if factory.bounded() { "cannot be read again" } else { "never ends" };
-        return Err(Diagnostic::user(format!("`{connector}` cannot be the table of a lookup"))
-            .detail(format!("a table is read whole, before the first row, and {connector} {why}"))
-            .hint(format!("a table can be read by {}", TABLES.join(" and "))));
+        return Err(refused(why).hint(format!("a table can be read by {}", TABLES.join(" and "))));
+    }
+    if !factory.bounded() {
+        return Err(refused("with `monitor-interval` never ends").hint(
+            "leave `monitor-interval` out; a lookup with `reload` reads its table again, with new files",
+        ));
     }
     Ok(factory)
 }

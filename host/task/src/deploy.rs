@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use arrow_schema::{ArrowError, SchemaRef};
 use checkpoint::manifest::{JobName, Table as KeptTable};
-use connectors::{Context, Splits};
+use connectors::{Context, SplitsOf};
 use exchange::{Channel, InputGate, Partitioner};
 use graph::{PhysicalEdge, PhysicalGraph, Stage, Vertex};
 use guest::{NodePort, Task};
@@ -338,10 +338,16 @@ impl Deployment<'_> {
     }
 
     /// A subtask's event time by split, for the operator that makes watermarks of a source's rows.
-    fn split_times(&mut self, node: NodeId, splits: Arc<Splits>, s: usize) -> SplitTimes {
-        let times = self.split_times.entry(node).or_insert_with(|| none_yet(&splits));
-        self.watch.splits.insert(node, Arc::clone(&splits));
-        SplitTimes::new(splits, Arc::clone(times), u32::try_from(s).unwrap_or(u32::MAX))
+    fn split_times(&mut self, node: NodeId, splits: SplitsOf, s: usize) -> SplitTimes {
+        let subtask = u32::try_from(s).unwrap_or(u32::MAX);
+        self.watch.splits.insert((node, subtask), splits.clone());
+        match splits {
+            SplitsOf::All(splits) => {
+                let times = self.split_times.entry(node).or_insert_with(|| none_yet(&splits));
+                SplitTimes::all(splits, Arc::clone(times), subtask)
+            }
+            SplitsOf::Found(splits) => SplitTimes::found(splits),
+        }
     }
 
     /// A subtask's outgoing edges, and which port leads to which.

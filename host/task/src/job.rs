@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use connectors::{SinkFactory, Splits};
+use connectors::{SinkFactory, Splits, SplitsOf};
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
 use platform::{Inbox, Platform, ReadySet, spawn_thread};
@@ -86,7 +86,17 @@ pub enum SplitHolds {
 
 impl SplitHolds {
     /// What holds a subtask back, if the source has several splits.
-    fn of(splits: &Splits, subtask: u32) -> Option<Self> {
+    fn of(splits: &SplitsOf, subtask: u32) -> Option<Self> {
+        match splits {
+            SplitsOf::All(splits) => Self::of_all(splits, subtask),
+            SplitsOf::Found(splits) => splits.held_by().map(|(name, waits)| match waits {
+                true => Self::Waiting(name),
+                false => Self::Reading(name),
+            }),
+        }
+    }
+
+    fn of_all(splits: &Splits, subtask: u32) -> Option<Self> {
         if splits.all().len() < 2 {
             return None;
         }
@@ -152,8 +162,8 @@ pub(crate) struct Watch {
     pub(crate) sources: Vec<NodeId>,
     /// The operators that make watermarks, and their names.
     pub(crate) timed: Vec<(NodeId, String)>,
-    /// The splits that they follow one by one.
-    pub(crate) splits: BTreeMap<NodeId, Arc<Splits>>,
+    /// The splits that their subtasks follow one by one.
+    pub(crate) splits: BTreeMap<(NodeId, u32), SplitsOf>,
     pub(crate) sink_nodes: Vec<NodeId>,
     pub(crate) bytes_total: Option<u64>,
 }
@@ -350,7 +360,7 @@ impl Watch {
                 operator: name.clone(),
                 subtask,
                 parallelism,
-                split: self.splits.get(id).and_then(|splits| SplitHolds::of(splits, subtask)),
+                split: self.splits.get(&(*id, subtask)).and_then(|splits| SplitHolds::of(splits, subtask)),
             })
             .min_by_key(|time| time.watermark)
         };
@@ -411,7 +421,7 @@ mod tests {
         let name = |name: &str| SplitName { sequence: name.len(), name: name.to_owned() };
         let splits = Splits::new(vec![name("`a`"), name("`bb`")], 1);
         let text = |watermark, splits: &Splits| {
-            let split = SplitHolds::of(splits, 0);
+            let split = SplitHolds::of_all(splits, 0);
             EventTime { watermark, operator: "W".into(), subtask: 0, parallelism: 1, split }.text()
         };
         splits.take(0);

@@ -336,10 +336,13 @@ impl Subtask {
             .iter()
             .filter(|stage| !stage.ended && stage.halted.is_none() && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
+                Operator::Source(_, source) => source.source.wakes_at(),
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),
                 Operator::Lookup(_, lookup) => lookup.table.next_at(),
+                // One that prepares for a checkpoint does all by itself.
+                Operator::Sink(sink) if stage.input.barrier.is_none() => sink.sink.wakes_at(),
                 _ => None,
             })
             .min()

@@ -8,6 +8,7 @@
 
 mod checkpoints;
 mod evolution;
+mod files;
 mod nexmark;
 mod savepoints;
 mod simulated;

@@ -90,6 +90,26 @@ fn a_value_that_does_not_parse_is_told_with_the_reason() {
 }
 
 #[test]
+fn a_time_has_a_unit_and_is_above_0() {
+    let refused = |text: &str| {
+        let connection = connection("files", &[("path", "out"), ("roll-interval", text)]);
+        error_of(sink(&connection, &inserts(&text_schema())))
+    };
+    for (text, reason) in [
+        ("5", "`` is no unit of time: ms, s, min, h"),
+        ("5 weeks", "`weeks` is no unit of time: ms, s, min, h"),
+        ("-1s", "a time is a number with a unit, like 500ms"),
+        ("0s", "it is above 0"),
+        ("99999999999999999 h", "that is too long"),
+    ] {
+        let error = refused(text);
+        assert_eq!(error.message, format!("the option `roll-interval` of `files` cannot be `{text}`"));
+        assert_eq!(error.detail.as_deref(), Some(reason));
+    }
+    assert_eq!(time("90 min"), Ok(Duration::from_secs(5_400)));
+}
+
+#[test]
 fn a_needed_option_is_asked_for_even_if_it_is_given_empty() {
     for options in [&[][..], &[("path", "")]] {
         assert_eq!(refused(&connection("files", options)).0, "`files` needs the option `path`");

@@ -30,16 +30,37 @@ use crate::{Context, Need, Sink, SinkFactory};
 /// A folder, with the format of its files.
 pub struct FilesFactory {
     path: String,
-    /// A file that has become so long is finished, and the next begun.
-    roll_bytes: u64,
+    rolling: Rolling,
     format: FileFormat,
     changelog: Changelog,
     /// What an earlier run has left.
     restored: OnceLock<Kept>,
 }
 
-/// As Flink's default rolling policy.
-const ROLL_BYTES: u64 = 128 << 20;
+/// When a file is finished, and the next begun.
+///
+/// Source: Flink, `DefaultRollingPolicy`; the defaults are those of `sink.rolling-policy.*`.
+#[derive(Clone, Copy, Debug)]
+struct Rolling {
+    /// When it has become so long.
+    bytes: u64,
+    /// When its first row has been in it for so long.
+    interval: Duration,
+    /// When it has had no row for so long.
+    inactivity: Duration,
+}
+
+impl Rolling {
+    fn of(options: &Options<'_>) -> Result<Self, Diagnostic> {
+        Ok(Self {
+            bytes: options.parsed("roll-bytes")?.unwrap_or(128 << 20).max(1),
+            interval: options.duration("roll-interval")?.unwrap_or(HALF_AN_HOUR),
+            inactivity: options.duration("roll-inactivity")?.unwrap_or(HALF_AN_HOUR),
+        })
+    }
+}
+
+const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 /// How long the end of a failed job waits for a write that is under way.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that are held back for a larger write.
@@ -47,14 +68,15 @@ const HELD_BYTES: usize = 256 << 10;
 
 impl FilesFactory {
     pub(super) fn of(connection: &Connection, arriving: &Arriving) -> Result<Self, Diagnostic> {
-        let known = [&["path", "roll-bytes"], &changelog::OPTIONS[..]].concat();
+        let known =
+            [&["path", "roll-bytes", "roll-interval", "roll-inactivity"], &changelog::OPTIONS[..]].concat();
         let options = Options::new("files", &connection.options, &known)?;
         let changelog = Changelog::of("files", &options, arriving)?;
         let format = FileFormat::of(connection)?;
         format.fits(&arriving.schema, changelog.has_kinds())?;
         Ok(Self {
             path: options.required("path")?.to_owned(),
-            roll_bytes: options.parsed("roll-bytes")?.unwrap_or(ROLL_BYTES).max(1),
+            rolling: Rolling::of(&options)?,
             format,
             changelog,
             restored: OnceLock::new(),
@@ -122,7 +144,8 @@ impl SinkFactory for FilesFactory {
             is_ending: false,
             format: self.format.clone(),
             changelog: self.changelog.clone(),
-            roll_bytes: self.roll_bytes,
+            rolling: self.rolling,
+            rows: None,
             number,
             file: None,
             held: Vec::new(),
@@ -137,7 +160,9 @@ struct Files {
     folder: Arc<Path>,
     format: FileFormat,
     changelog: Changelog,
-    roll_bytes: u64,
+    rolling: Rolling,
+    /// When the file under way had its first row, and its last.
+    rows: Option<(Duration, Duration)>,
     /// Of the file under way, or of the next.
     number: u64,
     file: Option<Arc<File>>,
@@ -201,6 +226,7 @@ impl Files {
     fn end(&mut self) -> Result<(), Diagnostic> {
         let writer = mem::replace(&mut self.writer, self.format.begin());
         writer.finish(&mut self.held)?;
+        self.rows = None;
         self.is_ending = true;
         self.send(true);
         Ok(())
@@ -247,7 +273,17 @@ impl Files {
     }
 
     fn is_full(&self) -> bool {
-        self.writer.bytes() >= self.roll_bytes
+        self.writer.bytes() >= self.rolling.bytes
+    }
+
+    /// When the file under way is finished, by the clock.
+    fn rolls_at(&self) -> Option<Duration> {
+        let (first, last) = self.rows?;
+        Some(first.saturating_add(self.rolling.interval).min(last.saturating_add(self.rolling.inactivity)))
+    }
+
+    fn is_due(&self) -> bool {
+        self.rolls_at().is_some_and(|at| at <= self.context.platform.clock.now())
     }
 }
 
@@ -256,7 +292,7 @@ impl Sink for Files {
         if let Err(error) = self.settle() {
             return Poll::Ready(Err(error));
         }
-        if !self.working && self.is_full() {
+        if !self.working && (self.is_full() || self.is_due()) {
             if let Err(error) = self.end() {
                 return Poll::Ready(Err(error));
             }
@@ -268,16 +304,28 @@ impl Sink for Files {
     }
     fn write(&mut self, batch: &Batch) -> Result<(), Diagnostic> {
         let (rows, kinds) = (self.changelog.rows(batch)?, self.changelog.has_kinds());
+        if rows.num_rows() > 0 {
+            let now = self.context.platform.clock.now();
+            self.rows = Some((self.rows.map_or(now, |(first, _)| first), now));
+        }
         self.writer.add(&rows, kinds, &mut self.held)
     }
     fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {
             return Poll::Ready(Err(error));
         }
-        if !self.working && !self.held.is_empty() {
+        if !self.working && self.is_due() {
+            if let Err(error) = self.end() {
+                return Poll::Ready(Err(error));
+            }
+        } else if !self.working && !self.held.is_empty() {
             self.send(false);
         }
         if self.held.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+    fn wakes_at(&self) -> Option<Duration> {
+        // What is under way wakes it by itself.
+        self.rolls_at().filter(|_| !self.working)
     }
     fn poll_finish(&mut self) -> Poll<Result<(), Diagnostic>> {
         if let Err(error) = self.settle() {

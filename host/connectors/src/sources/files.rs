@@ -1,19 +1,23 @@
-//! Files, folders and globs, read in parallel.
+//! Files, folders and globs, read in parallel: those that are there, or also those that come.
 //!
-//! Files are cut into byte ranges (splits), as MapReduce's `TextInputFormat` cuts them: a record
+//! Files that are there are cut into byte ranges (splits), as MapReduce's `TextInputFormat` cuts them: a record
 //! belongs to the split in which its first byte lies. The subtasks take splits from one queue, so
 //! a slow one holds nobody back. Reading is ahead of decoding by one chunk, in the I/O pool.
 
+mod find;
 pub mod parquet;
 mod progress;
+mod queue;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use model::Diagnostic;
@@ -25,8 +29,11 @@ use crate::formats::Decoding;
 use crate::options::Options;
 use crate::records::RecordReader;
 use crate::splits::SplitName;
-use crate::{Context, Need, Source, SourceFactory, SourcePoll, Splits};
-use progress::{Progress, Ranges};
+use crate::{Context, Need, Source, SourceFactory, SourcePoll, Splits, SplitsOf};
+use find::{InputFile, find, find_wanted};
+use progress::{Progress, Ranges, Restored};
+use queue::{Next, Queue, Shared};
+use watched::{Cut, Watched};
 
 /// Splits for each subtask, so that all end at about the same time.
 const SPLITS_EACH: u64 = 4;
@@ -34,28 +41,38 @@ const SPLITS_EACH: u64 = 4;
 const CHUNK_BATCHES: usize = 8;
 const CHUNK_BATCHES_ALL: usize = 64;
 
-/// Files to be read, found once when the job starts.
-pub struct FilesFactory {
+/// What names files, and how often it is looked for new ones.
+struct Place {
     path: String,
+    /// None = the files are found once, when the job starts.
+    monitor: Option<Duration>,
+}
+
+impl Place {
+    fn of(connection: &Connection) -> Result<Self, Diagnostic> {
+        let options = Options::new("files", &connection.options, &["path", "monitor-interval"])?;
+        let (path, monitor) = (options.required("path")?.to_owned(), options.duration("monitor-interval")?);
+        Ok(Self { path, monitor })
+    }
+
+    /// The files that are there, where no new ones are looked for; otherwise whether they can be looked for.
+    fn find(&self) -> Result<Vec<InputFile>, Diagnostic> {
+        match self.monitor {
+            None => find(&self.path),
+            Some(_) => find_wanted(&self.path, &mut |_| false).map(|_| Vec::new()),
+        }
+    }
+}
+
+/// Files to be read.
+pub struct FilesFactory {
+    place: Place,
     decoding: Arc<Decoding>,
     files: OnceLock<Vec<InputFile>>,
     /// What an earlier run has read.
-    restored: OnceLock<Progress>,
+    restored: OnceLock<Arc<Restored>>,
     /// Made when the first subtask opens, which knows how many there are.
-    splits: OnceLock<FileSplits>,
-}
-
-#[derive(Clone, Debug)]
-struct InputFile {
-    path: Arc<Path>,
-    bytes: u64,
-}
-
-/// The splits, and who reads which.
-#[derive(Clone)]
-struct FileSplits {
-    ranges: Arc<[Split]>,
-    splits: Arc<Splits>,
+    splits: OnceLock<Shared<Split>>,
 }
 
 /// A byte range of a file: the records that begin in it.
@@ -71,9 +88,8 @@ struct Split {
 
 impl FilesFactory {
     pub(super) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
-        let options = Options::new("files", &connection.options, &["path"])?;
         Ok(Self {
-            path: options.required("path")?.to_owned(),
+            place: Place::of(connection)?,
             decoding: Arc::new(Decoding::of(connection, schema)?),
             files: OnceLock::new(),
             restored: OnceLock::new(),
@@ -85,24 +101,30 @@ impl FilesFactory {
         self.files.get().map_or(&[], Vec::as_slice)
     }
 
+    fn restored(&self) -> Arc<Restored> {
+        self.restored.get().cloned().unwrap_or_default()
+    }
+
     /// The files, as long as they are read: those of an earlier run as long as they were then.
-    fn to_read(&self) -> impl Iterator<Item = (InputFile, Ranges)> {
-        self.found().iter().map(|file| {
-            let path = file.path.to_string_lossy();
-            let (bytes, left) = Progress::to_read(self.restored.get(), &path, file.bytes);
+    fn to_read(&self) -> Vec<(InputFile, Ranges)> {
+        let restored = self.restored();
+        let left = |file: &InputFile| {
+            let (bytes, left) = restored.to_read(&file.path.to_string_lossy(), file.bytes);
             (InputFile { bytes, ..file.clone() }, left)
-        })
+        };
+        self.found().iter().map(left).collect()
     }
 
     /// Cuts what is to be read for so many subtasks; no split below `bytes_min`.
-    fn cut(&self, parallelism: u32, bytes_min: u64) -> FileSplits {
-        let total: u64 = self.to_read().map(|(_, left)| left.bytes()).sum();
+    fn cut(&self, parallelism: u32, bytes_min: u64) -> Shared<Split> {
+        let files = self.to_read();
+        let total: u64 = files.iter().map(|(_, left)| left.bytes()).sum();
         let size = match parallelism {
             1 => u64::MAX,
             p => (total / (SPLITS_EACH * u64::from(p))).max(bytes_min).max(1),
         };
         let mut ranges = Vec::new();
-        for (number, (file, left)) in self.to_read().enumerate() {
+        for (number, (file, left)) in files.iter().enumerate() {
             let size = if self.decoding.splittable() { size } else { u64::MAX };
             for (mut start, range_end) in left.iter() {
                 while start < range_end {
@@ -116,7 +138,18 @@ impl FilesFactory {
         // The ranges of a file are in its order, so they are one sequence.
         let named = ranges.iter().map(|split| SplitName { sequence: split.file, name: split.name() });
         let splits = Arc::new(Splits::new(named.collect(), parallelism));
-        FileSplits { ranges: ranges.into(), splits }
+        Shared { ranges: ranges.into(), splits }
+    }
+
+    /// How a file that a subtask has found is read: what an earlier run has left of it, by nobody else.
+    fn cut_found(&self) -> Cut<Split> {
+        let restored = self.restored();
+        Box::new(move |file: InputFile| {
+            let (file_bytes, left) = restored.to_read(&file.path.to_string_lossy(), file.bytes);
+            let split =
+                |(start, end)| Split { file: 0, path: Arc::clone(&file.path), start, end, file_bytes };
+            Ok((file_bytes, left.iter().map(split).collect()))
+        })
     }
 }
 
@@ -133,19 +166,22 @@ impl Split {
 
 impl SourceFactory for FilesFactory {
     fn needs(&self) -> Vec<Need> {
-        vec![Need::Read(self.path.clone())]
+        vec![Need::Read(self.place.path.clone())]
     }
     fn parallelism_max(&self) -> Option<u32> {
         None
     }
     fn bounded(&self) -> bool {
-        true
+        self.place.monitor.is_none()
     }
     fn bytes_total(&self) -> Option<u64> {
+        if self.place.monitor.is_some() {
+            return None;
+        }
         self.files.get().map(|files| files.iter().map(|file| file.bytes).sum())
     }
     fn prepare(&self) -> Result<(), Diagnostic> {
-        let files = find(&self.path)?;
+        let files = self.place.find()?;
         // Set by the first of a job's preparations; later ones find the same job.
         self.files.get_or_init(|| files);
         Ok(())
@@ -154,11 +190,13 @@ impl SourceFactory for FilesFactory {
         true
     }
     fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
-        let now = |path: &str| {
-            let file = self.found().iter().find(|file| file.path.to_string_lossy() == path)?;
-            Some(file.bytes)
+        let now = |path: &str| match self.place.monitor {
+            None => {
+                self.found().iter().find(|file| file.path.to_string_lossy() == path).map(|file| file.bytes)
+            }
+            Some(_) => fs::metadata(path).ok().map(|about| about.len()),
         };
-        let progress = Progress::restored(positions, now, |path, bytes, now| {
+        let restored = Restored::of(positions, now, |path, bytes, now| {
             (now < bytes).then(|| {
                 Diagnostic::user(format!("`{path}` is shorter than it was"))
                     .detail(format!("it had {bytes} bytes when the job began, and has {now} now"))
@@ -166,125 +204,39 @@ impl SourceFactory for FilesFactory {
             })
         })?;
         // Set by the one restore of a job.
-        self.restored.get_or_init(|| progress);
+        self.restored.get_or_init(|| Arc::new(restored));
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
-        let splits = self.splits.get_or_init(|| self.cut(context.parallelism, context.batch_bytes as u64));
-        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into_owned(), file.bytes));
+        let restored = self.restored();
+        let (queue, progress) = match self.place.monitor {
+            None => {
+                let cut = || self.cut(context.parallelism, context.batch_bytes as u64);
+                let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.bytes));
+                let progress = Progress::of_shared(context.subtask, &restored, files);
+                (Queue::Shared(self.splits.get_or_init(cut).clone(), context.subtask), progress)
+            }
+            Some(interval) => {
+                let (progress, finished) = Progress::of_own(context.subtask, context.parallelism, &restored);
+                let watched = Watched::new(&self.place.path, interval, finished, self.cut_found(), &context);
+                (Queue::Watched(Box::new(watched)), progress)
+            }
+        };
         Ok(Box::new(Files {
-            splits: splits.clone(),
+            queue,
             decoding: Arc::clone(&self.decoding),
             reads: Inbox::new(context.waker.clone()),
             current: None,
             bytes_read: 0,
-            progress: Progress::nothing_read(context.subtask, self.restored.get(), files),
+            progress,
             context,
         }))
     }
 }
 
-/// The files that a path, folder or glob names, in the order of their names.
-fn find(pattern: &str) -> Result<Vec<InputFile>, Diagnostic> {
-    let mut files = Vec::new();
-    let path = Path::new(pattern);
-    match fs::metadata(path) {
-        Ok(about) if about.is_dir() => {
-            walk(path, &mut files)?;
-            if files.is_empty() {
-                return Err(Diagnostic::user(format!("there is no file in the folder `{pattern}`"))
-                    .detail("names that begin with a dot or an underscore do not count"));
-            }
-        }
-        Ok(_) => files.push(input_file(path.to_owned())?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if !pattern.contains(['*', '?', '[']) {
-                return Err(Diagnostic::user(format!("there is no file `{pattern}`")).hint(near(path)));
-            }
-            let paths = glob::glob(pattern).map_err(|error| {
-                Diagnostic::user(format!("`{pattern}` is no glob")).detail(error.to_string())
-            })?;
-            for path in paths {
-                let path = path.map_err(|error| cannot_read(error.path(), error.error()))?;
-                if !is_hidden(&path) && !path.is_dir() {
-                    files.push(input_file(path)?);
-                }
-            }
-            if files.is_empty() {
-                return Err(Diagnostic::user(format!("no file matches `{pattern}`")));
-            }
-        }
-        Err(error) => return Err(cannot_read(path, &error)),
-    }
-    Ok(files)
-}
-
-fn walk(folder: &Path, files: &mut Vec<InputFile>) -> Result<(), Diagnostic> {
-    let entries = fs::read_dir(folder).map_err(|error| cannot_read(folder, &error))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| cannot_read(folder, &error))?;
-    paths.sort();
-    for path in paths.into_iter().filter(|path| !is_hidden(path)) {
-        // Links to folders are not followed: they could lead round in a circle.
-        let about = fs::symlink_metadata(&path).map_err(|error| cannot_read(&path, &error))?;
-        if about.is_dir() {
-            walk(&path, files)?;
-        } else if !path.is_dir() {
-            files.push(input_file(path)?);
-        }
-    }
-    Ok(())
-}
-
-/// As in Flink and Hadoop, such names are of files under way and of markers.
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| {
-        name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().starts_with(b"_")
-    })
-}
-
-fn input_file(path: PathBuf) -> Result<InputFile, Diagnostic> {
-    let about = fs::metadata(&path).map_err(|error| cannot_read(&path, &error))?;
-    if !about.is_file() {
-        return Err(Diagnostic::user(format!("`{}` is not a file", path.display()))
-            .detail("pipes and devices cannot be read in parts")
-            .hint("standard input is read with `--input -`"));
-    }
-    // What cannot be opened is better told now than in the middle of the job.
-    File::open(&path).map_err(|error| cannot_read(&path, &error))?;
-    Ok(InputFile { path: path.into(), bytes: about.len() })
-}
-
-fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::user(format!("cannot read `{}`", path.display())).detail(error.to_string())
-}
-
-/// What is there instead.
-fn near(path: &Path) -> String {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return format!("there is no folder `{}` either", folder.display());
-    }
-    let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    match crate::options::nearest(&wanted, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{}`?", path.with_file_name(near).display()),
-        None => "paths are relative to the folder in which streamctl runs".to_owned(),
-    }
-}
-
 /// A subtask's reading.
 struct Files {
-    splits: FileSplits,
+    queue: Queue<Split>,
     decoding: Arc<Decoding>,
     reads: Inbox<io::Result<Chunk>>,
     current: Option<Current>,
@@ -323,11 +275,6 @@ impl Current {
 }
 
 impl Files {
-    fn take_split(&self) -> Option<Split> {
-        let split = self.splits.splits.take(self.context.subtask)?;
-        Some(self.splits.ranges[split].clone())
-    }
-
     /// Starts reading the next chunk, if there is one.
     fn read_on(&mut self) {
         // Many subtasks share the memory that few have for themselves.
@@ -400,9 +347,14 @@ impl Files {
 
 impl Source for Files {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic> {
+        self.queue.look(&self.context.platform)?;
         loop {
             let Some(current) = &mut self.current else {
-                let Some(split) = self.take_split() else { return Ok(SourcePoll::End) };
+                let split = match self.queue.take(&mut self.progress) {
+                    Next::Split(split) => split,
+                    Next::Later => return Ok(SourcePoll::Pending),
+                    Next::None => return Ok(SourcePoll::End),
+                };
                 let name = split.path.display().to_string();
                 let records = RecordReader::new(Arc::clone(&self.decoding), name, split.start, split.end);
                 let at = split.start.saturating_sub(1);
@@ -436,13 +388,15 @@ impl Source for Files {
         self.bytes_read
     }
     fn position(&self) -> Option<String> {
-        let mut progress = self.progress.clone();
-        if let Some(current) = &self.current {
-            progress.done(&current.split.path.to_string_lossy(), current.split.start, current.position());
-        }
-        Some(progress.to_text())
+        let path = self.current.as_ref().map(|current| current.split.path.to_string_lossy());
+        let read = self.current.as_ref().map(|current| (current.split.start, current.position()));
+        let current = path.as_deref().zip(read).map(|(path, (start, end))| (path, start, end));
+        Some(self.progress.position(current))
     }
-    fn splits(&self) -> Option<Arc<Splits>> {
-        Some(Arc::clone(&self.splits.splits))
+    fn splits(&self) -> Option<SplitsOf> {
+        Some(self.queue.splits())
+    }
+    fn wakes_at(&self) -> Option<Duration> {
+        self.queue.wakes_at()
     }
 }

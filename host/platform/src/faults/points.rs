@@ -69,6 +69,8 @@ points! {
 
     /// Before bytes of a file are read.
     SourceRead = "source.read",
+    /// Before it is looked for new files.
+    SourceLook = "source.look",
     /// Before a source is brought back to where it was.
     SourceRestore = "source.restore",
     /// Before a connection is made.

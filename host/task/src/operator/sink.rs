@@ -12,22 +12,19 @@ use crate::metrics::{Counters, add};
 
 pub(crate) struct SinkOperator {
     pub(crate) sink: Box<dyn Sink>,
-    /// Something was written and not flushed.
-    pub(crate) dirty: bool,
     /// Where checkpoints are made: those that have been prepared and are not complete, the oldest first.
     checkpoints: Option<VecDeque<CheckpointId>>,
 }
 
 impl SinkOperator {
     pub(crate) fn new(sink: Box<dyn Sink>, checkpoints: bool) -> Self {
-        Self { sink, dirty: false, checkpoints: checkpoints.then(VecDeque::new) }
+        Self { sink, checkpoints: checkpoints.then(VecDeque::new) }
     }
 
     /// Prepares what was written for a checkpoint; what that keeps of it. None: not yet.
     pub(crate) fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Option<Option<String>>, Diagnostic> {
         let Poll::Ready(prepared) = self.sink.poll_prepare() else { return Ok(None) };
         let prepared = prepared?;
-        self.dirty = false;
         self.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.push_back(checkpoint));
         Ok(Some(prepared))
     }
@@ -75,28 +72,25 @@ impl SinkOperator {
         }
         if let Some(Element::Rows(_, rows)) = input.elements.pop_front() {
             self.sink.write(&rows)?;
-            self.dirty = true;
             add(&counters.rows_out, rows.num_rows());
         }
         Ok(Ran::Progress)
     }
 
-    /// Sends on what the sink holds back, as the subtask has nothing more to do for now. What cannot go
-    /// yet goes when the sink wakes the subtask.
+    /// Sends on what the sink holds back, as the subtask has nothing more to do for now, and lets it do what it is
+    /// time for. What cannot go yet goes when the sink wakes the subtask.
     pub(crate) fn flush(&mut self) -> Result<(), Diagnostic> {
-        if self.dirty
-            && let Poll::Ready(flushed) = self.sink.poll_flush()
-        {
-            self.dirty = false;
-            flushed?;
+        match self.sink.poll_flush() {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use arrow_array::Int64Array;
     use arrow_schema::{DataType, Field, Schema};
@@ -107,7 +101,7 @@ mod tests {
     /// Can send only every second time that it is asked.
     #[derive(Default)]
     struct Slow {
-        asked: usize,
+        asked: Arc<AtomicUsize>,
     }
 
     impl Sink for Slow {
@@ -118,8 +112,8 @@ mod tests {
             Ok(())
         }
         fn poll_flush(&mut self) -> Poll<Result<(), Diagnostic>> {
-            self.asked += 1;
-            if self.asked.is_multiple_of(2) { Poll::Ready(Ok(())) } else { Poll::Pending }
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+            if asked.is_multiple_of(2) { Poll::Ready(Ok(())) } else { Poll::Pending }
         }
     }
 
@@ -128,13 +122,14 @@ mod tests {
     fn what_could_not_be_sent_is_tried_again() {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let rows = Batch::of(schema, 1, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
-        let mut sink = SinkOperator::new(Box::<Slow>::default(), false);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut sink = SinkOperator::new(Box::new(Slow { asked: Arc::clone(&asked) }), false);
         let mut input = Input::default();
         input.elements.push_back(Element::Rows(0, rows));
         assert!(matches!(sink.run(&mut input, &Counters::default()), Ok(Ran::Progress)));
         sink.flush().unwrap();
-        assert!(sink.dirty, "nothing was sent");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "nothing was sent");
         sink.flush().unwrap();
-        assert!(!sink.dirty);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

@@ -110,6 +110,11 @@ impl WatermarksOperator {
             }
             None => match self.idle_at() {
                 Some(at) if self.clock.now() >= at => {
+                    // What it reads may give no rows for long; idle is who has nothing to read.
+                    if self.splits.as_ref().is_some_and(SplitTimes::is_busy) {
+                        self.progress.last_rows = self.clock.now();
+                        return Ok(Ran::Idle);
+                    }
                     self.progress.idle = true;
                     self.alignment.iter().for_each(|alignment| alignment.report(None));
                     Ok(Ran::Forward(Mark::Idle))
@@ -178,7 +183,7 @@ impl WatermarksOperator {
                 milliseconds(rows.column(column as usize)).into_iter().flatten().max()
             }
         };
-        match (greatest.map(|time| time.saturating_sub(1)), &self.splits) {
+        match (greatest.map(|time| time.saturating_sub(1)), &mut self.splits) {
             (Some(watermark), Some(splits)) => splits.raise(watermark),
             (Some(watermark), None) => self.rise_to(watermark),
             (None, _) => {}
@@ -364,6 +369,25 @@ mod tests {
         assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[]));
         run(&mut operator, Some(batch(&[Some(1)]))).unwrap();
         assert_eq!(operator.idle_at(), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_subtask_that_has_something_to_read_is_not_idle() {
+        let splits = Arc::new(connectors::FoundSplits::default());
+        let mut operator = operator(FailurePolicy::Fail, bounded());
+        operator.splits = Some(SplitTimes::found(Arc::clone(&splits)));
+        splits.found(["a".to_owned()].into_iter(), false);
+        for _ in 0..3 {
+            operator.clock.advance(Duration::from_millis(50));
+            assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[]));
+        }
+        splits.take();
+        let rows = [Some(100)];
+        let mark = Mark::Watermark(89);
+        assert_eq!(run(&mut operator, Some(batch(&rows))).unwrap(), came(&[(0, &rows)], &[mark]));
+        splits.take();
+        operator.clock.advance(Duration::from_millis(50));
+        assert_eq!(run(&mut operator, None).unwrap(), came(&[], &[Mark::Idle]));
     }
 
     #[test]

@@ -118,6 +118,126 @@ proptest! {
     }
 }
 
+/// Writes one number.
+fn write_number(world: &mut World, sink: &mut dyn Sink, number: i64) {
+    world.write_one(sink, &numbers(number..number + 1)).unwrap();
+}
+
+/// Lets time pass for a sink without rows: it is asked to flush when it is woken, by the end of a write or its time.
+fn pass(world: &mut World, sink: &mut dyn Sink, time: Duration) {
+    let clock = world.platform.clock.clone();
+    let end = clock.now() + time;
+    let mut random = Random::of_seed(1);
+    loop {
+        assert!(!matches!(sink.poll_flush(), Poll::Ready(Err(_))));
+        if world.platform.io.run_one(&mut random) {
+            continue;
+        }
+        match sink.wakes_at().filter(|at| *at <= end) {
+            Some(at) => clock.advance(at.saturating_sub(clock.now())),
+            None => return clock.advance(end - clock.now()),
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_file_is_finished_when_it_has_been_open_for_so_long_though_rows_come() {
+    for format in ["text", "json", "parquet"] {
+        let folder = TempDir::new().unwrap();
+        let factory = sink_into(folder.path(), &[("roll-interval", "10s")], format);
+        let mut world = World::simulated(1);
+        let mut sink = factory.open(world.context(0, 1)).unwrap();
+        // Nothing has come: nothing is due.
+        pass(&mut world, sink.as_mut(), 100 * SECOND);
+        assert_eq!(sink.wakes_at(), None);
+        let part = |number: u64| folder.path().join(format!("part-0-{number}.{format}"));
+        for second in 0..25 {
+            write_number(&mut world, sink.as_mut(), second);
+            pass(&mut world, sink.as_mut(), SECOND);
+            // The first is open from 0 to 10, the second from its first row on, which is the next.
+            assert_eq!(part(0).exists(), second >= 9, "{format} at {second}");
+            assert_eq!(part(1).exists(), second >= 19, "{format} at {second}");
+        }
+        assert!(!part(2).exists());
+        world.finish(sink.as_mut()).unwrap();
+        assert!(part(2).exists() && !part(3).exists());
+        if format == "text" {
+            let first: Vec<String> =
+                fs::read_to_string(part(0)).unwrap().lines().map(str::to_owned).collect();
+            assert_eq!((first, lines(folder.path())), (texts_of(0..10), texts_of(0..25)));
+        }
+    }
+}
+
+#[test]
+fn a_file_is_finished_when_no_row_has_come_for_so_long() {
+    let folder = TempDir::new().unwrap();
+    let factory = sink_into(folder.path(), &[("roll-inactivity", "2s")], "text");
+    let mut world = World::simulated(1);
+    let mut sink = factory.open(world.context(0, 1)).unwrap();
+    for number in 0..5 {
+        write_number(&mut world, sink.as_mut(), number);
+        pass(&mut world, sink.as_mut(), SECOND);
+        // A batch without rows is none.
+        world.write_one(sink.as_mut(), &numbers(0..0)).unwrap();
+    }
+    assert_eq!(names(folder.path()), [".part-0-0.text.inprogress"]);
+    pass(&mut world, sink.as_mut(), SECOND);
+    assert_eq!(names(folder.path()), ["part-0-0.text"]);
+    write_number(&mut world, sink.as_mut(), 5);
+    pass(&mut world, sink.as_mut(), 3 * SECOND);
+    assert_eq!(sink.wakes_at(), None);
+    world.finish(sink.as_mut()).unwrap();
+    assert_eq!(names(folder.path()), ["part-0-0.text", "part-0-1.text"]);
+    assert_eq!(lines(folder.path()), texts_of(0..6));
+}
+
+/// One that gets no rows is not asked whether it is ready; one that gets them all the time is not asked to flush.
+#[test]
+fn a_file_is_finished_in_time_under_load() {
+    let folder = TempDir::new().unwrap();
+    let mut world = World::simulated(1);
+    let mut sink =
+        sink_into(folder.path(), &[("roll-interval", "10s")], "text").open(world.context(0, 1)).unwrap();
+    for second in 0..30 {
+        write_number(&mut world, sink.as_mut(), second);
+        world.platform.clock.advance(SECOND);
+        if second % 7 == 3 {
+            assert!(!matches!(sink.poll_ready(), Poll::Ready(Err(_))));
+            while world.platform.io.run_one(&mut Random::of_seed(1)) {}
+        }
+    }
+    world.finish(sink.as_mut()).unwrap();
+    assert!(names(folder.path()).len() >= 3, "{:?}", names(folder.path()));
+    assert_eq!(lines(folder.path()), texts_of(0..30));
+}
+
+/// A file that was finished in time waits for its checkpoint, as others do.
+#[test]
+fn with_checkpoints_a_file_that_is_finished_in_time_is_seen_when_it_is_committed() {
+    let folder = TempDir::new().unwrap();
+    let mut world = World::simulated(1).with_checkpoints();
+    let mut sink =
+        sink_into(folder.path(), &[("roll-inactivity", "2s")], "text").open(world.context(0, 1)).unwrap();
+    for number in 0..2 {
+        write_number(&mut world, sink.as_mut(), number);
+        pass(&mut world, sink.as_mut(), 3 * SECOND);
+    }
+    write_number(&mut world, sink.as_mut(), 2);
+    let hidden = |number: u64| format!(".part-0-{number}.text.inprogress");
+    assert_eq!(names(folder.path()), [hidden(0), hidden(1)]);
+    let kept = world.prepare(sink.as_mut()).unwrap().unwrap();
+    assert_eq!(sink.wakes_at(), None);
+    sink.commit(1);
+    world.finish(sink.as_mut()).unwrap();
+    assert_eq!(names(folder.path()), [0, 1, 2].map(|number| format!("part-0-{number}.text")));
+    assert_eq!(lines(folder.path()), texts_of(0..3));
+    sink_into(folder.path(), &[], "text").restore(&[kept], &Faults::none()).unwrap();
+    assert_eq!(lines(folder.path()), texts_of(0..3));
+}
+
 #[test]
 fn each_part_of_csv_has_its_header() {
     let folder = TempDir::new().unwrap();

@@ -9,6 +9,7 @@ mod tests;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_cast::cast;
@@ -21,46 +22,78 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use platform::Inbox;
 use platform::faults::Point;
 
-use super::find;
-use super::progress::Progress;
+use super::Place;
+use super::find::InputFile;
+use super::progress::{Progress, Restored};
+use super::queue::{Next, Queue, Shared};
+use super::watched::{Cut, Watched};
 use crate::formats::times::with_offset;
 use crate::formats::{Encoding, PARQUET, failure};
 use crate::options::Options;
 use crate::splits::SplitName;
-use crate::{Context, Decoded, Need, RecordFailure, Source, SourceFactory, SourcePoll, Splits};
+use crate::{Context, Decoded, Need, RecordFailure, Source, SourceFactory, SourcePoll, Splits, SplitsOf};
 
 /// A chunk is so many batches.
 const CHUNK_BATCHES: usize = 4;
 
-/// Files of Parquet to be read, found once when the job starts.
+/// Files of Parquet to be read.
 pub struct ParquetFactory {
-    path: String,
+    place: Place,
     schema: SchemaRef,
-    files: OnceLock<Vec<InputFile>>,
+    files: OnceLock<Vec<ParquetFile>>,
     /// What an earlier run has read.
-    restored: OnceLock<Progress>,
+    restored: OnceLock<Arc<Restored>>,
     /// Made when the first subtask opens, which knows how many there are.
-    splits: OnceLock<FileSplits>,
+    splits: OnceLock<Shared<Split>>,
 }
 
 #[derive(Clone, Debug)]
-struct InputFile {
+struct ParquetFile {
     path: Arc<Path>,
     bytes: u64,
     /// Where its row groups begin, and where the last ends, in rows.
     bounds: Vec<u64>,
 }
 
-impl InputFile {
+impl ParquetFile {
+    /// A file that has the columns that the job takes.
+    fn of(file: InputFile, schema: &SchemaRef) -> Result<Self, Diagnostic> {
+        let about = open(&file.path).map_err(|why| cannot_read(&file.path, why))?;
+        check(&file.path, about.schema(), schema)?;
+        let mut bounds = vec![0];
+        for group in about.metadata().row_groups() {
+            bounds.push(bounds[bounds.len() - 1] + u64::try_from(group.num_rows()).unwrap_or(0));
+        }
+        Ok(Self { path: file.path, bytes: file.bytes, bounds })
+    }
+
     fn rows(&self) -> u64 {
         self.bounds.last().copied().unwrap_or(0)
     }
-}
 
-#[derive(Clone)]
-struct FileSplits {
-    ranges: Arc<[Split]>,
-    splits: Arc<Splits>,
+    /// What an earlier run has left of it.
+    fn cut(&self, restored: &Restored) -> Vec<Split> {
+        let mut splits = Vec::new();
+        let (_, left) = restored.to_read(&self.path.to_string_lossy(), self.rows());
+        let each = self.bytes as f64 / self.rows().max(1) as f64;
+        for (start, end) in left.iter() {
+            for (group, bounds) in self.bounds.windows(2).enumerate() {
+                let (start, end) = (start.max(bounds[0]), end.min(bounds[1]));
+                if start < end {
+                    let bytes = ((end - start) as f64 * each) as u64;
+                    splits.push(Split {
+                        path: Arc::clone(&self.path),
+                        group,
+                        first: bounds[0],
+                        start,
+                        end,
+                        bytes,
+                    });
+                }
+            }
+        }
+        splits
+    }
 }
 
 /// Rows of a row group.
@@ -78,10 +111,9 @@ struct Split {
 
 impl ParquetFactory {
     pub(in crate::sources) fn of(connection: &Connection, schema: &SchemaRef) -> Result<Self, Diagnostic> {
-        let options = Options::new("files", &connection.options, &["path"])?;
         Options::new(PARQUET, &connection.format_options, &[])?;
         Ok(Self {
-            path: options.required("path")?.to_owned(),
+            place: Place::of(connection)?,
             schema: Arc::clone(schema),
             files: OnceLock::new(),
             restored: OnceLock::new(),
@@ -89,30 +121,34 @@ impl ParquetFactory {
         })
     }
 
-    fn found(&self) -> &[InputFile] {
+    fn found(&self) -> &[ParquetFile] {
         self.files.get().map_or(&[], Vec::as_slice)
     }
 
-    fn cut(&self, parallelism: u32) -> FileSplits {
+    fn restored(&self) -> Arc<Restored> {
+        self.restored.get().cloned().unwrap_or_default()
+    }
+
+    fn cut(&self, parallelism: u32) -> Shared<Split> {
         let (mut ranges, mut names) = (Vec::new(), Vec::new());
-        for (number, file) in self.found().iter().enumerate() {
-            let path = file.path.to_string_lossy();
-            let (_, left) = Progress::to_read(self.restored.get(), &path, file.rows());
-            let each = file.bytes as f64 / file.rows().max(1) as f64;
-            for (start, end) in left.iter() {
-                for (group, bounds) in file.bounds.windows(2).enumerate() {
-                    let (start, end) = (start.max(bounds[0]), end.min(bounds[1]));
-                    if start < end {
-                        let bytes = ((end - start) as f64 * each) as u64;
-                        let (path, first) = (Arc::clone(&file.path), bounds[0]);
-                        let name = format!("`{}`, rows {start} to {end}", path.display());
-                        ranges.push(Split { path, group, first, start, end, bytes });
-                        names.push(SplitName { sequence: number, name });
-                    }
-                }
+        let restored = self.restored();
+        for (sequence, file) in self.found().iter().enumerate() {
+            for split in file.cut(&restored) {
+                let name = format!("`{}`, rows {} to {}", split.path.display(), split.start, split.end);
+                names.push(SplitName { sequence, name });
+                ranges.push(split);
             }
         }
-        FileSplits { ranges: ranges.into(), splits: Arc::new(Splits::new(names, parallelism)) }
+        Shared { ranges: ranges.into(), splits: Arc::new(Splits::new(names, parallelism)) }
+    }
+
+    /// How a file that a subtask has found is read.
+    fn cut_found(&self) -> Cut<Split> {
+        let (restored, schema) = (self.restored(), Arc::clone(&self.schema));
+        Box::new(move |file| {
+            let file = ParquetFile::of(file, &schema)?;
+            Ok((file.rows(), file.cut(&restored).into()))
+        })
     }
 }
 
@@ -185,28 +221,23 @@ fn check(path: &Path, has: &SchemaRef, wanted: &SchemaRef) -> Result<(), Diagnos
 
 impl SourceFactory for ParquetFactory {
     fn needs(&self) -> Vec<Need> {
-        vec![Need::Read(self.path.clone())]
+        vec![Need::Read(self.place.path.clone())]
     }
     fn parallelism_max(&self) -> Option<u32> {
         None
     }
     fn bounded(&self) -> bool {
-        true
+        self.place.monitor.is_none()
     }
     fn bytes_total(&self) -> Option<u64> {
+        if self.place.monitor.is_some() {
+            return None;
+        }
         self.files.get().map(|files| files.iter().map(|file| file.bytes).sum())
     }
     fn prepare(&self) -> Result<(), Diagnostic> {
-        let mut files = Vec::new();
-        for file in find(&self.path)? {
-            let about = open(&file.path).map_err(|why| cannot_read(&file.path, why))?;
-            check(&file.path, about.schema(), &self.schema)?;
-            let mut bounds = vec![0];
-            for group in about.metadata().row_groups() {
-                bounds.push(bounds[bounds.len() - 1] + u64::try_from(group.num_rows()).unwrap_or(0));
-            }
-            files.push(InputFile { path: file.path, bytes: file.bytes, bounds });
-        }
+        let files = self.place.find()?.into_iter().map(|file| ParquetFile::of(file, &self.schema));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
         // Set by the first of a job's preparations; later ones find the same job.
         self.files.get_or_init(|| files);
         Ok(())
@@ -215,11 +246,16 @@ impl SourceFactory for ParquetFactory {
         true
     }
     fn restore(&self, positions: &[String]) -> Result<(), Diagnostic> {
-        let now = |path: &str| {
-            let file = self.found().iter().find(|file| file.path.to_string_lossy() == path)?;
-            Some(file.rows())
+        let now = |path: &str| match self.place.monitor {
+            None => {
+                self.found().iter().find(|file| file.path.to_string_lossy() == path).map(ParquetFile::rows)
+            }
+            Some(_) => {
+                let about = open(Path::new(path)).ok()?;
+                u64::try_from(about.metadata().file_metadata().num_rows()).ok()
+            }
         };
-        let progress = Progress::restored(positions, now, |path, rows, now| {
+        let restored = Restored::of(positions, now, |path, rows, now| {
             (now != rows).then(|| {
                 Diagnostic::user(format!("`{path}` is another file than it was"))
                     .detail(format!("it had {rows} rows when the job began, and has {now} now"))
@@ -227,19 +263,31 @@ impl SourceFactory for ParquetFactory {
             })
         })?;
         // Set by the one restore of a job.
-        self.restored.get_or_init(|| progress);
+        self.restored.get_or_init(|| Arc::new(restored));
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
-        let splits = self.splits.get_or_init(|| self.cut(context.parallelism));
-        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into_owned(), file.rows()));
+        let restored = self.restored();
+        let (queue, progress) = match self.place.monitor {
+            None => {
+                let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.rows()));
+                let progress = Progress::of_shared(context.subtask, &restored, files);
+                let shared = self.splits.get_or_init(|| self.cut(context.parallelism)).clone();
+                (Queue::Shared(shared, context.subtask), progress)
+            }
+            Some(interval) => {
+                let (progress, finished) = Progress::of_own(context.subtask, context.parallelism, &restored);
+                let watched = Watched::new(&self.place.path, interval, finished, self.cut_found(), &context);
+                (Queue::Watched(Box::new(watched)), progress)
+            }
+        };
         Ok(Box::new(Parquet {
-            splits: splits.clone(),
+            queue,
             schema: Arc::clone(&self.schema),
             reads: Inbox::new(context.waker.clone()),
             current: None,
             bytes_read: 0,
-            progress: Progress::nothing_read(context.subtask, self.restored.get(), files),
+            progress,
             context,
         }))
     }
@@ -247,7 +295,7 @@ impl SourceFactory for ParquetFactory {
 
 /// A subtask's reading.
 struct Parquet {
-    splits: FileSplits,
+    queue: Queue<Split>,
     schema: SchemaRef,
     reads: Inbox<Result<Chunk, String>>,
     current: Option<Current>,
@@ -373,12 +421,14 @@ impl Parquet {
 
 impl Source for Parquet {
     fn poll(&mut self) -> Result<SourcePoll, Diagnostic> {
+        self.queue.look(&self.context.platform)?;
         loop {
             let Some(current) = &mut self.current else {
-                let Some(split) = self.splits.splits.take(self.context.subtask) else {
-                    return Ok(SourcePoll::End);
+                let split = match self.queue.take(&mut self.progress) {
+                    Next::Split(split) => split,
+                    Next::Later => return Ok(SourcePoll::Pending),
+                    Next::None => return Ok(SourcePoll::End),
                 };
-                let split = self.splits.ranges[split].clone();
                 let given = split.start;
                 self.current =
                     Some(Current { split, given, ahead: Vec::new(), reader: None, reading: false });
@@ -426,13 +476,15 @@ impl Source for Parquet {
         self.bytes_read
     }
     fn position(&self) -> Option<String> {
-        let mut progress = self.progress.clone();
-        if let Some(current) = &self.current {
-            progress.done(&current.split.path.to_string_lossy(), current.split.start, current.given);
-        }
-        Some(progress.to_text())
+        let path = self.current.as_ref().map(|current| current.split.path.to_string_lossy());
+        let read = self.current.as_ref().map(|current| (current.split.start, current.given));
+        let current = path.as_deref().zip(read).map(|(path, (start, end))| (path, start, end));
+        Some(self.progress.position(current))
     }
-    fn splits(&self) -> Option<Arc<Splits>> {
-        Some(Arc::clone(&self.splits.splits))
+    fn splits(&self) -> Option<SplitsOf> {
+        Some(self.queue.splits())
+    }
+    fn wakes_at(&self) -> Option<Duration> {
+        self.queue.wakes_at()
     }
 }

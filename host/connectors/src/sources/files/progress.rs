@@ -3,10 +3,11 @@
 //! A range is done when all records that begin in it have been given. So what subtasks say at different
 //! moments adds up: what none of them has done is still to be read, by whoever it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::Diagnostic;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Byte ranges `[start, end)`, in order and apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +48,79 @@ impl Ranges {
     }
 }
 
-/// What of which files has been read, by path.
+/// A file's path as a number of 80 bits: of a million files two are taken for one once in 10¹² times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileName(u128);
+
+impl FileName {
+    /// How many digits it has as a text.
+    const DIGITS: usize = 20;
+
+    pub(super) fn of(path: &str) -> Self {
+        Self(xxh3_128(path.as_bytes()) >> (128 - 4 * Self::DIGITS))
+    }
+
+    /// Whether a file that is read by one subtask is this one's.
+    pub(super) fn is_of(self, subtask: u32, parallelism: u32) -> bool {
+        self.0 % u128::from(parallelism.max(1)) == u128::from(subtask)
+    }
+}
+
+/// Files that have been read to their end, of which nothing else is to be known: the digits of their names, one after
+/// the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Progress(BTreeMap<String, OfFile>);
+#[serde(transparent)]
+pub(super) struct Finished(String);
+
+impl Finished {
+    fn add(&mut self, name: FileName) {
+        self.0.push_str(&format!("{:0width$x}", name.0, width = FileName::DIGITS));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn names(&self) -> Result<BTreeSet<FileName>, String> {
+        let digits = self.0.as_bytes().chunks(FileName::DIGITS);
+        digits
+            .map(|digits| {
+                let text = str::from_utf8(digits).map_err(|error| error.to_string())?;
+                let number = u128::from_str_radix(text, 16).map_err(|error| error.to_string())?;
+                if digits.len() == FileName::DIGITS {
+                    Ok(FileName(number))
+                } else {
+                    Err("digits are missing".into())
+                }
+            })
+            .collect()
+    }
+}
+
+/// What of which files has been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Progress {
+    /// By path.
+    files: BTreeMap<String, OfFile>,
+    #[serde(default, skip_serializing_if = "Finished::is_empty")]
+    finished: Finished,
+}
+
+/// The same, by reference.
+#[derive(Serialize)]
+struct Position<'a> {
+    files: &'a BTreeMap<String, OfFile>,
+    #[serde(skip_serializing_if = "Finished::is_empty")]
+    finished: &'a Finished,
+}
+
+/// What all subtasks of an earlier run have read together.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    files: BTreeMap<String, OfFile>,
+    finished: BTreeSet<FileName>,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,34 +131,19 @@ struct OfFile {
     done: Ranges,
 }
 
-impl Progress {
-    /// What all subtasks have read together.
-    fn read(positions: &[String]) -> Result<Self, Diagnostic> {
-        let mut all = Self::default();
-        for position in positions {
-            let Self(files) = serde_json::from_str(position).map_err(|error| {
-                Diagnostic::user("a checkpoint says no position in files").detail(error.to_string())
-            })?;
-            for (path, OfFile { bytes, done }) in files {
-                let file = all.0.entry(path).or_default();
-                file.bytes = file.bytes.or(bytes);
-                done.iter().for_each(|(start, end)| file.done.add(start, end));
-            }
-        }
-        Ok(all)
-    }
-
-    /// The same, of files that are there still: `now` gives the length of each, `misfit` what is wrong with one
-    /// whose length was another.
-    pub(super) fn restored(
+impl Restored {
+    /// What the positions say, of files that are there still: `now` gives the length of each, `misfit` what is wrong
+    /// with one whose length was another.
+    pub(super) fn of(
         positions: &[String],
         now: impl Fn(&str) -> Option<u64>,
         misfit: impl Fn(&str, u64, u64) -> Option<Diagnostic>,
     ) -> Result<Self, Diagnostic> {
-        let progress = Self::read(positions)?;
-        for (path, length, done) in progress.files() {
+        let all = Self::read(positions)?;
+        for (path, length, done) in all.files() {
             match now(path) {
                 // What has been read to its end is not asked for again.
+                _ if all.finished.contains(&FileName::of(path)) => {}
                 None if done.left_of(length).bytes() == 0 => {}
                 None => {
                     return Err(Diagnostic::user(format!("`{path}` is not there any more"))
@@ -96,60 +152,123 @@ impl Progress {
                 Some(now) => misfit(path, length, now).map_or(Ok(()), Err)?,
             }
         }
-        Ok(progress)
+        Ok(all)
+    }
+
+    fn read(positions: &[String]) -> Result<Self, Diagnostic> {
+        let none = |why: String| Diagnostic::user("a checkpoint says no position in files").detail(why);
+        let mut all = Self::default();
+        for position in positions {
+            let Progress { files, finished } =
+                serde_json::from_str(position).map_err(|error| none(error.to_string()))?;
+            for (path, OfFile { bytes, done }) in files {
+                let file = all.files.entry(path).or_default();
+                file.bytes = file.bytes.or(bytes);
+                done.iter().for_each(|(start, end)| file.done.add(start, end));
+            }
+            all.finished.extend(finished.names().map_err(none)?);
+        }
+        Ok(all)
     }
 
     /// How long a file of this length counts, and what of it is to be read: after an earlier run as long as it was
     /// then, and what that has left.
-    pub(super) fn to_read(restored: Option<&Self>, path: &str, length: u64) -> (u64, Ranges) {
-        match restored.and_then(|progress| progress.of(path)) {
+    pub(super) fn to_read(&self, path: &str, length: u64) -> (u64, Ranges) {
+        match self.of_file(path) {
+            _ if self.finished.contains(&FileName::of(path)) => (length, Ranges::default()),
             Some((length, done)) => (length, done.left_of(length)),
             None => (length, Ranges::whole(length)),
         }
     }
 
-    /// What a subtask says that it has read before it has read anything: by the first subtask the files, by path and
-    /// length, so that a later run knows how long they were.
-    pub(super) fn nothing_read(
+    /// How long a file was, and what of it has been read.
+    fn of_file(&self, path: &str) -> Option<(u64, &Ranges)> {
+        let file = self.files.get(path)?;
+        Some((file.bytes?, &file.done))
+    }
+
+    /// All files that are known by their paths: how long they were, and what of them has been read.
+    fn files(&self) -> impl Iterator<Item = (&String, u64, &Ranges)> {
+        self.files.iter().filter_map(|(path, file)| Some((path, file.bytes?, &file.done)))
+    }
+}
+
+impl Progress {
+    /// What a subtask says that it has read before it has read anything, where all share the files: by the first
+    /// subtask the files, by path and length, so that a later run knows how long they were.
+    pub(super) fn of_shared(
         subtask: u32,
-        restored: Option<&Self>,
+        restored: &Restored,
         files: impl Iterator<Item = (String, u64)>,
     ) -> Self {
         let mut progress = Self::default();
-        for (path, length) in files.filter(|_| subtask == 0) {
-            let before = restored.and_then(|before| before.of(&path));
+        if subtask != 0 {
+            return progress;
+        }
+        for (path, length) in files {
+            let before = restored.of_file(&path);
             let (length, done) =
                 before.map_or((length, Ranges::default()), |(length, done)| (length, done.clone()));
-            progress.add_file(&path, length, done);
+            progress.begin(&path, length, done);
         }
+        restored.finished.iter().for_each(|name| progress.finished.add(*name));
         progress
     }
 
-    pub(super) fn to_text(&self) -> String {
-        // Texts and numbers are all that is in it.
-        serde_json::to_string(self).unwrap_or_default()
+    /// The same, where each has its own files: what of its own has been read before. And which of them have been read
+    /// to their end.
+    pub(super) fn of_own(subtask: u32, parallelism: u32, restored: &Restored) -> (Self, BTreeSet<FileName>) {
+        let mut progress = Self::default();
+        let finished = restored.finished.iter().filter(|name| name.is_of(subtask, parallelism));
+        let mut finished: BTreeSet<FileName> = finished.copied().collect();
+        for (path, length, done) in restored.files() {
+            let name = FileName::of(path);
+            if !name.is_of(subtask, parallelism) || finished.contains(&name) {
+            } else if done.left_of(length).bytes() == 0 {
+                finished.insert(name);
+            } else {
+                progress.begin(path, length, done.clone());
+            }
+        }
+        finished.iter().for_each(|name| progress.finished.add(*name));
+        (progress, finished)
     }
 
-    fn add_file(&mut self, path: &str, bytes: u64, done: Ranges) {
-        self.0.insert(path.to_owned(), OfFile { bytes: Some(bytes), done });
+    /// A file, how long it counts, and what of it has been read.
+    fn begin(&mut self, path: &str, length: u64, done: Ranges) {
+        self.files.insert(path.to_owned(), OfFile { bytes: Some(length), done });
+    }
+
+    /// A file that is read now, so long, unless it was begun before.
+    pub(super) fn begin_new(&mut self, path: &str, length: u64) {
+        if !self.files.contains_key(path) {
+            self.begin(path, length, Ranges::default());
+        }
+    }
+
+    /// A file has been read to its end, and nothing more is to be known of it.
+    pub(super) fn finish(&mut self, path: &str) {
+        self.files.remove(path);
+        self.finished.add(FileName::of(path));
     }
 
     /// All records that begin in this range have been given.
     pub(super) fn done(&mut self, path: &str, start: u64, end: u64) {
-        if start < end {
-            self.0.entry(path.to_owned()).or_default().done.add(start, end);
-        }
+        done(&mut self.files, path, start, end);
     }
 
-    /// How long a file was, and what of it has been read.
-    fn of(&self, path: &str) -> Option<(u64, &Ranges)> {
-        let file = self.0.get(path)?;
-        Some((file.bytes?, &file.done))
+    /// In a form that [`Restored`] reads; with a range of one more file.
+    pub(super) fn position(&self, current: Option<(&str, u64, u64)>) -> String {
+        let mut files = self.files.clone();
+        current.into_iter().for_each(|(path, start, end)| done(&mut files, path, start, end));
+        // Texts and numbers are all that is in it.
+        serde_json::to_string(&Position { files: &files, finished: &self.finished }).unwrap_or_default()
     }
+}
 
-    /// All files: how long they were, and what of them has been read.
-    fn files(&self) -> impl Iterator<Item = (&String, u64, &Ranges)> {
-        self.0.iter().filter_map(|(path, file)| Some((path, file.bytes?, &file.done)))
+fn done(files: &mut BTreeMap<String, OfFile>, path: &str, start: u64, end: u64) {
+    if start < end {
+        files.entry(path.to_owned()).or_default().done.add(start, end);
     }
 }
 
@@ -158,6 +277,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn files_that_are_finished_are_twenty_digits_each() {
+        let mut progress = Progress::default();
+        let paths: Vec<String> = (0..1_000).map(|number| format!("in/part-{number}.json")).collect();
+        for path in &paths {
+            progress.begin_new(path, 7);
+            progress.done(path, 0, 7);
+            progress.finish(path);
+        }
+        let position = progress.position(None);
+        assert_eq!(position.len(), r#"{"files":{},"finished":""}"#.len() + 20 * paths.len());
+        let restored = Restored::read(&[position]).unwrap();
+        let left = |path: &str| restored.to_read(path, 9).1.bytes();
+        assert!(paths.iter().all(|path| left(path) == 0) && left("in/part-1000.json") == 9);
+        // Each subtask has its own, and none has another's.
+        let mut all = BTreeSet::new();
+        for subtask in 0..3 {
+            let (_, own) = Progress::of_own(subtask, 3, &restored);
+            assert!(own.len() > 200 && own.iter().all(|name| all.insert(*name)));
+        }
+        assert_eq!(all, restored.finished);
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for text in
+            ["", "[]", r#"{"files":{},"finished":"00"}"#, r#"{"files":{},"finished":"0000000000000000000x"}"#]
+        {
+            assert!(Restored::read(&[text.to_owned()]).is_err(), "{text}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -9,6 +9,7 @@
 mod tests;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow_buffer::BooleanBuffer;
@@ -19,6 +20,7 @@ use model::key::{hash_keys, key_group};
 
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
+use crate::tiered::{OrderedStore, StoreFile};
 use crate::timers::Due;
 use crate::value_table::StoreError;
 
@@ -237,12 +239,31 @@ pub enum Sweep {
     Rows(StateChunk),
     /// There was none in what was looked at.
     Nothing,
+    /// Beside the rows it has all that is in the files of a store. Not in a snapshot [apart](Extent::Apart).
+    Files(FrozenFiles),
     /// It is being read; the backend wakes the subtask.
     Waiting,
     /// The snapshot of this epoch has been given whole.
     Done(u64),
     /// There is no snapshot under way.
     Idle,
+}
+
+/// The files of a store, as they were when a snapshot was sealed.
+#[derive(Clone)]
+pub struct FrozenFiles {
+    /// Reads them.
+    pub store: Arc<dyn OrderedStore>,
+    /// All of them.
+    pub files: Vec<StoreFile>,
+    /// Of every state no row: the types of what they hold.
+    pub types: Vec<StateChunk>,
+}
+
+impl std::fmt::Debug for FrozenFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrozenFiles").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// Of which table rows of a snapshot are.

@@ -17,7 +17,7 @@ pub mod tiered;
 pub mod timers;
 pub mod value_table;
 
-pub use backend::{Backend, Extent, StateChunk, Sweep, TimerChange};
+pub use backend::{Backend, Extent, FrozenFiles, StateChunk, Sweep, TimerChange};
 pub use entry_table::{EntryChange, EntryPage, EntryTable, Riders};
 pub use grouping::Grouping;
 pub use key_index::KeyIndex;

@@ -9,10 +9,13 @@
 //! ([`Backend::ids`]), from the store and from what is on its way to it.
 //!
 //! A snapshot is the near state's, and the store [frozen](OrderedStore::freeze) at its place in that order. What
-//! was on its way out of the store when the snapshot was sealed goes to the snapshot as it comes.
+//! was on its way out of the store when the snapshot was sealed goes to the snapshot as it comes. Snapshots build one
+//! upon the other as those in memory do, a key that is put away having gone for the near part; of the store they have
+//! the files, which never change, so that each is written once.
 
 mod in_memory;
 mod layout;
+mod reader;
 mod rocks;
 mod store;
 
@@ -20,13 +23,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, Int64Array, new_empty_array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, DataType};
-use model::job_graph::{State, TimeDomain};
+use model::job_graph::{State, StateKind, TimeDomain};
 use platform::{Inbox, IoPool};
 
-use crate::backend::{Backend, Extent, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::backend::{
+    Backend, Extent, FrozenFiles, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange,
+};
 use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
@@ -35,9 +40,10 @@ use crate::timers::Due;
 use crate::value_table::StoreError;
 use layout::{FarRows, Layout};
 
-pub use in_memory::InMemoryStore;
-pub use rocks::{Rocks, RocksStore};
-pub use store::{OrderedStore, Row, StoreFailure, Write};
+pub use in_memory::{IN_MEMORY, InMemoryStore};
+pub use reader::{StoreFiles, StoreReader};
+pub use rocks::{ROCKS, Rocks, RocksStore, Scratch};
+pub use store::{OrderedStore, Row, StoreFailure, StoreFile, Write};
 
 /// The keyed state of an operator's subtask, in memory as far as it is used, and in a store.
 pub struct TieredBackend {
@@ -73,6 +79,8 @@ pub struct TieredBackend {
     sealed: Option<Sealed>,
     pages: Inbox<Result<Vec<Row>, StoreFailure>>,
     failure: Option<StoreFailure>,
+    /// Of every state no row.
+    types: Vec<StateChunk>,
     /// Deliberate fault of the tests: what is on its way out of the store when a snapshot is sealed is not in it.
     #[cfg(test)]
     pub(crate) forgets_what_is_under_way: bool,
@@ -81,10 +89,13 @@ pub struct TieredBackend {
 /// A snapshot under way.
 struct Sealed {
     epoch: u64,
+    extent: Extent,
     /// The job that freezes the store; none = nothing was ever in it.
     job: Option<u64>,
     /// It, frozen.
     frozen: Option<Arc<dyn OrderedStore>>,
+    /// Its files, which have not been given.
+    files: Vec<StoreFile>,
     /// The near part has been given.
     is_near_done: bool,
     /// The store's rows up to this have been given.
@@ -108,7 +119,7 @@ enum Done {
     Written(Result<(), StoreFailure>),
     Taken(Result<FarRows, StoreFailure>),
     Due { domain: usize, read: Result<(FarRows, Option<i64>), StoreFailure> },
-    Frozen(Result<Arc<dyn OrderedStore>, StoreFailure>),
+    Frozen(Result<(Arc<dyn OrderedStore>, Vec<StoreFile>), StoreFailure>),
 }
 
 /// The key has all that it has in memory.
@@ -129,6 +140,29 @@ const DUE_TIMERS: usize = 1_024;
 const PAGE: (usize, usize) = (1_024, 1 << 20);
 /// All is near.
 const AT_ONCE: Ticket = Ticket(0);
+
+/// Of every state no row.
+fn types_of(key_types: &[DataType], states: &[State]) -> Vec<StateChunk> {
+    let empty = |of: &DataType| new_empty_array(of);
+    let of_state = |(place, state): (u32, &State)| {
+        let own: Vec<ArrayRef> = match state.kind {
+            StateKind::Sequence => vec![empty(&DataType::Int64)],
+            _ => state.key.fields().iter().map(|field| empty(field.data_type())).collect(),
+        };
+        let is_broadcast = state.kind == StateKind::Broadcast;
+        let table = match state.kind {
+            StateKind::Value => StateTable::Values(place),
+            _ => StateTable::Entries(place),
+        };
+        StateChunk {
+            table,
+            keys: if is_broadcast { Vec::new() } else { key_types.iter().map(empty).collect() },
+            columns: own.into_iter().chain([empty(state.value.field(0).data_type())]).collect(),
+            touched: state.ttl.map(|_| Int64Array::from(Vec::<i64>::new())),
+        }
+    };
+    (0u32..).zip(states).map(of_state).collect()
+}
 
 /// The place of a clock among two.
 fn place_of(domain: TimeDomain) -> usize {
@@ -176,6 +210,7 @@ impl TieredBackend {
             sealed: None,
             pages: Inbox::new(waker.clone()),
             failure: None,
+            types: types_of(key_types, states),
             #[cfg(test)]
             forgets_what_is_under_way: false,
         })
@@ -255,7 +290,10 @@ impl TieredBackend {
             Job::ReadDue { domain, now } => {
                 Done::Due { domain, read: layout.read_due(&*store, domain, now, DUE_TIMERS) }
             }
-            Job::Freeze(epoch) => Done::Frozen(store.freeze(epoch)),
+            Job::Freeze(epoch) => Done::Frozen(store.freeze(epoch).and_then(|frozen| {
+                let files = frozen.files()?;
+                Ok((frozen, files))
+            })),
         });
     }
 
@@ -278,9 +316,9 @@ impl TieredBackend {
                     self.take_in_due(domain, rows, next)?;
                 }
                 Done::Frozen(frozen) => {
-                    let frozen = self.check(frozen)?;
+                    let (frozen, files) = self.check(frozen)?;
                     if let Some(sealed) = &mut self.sealed {
-                        sealed.frozen = Some(frozen);
+                        (sealed.frozen, sealed.files) = (Some(frozen), files);
                     }
                 }
             }
@@ -396,6 +434,12 @@ impl TieredBackend {
             return Ok(Sweep::Done(epoch));
         }
         let Some(frozen) = &sealed.frozen else { return Ok(Sweep::Waiting) };
+        if sealed.extent != Extent::Apart {
+            sealed.is_far_done = true;
+            let files = std::mem::take(&mut sealed.files);
+            let (store, types) = (Arc::clone(frozen), self.types.clone());
+            return Ok(Sweep::Files(FrozenFiles { store, files, types }));
+        }
         if !sealed.is_page_asked {
             sealed.is_page_asked = true;
             let (frozen, after) = (Arc::clone(frozen), sealed.after.take());
@@ -605,13 +649,14 @@ impl Backend for TieredBackend {
         if let Some(sealed) = &self.sealed {
             return Err(NotSealed(sealed.epoch));
         }
-        let extent = if extent == Extent::Apart { extent } else { Extent::Whole };
-        self.near.seal(epoch, extent)?;
+        let extent = self.near.seal(epoch, extent)?;
         let job = self.is_used.then(|| self.ask(Job::Freeze(epoch)));
         self.sealed = Some(Sealed {
             epoch,
+            extent,
             job,
             frozen: None,
+            files: Vec::new(),
             is_near_done: false,
             after: None,
             is_page_asked: false,

@@ -184,7 +184,7 @@ impl Run {
         loop {
             match backend.sweep().unwrap() {
                 Sweep::Rows(chunk) => chunks.push(chunk),
-                Sweep::Nothing | Sweep::Waiting => {}
+                Sweep::Nothing | Sweep::Waiting | Sweep::Files(_) => {}
                 Sweep::Done(_) | Sweep::Idle => return chunks,
             }
         }

@@ -103,7 +103,7 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
             while !is_done && clock.now() - turn < TURN {
                 match subtask.backend.sweep()? {
                     Sweep::Rows(chunk) => chunks.push(chunk),
-                    Sweep::Nothing | Sweep::Waiting => {}
+                    Sweep::Nothing | Sweep::Waiting | Sweep::Files(_) => {}
                     Sweep::Done(of) => is_done = of == epoch,
                     Sweep::Idle => bail!("the snapshot was lost"),
                 }

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::layers::fold;
 use crate::memory::{BROADCAST, DOMAINS, MemoryBackend};
-use crate::tiered::{InMemoryStore, TieredBackend};
+use crate::tiered::{InMemoryStore, StoreFiles, StoreReader, TieredBackend};
 
 fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Int64Array>())
@@ -91,6 +91,8 @@ struct Backing {
     backend: Box<dyn Backend>,
     io: IoPool,
     random: Random,
+    /// Those of the last snapshot.
+    files: Option<FrozenFiles>,
 }
 
 impl Backing {
@@ -113,11 +115,26 @@ impl Backing {
                 Box::new(backend)
             }
         };
-        Self { backend, io, random: Random::of_seed(1) }
+        Self { backend, io, random: Random::of_seed(1), files: None }
     }
 
     fn work(&mut self) {
         assert!(self.io.run_one(&mut self.random), "it waits for nothing");
+    }
+
+    /// The rows that are in the files of the last snapshot.
+    fn far_rows(&mut self) -> Vec<StateChunk> {
+        let Some(FrozenFiles { store, files, types }) = self.files.take() else { return Vec::new() };
+        let kinds = states().map(|state| state.kind);
+        let types: Vec<_> = types.into_iter().zip(kinds).collect();
+        let files: Vec<Vec<u8>> = files.iter().map(|file| store.read_file(&file.name).unwrap()).collect();
+        let files = StoreFiles::InMemory(files.iter().map(|file| &file[..]).collect());
+        let mut reader = StoreReader::new(files, &types).unwrap();
+        let mut rows = Vec::new();
+        while let Some(next) = reader.next_rows().unwrap() {
+            rows.extend(next);
+        }
+        rows
     }
 
     /// The number of a key, which is near then.
@@ -286,6 +303,7 @@ fn sweep(backing: &mut Backing, times: usize, chunks: &mut Vec<StateChunk>) -> b
         match backing.backend.sweep().unwrap() {
             Sweep::Waiting => backing.work(),
             Sweep::Rows(chunk) => chunks.push(chunk),
+            Sweep::Files(files) => backing.files = Some(files),
             Sweep::Nothing => {}
             Sweep::Done(_) | Sweep::Idle => return false,
         }
@@ -357,6 +375,7 @@ fn snapshot(kind: Kind, before: &[Deed], asked: &[i64], after: &[Deed]) -> (Vec<
         }
     }
     while sweep(&mut backing, 1, &mut chunks) {}
+    chunks.extend(backing.far_rows());
     if SOUND.iter().any(|sound| format!("{sound:?}") == format!("{kind:?}")) {
         // The state itself has come to no harm, and the next snapshot has it.
         assert_eq!(sorted(read(&mut backing)), sorted(plain));
@@ -449,7 +468,9 @@ fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), St
                     layers.clear();
                 }
                 layers.push(chunks);
-                fold(layers.clone(), true).unwrap()
+                let mut rows = fold(layers.clone(), true).unwrap();
+                rows.extend(backing.far_rows());
+                rows
             }
         };
         let folded = sorted(plain_of(&folded));
@@ -510,7 +531,7 @@ fn changes_without_a_key_column() {
         loop {
             match backend.sweep().unwrap() {
                 Sweep::Rows(chunk) => chunks.push(chunk),
-                Sweep::Nothing | Sweep::Waiting => {}
+                Sweep::Nothing | Sweep::Waiting | Sweep::Files(_) => {}
                 Sweep::Done(_) | Sweep::Idle => break,
             }
         }

@@ -16,7 +16,9 @@ use rocksdb::{
     WriteBatch, WriteBufferManager, WriteOptions,
 };
 
-use super::store::{OrderedStore, Row, StoreFailure, Write};
+use platform::Random;
+
+use super::store::{OrderedStore, Row, StoreFailure, StoreFile, Write};
 
 /// What the stores of a job share: a folder, and memory.
 pub struct Rocks {
@@ -63,8 +65,32 @@ pub struct RocksStore {
     db: DB,
     folder: Folder,
     options: Options,
+    /// What no other store has, with its frozen ones.
+    identity: String,
     /// The job's.
-    home: Arc<Folder>,
+    home: Option<Arc<Folder>>,
+}
+
+/// The word for its files in checkpoints.
+pub const ROCKS: &str = "rocksdb";
+
+/// A folder of this process for a while.
+pub struct Scratch(Folder);
+
+impl Scratch {
+    /// A new one in this one. Those of processes that are gone are removed.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(root: &Path) -> Result<Self, StoreFailure> {
+        Folder::of_process(root).map(Self)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
 }
 
 /// A folder that goes when nobody needs it.
@@ -80,6 +106,9 @@ const FOLDERS: &str = "millstream-state-";
 impl Drop for Folder {
     fn drop(&mut self) {
         drop(self.lock.take());
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         // What cannot be removed now is by the next process.
         drop(std::fs::remove_dir_all(&self.path));
     }
@@ -151,7 +180,17 @@ impl RocksStore {
         options.set_keep_log_file_num(1);
         let db =
             DB::open(&options, folder.path.join("now")).map_err(|error| failure(&folder.path, &error))?;
-        Ok(Self { db, folder, options, home: Arc::clone(&of.folder) })
+        let identity = format!("{:016x}", Random::unpredictable_seed());
+        Ok(Self { db, folder, options, identity, home: Some(Arc::clone(&of.folder)) })
+    }
+
+    /// A frozen one whose files have been laid in a folder, which stays.
+    pub(super) fn read_only(files: &Path) -> Result<Self, StoreFailure> {
+        let options = Options::default();
+        let db = DB::open_for_read_only(&options, files, false).map_err(|error| failure(files, &error))?;
+        // It has no folder of its own.
+        let folder = Folder { path: PathBuf::new(), lock: None };
+        Ok(Self { db, folder, options, identity: String::new(), home: None })
     }
 
     fn failed(&self, error: &Error) -> StoreFailure {
@@ -213,7 +252,33 @@ impl OrderedStore for RocksStore {
         options.set_error_if_exists(false);
         let db =
             DB::open_for_read_only(&options, &folder.path, false).map_err(|error| self.failed(&error))?;
-        Ok(Arc::new(Self { db, folder, options, home: Arc::clone(&self.home) }))
+        Ok(Arc::new(Self { db, folder, options, identity: self.identity.clone(), home: self.home.clone() }))
+    }
+
+    fn kind(&self) -> &'static str {
+        ROCKS
+    }
+
+    fn files(&self) -> Result<Vec<StoreFile>, StoreFailure> {
+        let failed = |error: std::io::Error| failure(&self.folder.path, &error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_table = name.ends_with(".sst");
+            // Tables are numbered, and a number is given once. Reading alone writes a log of messages.
+            if is_table || name == "CURRENT" || name.starts_with("MANIFEST-") {
+                let identity = is_table.then(|| format!("{}-{name}", self.identity));
+                files.push(StoreFile { name, identity });
+            }
+        }
+        files.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(files)
+    }
+
+    fn read_file(&self, name: &str) -> Result<Vec<u8>, StoreFailure> {
+        let path = self.folder.path.join(name);
+        std::fs::read(&path).map_err(|error| failure(&path, &error))
     }
 }
 

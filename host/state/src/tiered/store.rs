@@ -24,6 +24,16 @@ pub struct StoreFailure {
     pub why: String,
 }
 
+/// A file of a frozen store. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFile {
+    /// Its name in the store.
+    pub name: String,
+    /// What no other file has, of any store that there is or has been; the store as it is frozen next may have the
+    /// same file. None = only this one has it.
+    pub identity: Option<String>,
+}
+
 /// An ordered map of bytes, larger than memory. It lives as long as the job does: what is to outlive the process
 /// is in checkpoints. Calls may block.
 pub trait OrderedStore: Send + Sync {
@@ -48,4 +58,16 @@ pub trait OrderedStore: Send + Sync {
     /// # Errors
     /// If it cannot be written.
     fn freeze(&self, epoch: u64) -> Result<Arc<dyn OrderedStore>, StoreFailure>;
+    /// The word for this kind of store, where its files lie.
+    fn kind(&self) -> &'static str;
+    /// All files of a store that is frozen.
+    ///
+    /// # Errors
+    /// If they cannot be found.
+    fn files(&self) -> Result<Vec<StoreFile>, StoreFailure>;
+    /// What is in a file of a store that is frozen.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn read_file(&self, name: &str) -> Result<Vec<u8>, StoreFailure>;
 }

@@ -16,7 +16,7 @@ use platform::faults::Point;
 use platform::{Faults, Inbox, Platform};
 
 use super::savepoint::{self, Ask};
-use super::{Checkpoints, Command, Content, Line, Part, section};
+use super::{Checkpoints, Command, Content, FileOfStore, Line, Part, section};
 use crate::job::Control;
 
 /// A job's checkpoints.
@@ -39,8 +39,10 @@ pub(crate) struct Checkpointer {
     next_request: u64,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
-    /// The manifest that was put last: what the next may build upon.
+    /// The manifest that was put last: what the next may build upon, if it is complete.
     newest: Arc<Mutex<Option<Manifest>>>,
+    /// The checkpoint that was complete last, but for savepoints.
+    complete: Option<CheckpointId>,
 }
 
 /// What a manifest says of the job.
@@ -87,6 +89,7 @@ impl Checkpointer {
             next_request: 1,
             began: (0, now),
             newest: Arc::default(),
+            complete: None,
         }
     }
 
@@ -159,6 +162,9 @@ impl Checkpointer {
                 self.store(checkpoint, kind, request, parts);
             }
             Action::Complete { checkpoint, kind } => {
+                if !matches!(kind, Kind::Savepoint { .. }) {
+                    self.complete = Some(checkpoint);
+                }
                 if self.passes(Point::CheckpointComplete) {
                     self.tell(Command::Complete(checkpoint, kind));
                     self.passes(Point::CheckpointCompleted);
@@ -217,23 +223,26 @@ impl Checkpointer {
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
         let (faults, newest) = (self.platform.faults.clone(), Arc::clone(&self.newest));
+        let complete = self.complete;
         self.platform.io.submit(&self.events, move || {
             let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut manifest = match about.manifest(checkpoint, parts, newest.as_ref()) {
-                Ok(manifest) => manifest,
+            let last = newest.as_ref().filter(|newest| Some(newest.checkpoint) == complete);
+            let mut written = match about.manifest(checkpoint, parts, last) {
+                Ok(written) => written,
                 Err(reason) => return Event::NotStored { checkpoint, reason },
             };
-            manifest.0.began = began;
-            manifest.0.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-            manifest.0.is_savepoint = matches!(kind, Kind::Savepoint { .. });
+            let manifest = &mut written.manifest;
+            manifest.began = began;
+            manifest.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            manifest.is_savepoint = matches!(kind, Kind::Savepoint { .. });
             let drains = Kind::Savepoint { stop: Some(Stop::Drain) };
-            manifest.0.is_final = kind == Kind::Final || kind == drains;
+            manifest.is_final = kind == Kind::Final || kind == drains;
             let begun = faults.pass(Point::CheckpointStore).map_err(Unwritten::of);
             let written = begun.and_then(|()| match savepoint {
                 Some(request) => {
-                    savepoint::put(&request, manifest.0, &manifest.1).map_err(Unwritten::Because)
+                    savepoint::put(&request, written.manifest, &written.data).map_err(Unwritten::Because)
                 }
-                None => put(&storage, manifest, &faults)
+                None => put(&storage, written, &faults)
                     .map(|manifest| *newest = Some(manifest))
                     .map_err(Unwritten::of),
             });
@@ -266,11 +275,36 @@ impl Unwritten {
 /// The name of the file with all that is not inline.
 pub(super) const DATA: &str = "data-0";
 
-fn put(
-    storage: &Storage,
-    (mut manifest, data): (Manifest, Vec<u8>),
-    faults: &Faults,
-) -> std::io::Result<Manifest> {
+/// A checkpoint that is to be put.
+struct Prepared {
+    manifest: Manifest,
+    /// The bytes of the file [`DATA`].
+    data: Vec<u8>,
+    /// Files of stores, with whose sections they are.
+    files: Vec<Upload>,
+}
+
+struct Upload {
+    uid: String,
+    /// The subtask's place, and the section's.
+    place: (usize, usize),
+    /// Its name in the folder.
+    name: String,
+    file: FileOfStore,
+}
+
+fn put(storage: &Storage, prepared: Prepared, faults: &Faults) -> std::io::Result<Manifest> {
+    let Prepared { mut manifest, data, files } = prepared;
+    for Upload { uid, place: (subtask, section), name, file } in files {
+        let bytes = file.store.read_file(&file.name).map_err(std::io::Error::other)?;
+        let (path, of) = storage.put_part(manifest.checkpoint, &name, &bytes)?;
+        let operator = manifest.operators.get_mut(&uid);
+        let subtask = operator.and_then(|operator| operator.subtasks.get_mut(subtask));
+        if let Some(section) = subtask.and_then(|subtask| subtask.sections.get_mut(section)) {
+            section.place = Place::File { path: path.clone(), offset: 0, length: of.bytes };
+        }
+        manifest.files.insert(path, of);
+    }
     if !data.is_empty() {
         let (path, file) = storage.put_part(manifest.checkpoint, DATA, &data)?;
         for operator in manifest.operators.values_mut() {
@@ -290,7 +324,7 @@ fn put(
 }
 
 impl About {
-    /// The manifest, and the bytes of the file that it names beside those of `newest`, upon which parts may build.
+    /// The manifest, and the bytes of the files that it names beside those of `newest`, upon which parts may build.
     ///
     /// # Errors
     /// If they build upon another.
@@ -299,9 +333,9 @@ impl About {
         checkpoint: CheckpointId,
         parts: BTreeMap<SubtaskId, Part>,
         newest: Option<&Manifest>,
-    ) -> Result<(Manifest, Vec<u8>), String> {
+    ) -> Result<Prepared, String> {
         let mut manifest = Manifest::new(self.job.clone(), checkpoint);
-        let mut data = Vec::new();
+        let (mut data, mut files) = (Vec::new(), Vec::new());
         for (number, part) in parts {
             for stage in part {
                 let Some((uid, name, parallelism, max_parallelism)) = self.operators.get(&stage.node) else {
@@ -324,21 +358,44 @@ impl About {
                     }
                 };
                 let next = before.iter().map(|section| section.layer + 1).max().unwrap_or(0);
-                let sections = stage.sections.into_iter().map(|(kind, content)| {
+                let mut sections = before;
+                for (kind, content) in stage.sections {
+                    let layer = if section::backend_of(&kind).is_some() { next } else { 0 };
                     let place = match content {
                         Content::Text(text) if text.len() <= INLINE_BYTES => Place::Inline(text),
                         Content::Text(text) => append(&mut data, text.as_bytes()),
                         Content::Bytes(bytes) => append(&mut data, &bytes),
+                        Content::File(file) => {
+                            let known = newest.filter(|_| file.is_shared);
+                            let known = known.and_then(|newest| known_file(newest, uid, place, &kind));
+                            if let Some((path, of)) = known {
+                                let length = of.bytes;
+                                manifest.files.insert(path.clone(), of);
+                                Place::File { path, offset: 0, length }
+                            } else {
+                                let name = format!("{}-{place}-{}", stage.node, file.name);
+                                let place = (place, sections.len());
+                                files.push(Upload { uid: uid.clone(), place, name, file });
+                                Place::Inline(String::new())
+                            }
+                        }
                     };
-                    let layer = if section::backend_of(&kind).is_some() { next } else { 0 };
-                    Section { kind, layer, place }
-                });
-                let sections = before.into_iter().chain(sections).collect();
+                    sections.push(Section { kind, layer, place });
+                }
                 operator.subtasks[place] = Subtask { is_finished: stage.is_finished, sections };
             }
         }
-        Ok((manifest, data))
+        Ok(Prepared { manifest, data, files })
     }
+}
+
+/// The file that a subtask has in this section, and its path.
+fn known_file(newest: &Manifest, uid: &str, place: usize, kind: &str) -> Option<(String, File)> {
+    let sections = &newest.operators.get(uid)?.subtasks.get(place)?.sections;
+    let Place::File { path, .. } = &sections.iter().find(|section| section.kind == kind)?.place else {
+        return None;
+    };
+    Some((path.clone(), newest.files.get(path)?.clone()))
 }
 
 /// The keyed state of a subtask in a manifest, upon which the next builds; the files that it is in.

@@ -5,6 +5,7 @@
 //! go on. When all stages have written theirs, the subtask says so.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use checkpoint::Event;
 use checkpoint::coordinator::{CheckpointId, Kind, Stop};
@@ -14,10 +15,11 @@ use model::job_graph::NodeId;
 use platform::faults::Point;
 use state::backend::StateTable;
 use state::encoded::SnapshotWriter;
-use state::{Backend, Extent, SharedBackend, Sweep};
+use state::tiered::StoreFile;
+use state::{Backend, Extent, FrozenFiles, SharedBackend, Sweep};
 use window::running_aggregate::flat;
 
-use super::{Command, Content, Line, Part, StagePart, section};
+use super::{Command, Content, FileOfStore, Line, Part, StagePart, section};
 
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
@@ -272,6 +274,19 @@ impl Snapshot {
                     added.map_err(|error| failed(&error))?;
                 }
                 Sweep::Nothing => {}
+                Sweep::Files(FrozenFiles { store, files, types }) => {
+                    for chunk in types {
+                        let chunk = if self.is_aggregate { flat(chunk) } else { Ok(chunk) };
+                        let added = chunk.and_then(|chunk| self.writer.add(&chunk));
+                        added.map_err(|error| failed(&error))?;
+                    }
+                    self.sections.extend(files.into_iter().map(|StoreFile { name, identity }| {
+                        let file = identity.as_deref().unwrap_or(&name);
+                        let section = section::of_store(self.at, store.kind(), file);
+                        let (store, is_shared) = (Arc::clone(&store), identity.is_some());
+                        (section, Content::File(FileOfStore { store, name, is_shared }))
+                    }));
+                }
                 Sweep::Waiting => return Ok(Written::Waiting),
                 Sweep::Done(_) | Sweep::Idle => {
                     let tables = std::mem::take(&mut self.writer).finish().map_err(|error| failed(&error))?;

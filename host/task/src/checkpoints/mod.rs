@@ -16,6 +16,7 @@ use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
 use checkpoint::{Event, Settings, Storage};
 use model::job_graph::NodeId;
 use platform::{Faults, Inbox};
+use state::tiered::OrderedStore;
 
 pub use restored::Restored;
 pub use savepoint::{Answer, Form, SavepointRequest};
@@ -73,13 +74,32 @@ pub(crate) struct StagePart {
 pub(crate) enum Content {
     Text(String),
     Bytes(Vec<u8>),
+    /// A file of a backend's store.
+    File(FileOfStore),
+}
+
+/// A file that a frozen store has.
+pub(crate) struct FileOfStore {
+    pub(crate) store: Arc<dyn OrderedStore>,
+    /// Its name there.
+    pub(crate) name: String,
+    /// It is in the section of this kind of whatever checkpoint has it.
+    pub(crate) is_shared: bool,
+}
+
+impl std::fmt::Debug for FileOfStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileOfStore").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Content {
+    /// Bytes that are in memory.
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Bytes(bytes) => bytes.len(),
+            Self::File(_) => 0,
         }
     }
 }
@@ -106,9 +126,28 @@ pub(crate) mod section {
     /// Of such, those that have gone, in a snapshot of changes.
     pub(crate) const AGGREGATE_GONE: &str = "aggregate.gone";
 
+    /// What the sections of a backend's store begin with.
+    const STORE: &str = "store/";
+
+    /// The section of a file of a backend's store: `store/<number of the backend>/<kind of store>/<file>`, of a file
+    /// that other checkpoints have too by what no other file has.
+    pub(crate) fn of_store(backend: usize, kind: &str, file: &str) -> String {
+        format!("{STORE}{backend}/{kind}/{file}")
+    }
+
+    /// The backend, the kind of store and the file.
+    pub(crate) fn store_of(section: &str) -> Option<(&str, &str, &str)> {
+        let (backend, rest) = section.strip_prefix(STORE)?.split_once('/')?;
+        let (kind, file) = rest.split_once('/')?;
+        Some((backend, kind, file))
+    }
+
     /// Whose keyed state a section is: of a backend, by its number, or of the aggregate; none = it is something
     /// else.
     pub(crate) fn backend_of(kind: &str) -> Option<&str> {
+        if kind.starts_with(STORE) {
+            return None;
+        }
         match kind.split_once('.') {
             Some((backend, _)) => Some(backend),
             None => (kind == AGGREGATE).then_some(kind),

@@ -1,21 +1,26 @@
 //! A checkpoint that a job goes on from: what each operator has kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use arrow_array::Int64Array;
-use arrow_schema::DataType;
-use checkpoint::manifest::{File, Operator, Place, Subtask, TableKind};
+use arrow_array::{ArrayRef, Int64Array, new_empty_array};
+use arrow_schema::{ArrowError, DataType, Field};
+use checkpoint::manifest::{File, Operator, Place, Section, Subtask, TableKind};
 use checkpoint::storage::StorageError;
 use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
-use model::job_graph::State;
+use model::job_graph::{State, StateKind};
 use model::key::key_group_range;
 use state::backend::StateTable;
 use state::canonical::read;
 use state::evolve::{Misfit, evolve, fits};
 use state::layers::fold;
+use state::tiered::{IN_MEMORY, ROCKS, Scratch, StoreFiles, StoreReader};
 use state::{Backend, SharedBackend, StateChunk};
 use window::AggregateError;
+use window::running_aggregate::flat;
 
 use super::kept::{Kept, kind_of, table_of};
 use super::savepoint::table_of_section;
@@ -24,10 +29,109 @@ use super::section;
 /// A checkpoint, read and checked.
 pub struct Restored {
     manifest: Manifest,
-    /// The files that it names.
+    /// The files that it names, but for those of RocksDB.
     files: BTreeMap<String, Vec<u8>>,
+    /// In which folders these are.
+    spooled: BTreeMap<String, PathBuf>,
+    /// Holds the folders.
+    _scratch: Option<Scratch>,
     /// State that nobody in the job asks for is left out.
     allows_non_restored: bool,
+}
+
+/// Lays the files of RocksDB's stores where RocksDB can read them, a folder a store: together they may be larger than
+/// memory.
+struct Spool {
+    scratch: Option<Scratch>,
+    /// By path: the folder, and the name in it.
+    names: BTreeMap<String, (PathBuf, String)>,
+}
+
+impl Spool {
+    fn of(manifest: &Manifest) -> io::Result<Self> {
+        let mut spool = Self { scratch: None, names: BTreeMap::new() };
+        let operators = manifest.operators.values();
+        for (number, subtask) in operators.flat_map(|operator| &operator.subtasks).enumerate() {
+            for section in &subtask.sections {
+                let (Some((backend, ROCKS, file)), Place::File { path, .. }) =
+                    (section::store_of(&section.kind), &section.place)
+                else {
+                    continue;
+                };
+                let scratch = match &mut spool.scratch {
+                    Some(scratch) => scratch,
+                    none => none.insert(Scratch::new(&std::env::temp_dir()).map_err(io::Error::other)?),
+                };
+                let folder = scratch.path().join(format!("{number}-{backend}"));
+                std::fs::create_dir_all(&folder)?;
+                // What tells a table from all others is before its own name.
+                let name = match file.ends_with(".sst") {
+                    true => file.rsplit('-').next().unwrap_or(file),
+                    false => file,
+                };
+                spool.names.insert(path.clone(), (folder, name.to_owned()));
+            }
+        }
+        Ok(spool)
+    }
+
+    /// Gives back what is not of RocksDB.
+    fn keep(&mut self, path: &str, bytes: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+        let Some((folder, name)) = self.names.get(path) else { return Ok(Some(bytes)) };
+        std::fs::write(folder.join(name), bytes).map(|()| None)
+    }
+}
+
+/// The rows that a backend of a subtask has kept.
+pub(super) struct RowsOfBackend {
+    ready: VecDeque<StateChunk>,
+    far: Option<StoreReader>,
+    is_aggregate: bool,
+    /// Those that come are of the store.
+    pub(super) is_far: bool,
+}
+
+impl Iterator for RowsOfBackend {
+    type Item = Result<StateChunk, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() {
+            match self.far.as_mut()?.next_rows() {
+                Ok(None) => return None,
+                Ok(Some(rows)) => self.ready = rows.into(),
+                Err(error) => {
+                    self.far = None;
+                    return Some(Err(error.to_string()));
+                }
+            }
+            self.is_far = true;
+        }
+        let chunk = self.ready.pop_front()?;
+        let is_flat = self.is_aggregate && self.is_far;
+        Some(if is_flat { flat(chunk).map_err(|error| error.to_string()) } else { Ok(chunk) })
+    }
+}
+
+/// A running aggregate's columns as the one value that its store has.
+fn as_structure((chunk, kind): (StateChunk, StateKind)) -> (StateChunk, StateKind) {
+    let field = |(place, column): (usize, &ArrayRef)| {
+        Arc::new(Field::new(format!("c{place}"), column.data_type().clone(), true))
+    };
+    let fields = chunk.columns.iter().enumerate().map(field).collect();
+    let value = new_empty_array(&DataType::Struct(fields));
+    (StateChunk { columns: vec![value], ..chunk }, kind)
+}
+
+/// Which entries the table of a section has; none = it is of timers, or of what has gone.
+fn kind_of_section(operator: &Operator, section: &Section) -> Option<StateKind> {
+    let table = operator.tables.iter().find(|table| table.section == section.kind)?;
+    match table.kind {
+        TableKind::Value | TableKind::Aggregate => Some(StateKind::Value),
+        TableKind::Sequence => Some(StateKind::Sequence),
+        TableKind::Dictionary => Some(StateKind::Dictionary(Vec::new())),
+        TableKind::Broadcast => Some(StateKind::Broadcast),
+        TableKind::Timers => None,
+    }
 }
 
 /// Why a state cannot be restored.
@@ -85,9 +189,17 @@ impl Restored {
         manifest: Manifest,
         read: impl Fn(&str, &File) -> Result<Vec<u8>, StorageError>,
     ) -> Result<Self, StorageError> {
-        let files = manifest.files.iter().map(|(path, file)| Ok((path.clone(), read(path, file)?)));
-        let files = files.collect::<Result<_, StorageError>>()?;
-        Ok(Self { manifest, files, allows_non_restored: false })
+        let mut spool = Spool::of(&manifest)?;
+        let mut files = BTreeMap::new();
+        for (path, file) in &manifest.files {
+            let bytes = read(path, file)?;
+            if let Some(bytes) = spool.keep(path, bytes)? {
+                files.insert(path.clone(), bytes);
+            }
+        }
+        let Spool { scratch, names, .. } = spool;
+        let spooled = names.into_iter().map(|(path, (folder, _))| (path, folder)).collect();
+        Ok(Self { manifest, files, spooled, _scratch: scratch, allows_non_restored: false })
     }
 
     /// State that nobody in the job asks for is left out, instead of refused. Flink: `--allowNonRestoredState`.
@@ -131,13 +243,16 @@ impl Restored {
         sections.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
-    /// The rows of a backend of a subtask (or of its aggregate), those of changes upon those before.
+    /// The rows of a backend of a subtask (or of its aggregate): those of changes upon those before, then those of
+    /// its store.
     pub(super) fn rows_of_backend(
         &self,
+        operator: &Operator,
         subtask: &Subtask,
         backend: &str,
-    ) -> Result<Vec<StateChunk>, String> {
+    ) -> Result<RowsOfBackend, String> {
         let mut layers: BTreeMap<u32, Vec<StateChunk>> = BTreeMap::new();
+        let (mut types, mut seen): (Vec<(StateChunk, StateKind)>, Vec<&str>) = (Vec::new(), Vec::new());
         for section in &subtask.sections {
             if section::backend_of(&section.kind) != Some(backend) {
                 continue;
@@ -146,11 +261,48 @@ impl Restored {
             let table = table.ok_or_else(|| format!("there is no table `{}`", section.kind))?;
             let bytes = self.bytes(&section.place).ok_or("a section is missing")?;
             let chunks = read(table, bytes).map_err(|error| error.to_string())?;
+            if let Some(first) = chunks.first().filter(|_| !seen.contains(&&*section.kind)) {
+                seen.push(&section.kind);
+                types.extend(kind_of_section(operator, section).map(|kind| (first.clone(), kind)));
+            }
             layers.entry(section.layer).or_default().extend(chunks);
         }
         // A running aggregate's columns stand for themselves, and may be null.
-        let is_null_gone = backend != section::AGGREGATE;
-        fold(layers.into_values().collect(), is_null_gone).map_err(|error| error.to_string())
+        let is_aggregate = backend == section::AGGREGATE;
+        let near = fold(layers.into_values().collect(), !is_aggregate).map_err(|error| error.to_string())?;
+        let store = if is_aggregate { "0" } else { backend };
+        let far = self.store_of(subtask, store, types, is_aggregate).map_err(|error| error.to_string())?;
+        Ok(RowsOfBackend { ready: near.into(), far, is_aggregate, is_far: false })
+    }
+
+    /// What reads a backend's store; none = it has had none.
+    fn store_of(
+        &self,
+        subtask: &Subtask,
+        backend: &str,
+        types: Vec<(StateChunk, StateKind)>,
+        is_aggregate: bool,
+    ) -> Result<Option<StoreReader>, ArrowError> {
+        let (mut folder, mut in_memory) = (None, Vec::new());
+        for section in &subtask.sections {
+            match (section::store_of(&section.kind), &section.place) {
+                (Some((of, ROCKS, _)), Place::File { path, .. }) if of == backend => {
+                    folder = self.spooled.get(path);
+                }
+                (Some((of, IN_MEMORY, name)), place) if of == backend => in_memory.push((name, place)),
+                _ => {}
+            }
+        }
+        in_memory.sort_unstable_by_key(|(name, _)| *name);
+        let files = match folder {
+            Some(folder) => StoreFiles::Folder(folder),
+            None if in_memory.is_empty() => return Ok(None),
+            None => {
+                StoreFiles::InMemory(in_memory.iter().filter_map(|(_, place)| self.bytes(place)).collect())
+            }
+        };
+        let types = if is_aggregate { types.into_iter().map(as_structure).collect() } else { types };
+        StoreReader::new(files, &types).map(Some)
     }
 
     /// Fills the backends of an operator's subtask with its key groups' rows.
@@ -165,9 +317,10 @@ impl Restored {
         };
         let wrong = |unfit: Unfit| unfit.diagnostic(share.uid, &operator.name);
         for ((number, backend), kept) in backends.iter_mut().enumerate().zip(kept) {
-            for chunk in self.chunks(share, number, kept).map_err(&wrong)? {
-                backend.import(&chunk).map_err(|error| wrong(Unfit::Unreadable(error.to_string())))?;
-            }
+            let import = &mut |chunk: StateChunk| {
+                backend.import(&chunk).map_err(|error| Unfit::Unreadable(error.to_string()))
+            };
+            self.each_chunk(share, number, kept, import).map_err(&wrong)?;
         }
         Ok(())
     }
@@ -247,10 +400,11 @@ impl Restored {
             return Ok(());
         }
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
-        let subtasks = self.operator(share.uid).into_iter().flat_map(|operator| &operator.subtasks);
-        for subtask in subtasks.filter(|subtask| !subtask.is_finished) {
-            for chunk in self.rows_of_backend(subtask, section::AGGREGATE).map_err(wrong)? {
-                let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
+        let Some(operator) = self.operator(share.uid) else { return Ok(()) };
+        for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
+            for chunk in self.rows_of_backend(operator, subtask, section::AGGREGATE).map_err(wrong)? {
+                let own =
+                    chunk.map_err(wrong)?.of_key_groups(&groups, share.max_parallelism, share.key_columns);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
                 import(own).map_err(|error| wrong(error.to_string()))?;
             }
@@ -265,15 +419,21 @@ impl Restored {
         times.min().unwrap_or(i64::MIN)
     }
 
-    /// A subtask's rows of the tables of a backend, as they are kept now.
-    fn chunks(&self, share: &Share<'_>, number: usize, kept: &Kept) -> Result<Vec<StateChunk>, Unfit> {
+    /// Gives a subtask's rows of the tables of a backend, as they are kept now.
+    fn each_chunk(
+        &self,
+        share: &Share<'_>,
+        number: usize,
+        kept: &Kept,
+        give: &mut dyn FnMut(StateChunk) -> Result<(), Unfit>,
+    ) -> Result<(), Unfit> {
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
-        let mut chunks = Vec::new();
-        let Some(operator) = self.operator(share.uid) else { return Ok(chunks) };
+        let Some(operator) = self.operator(share.uid) else { return Ok(()) };
         // Nothing comes any more of what had ended.
         for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
             let backend = number.to_string();
-            for chunk in self.rows_of_backend(subtask, &backend).map_err(Unfit::Unreadable)? {
+            for chunk in self.rows_of_backend(operator, subtask, &backend).map_err(Unfit::Unreadable)? {
+                let chunk = chunk.map_err(Unfit::Unreadable)?;
                 let section = format!("{number}.{}", chunk.table.name());
                 let Some((new, state)) = self.resolve(operator, &section, chunk.table, kept)? else {
                     continue;
@@ -285,10 +445,10 @@ impl Restored {
                     // It has a time to live from now on, which begins with the checkpoint.
                     own.touched = Some(Int64Array::from_value(self.manifest.began, own.rows()));
                 }
-                chunks.push(own);
+                give(own)?;
             }
         }
-        Ok(chunks)
+        Ok(())
     }
 }
 

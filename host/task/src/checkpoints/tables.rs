@@ -102,8 +102,16 @@ impl Restored {
             size +=
                 sections.filter_map(|section| Some(self.bytes(&section.place)?.len() as u64)).sum::<u64>();
             let backend = section::backend_of(&table.section).unwrap_or_default();
-            let rows = self.rows_of_backend(subtask, backend).map_err(&wrong)?;
-            chunks.extend(rows.into_iter().filter(|chunk| chunk.table == of && chunk.rows() > 0));
+            let mut rows = self.rows_of_backend(operator, subtask, backend).map_err(&wrong)?;
+            while let Some(chunk) = rows.next() {
+                let chunk = chunk.map_err(&wrong)?;
+                if chunk.table != of || chunk.rows() == 0 {
+                    continue;
+                }
+                // Where a store's rows lie, others are between them.
+                size += if rows.is_far { chunk.bytes() as u64 } else { 0 };
+                chunks.push(chunk);
+            }
             // Every subtask has the same.
             if table.kind == TableKind::Broadcast && !chunks.is_empty() {
                 break;

@@ -582,7 +582,7 @@ impl KeyedState {
         loop {
             match held.backend.sweep()? {
                 Sweep::Rows(chunk) => chunks.push(chunk),
-                Sweep::Nothing | Sweep::Waiting => {}
+                Sweep::Nothing | Sweep::Waiting | Sweep::Files(_) => {}
                 Sweep::Done(_) | Sweep::Idle => return Ok(chunks),
             }
         }

@@ -185,6 +185,27 @@ pub enum Damage {
     },
 }
 
+impl Place {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Inline(text) => text.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+impl Operator {
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.subtasks.iter().flat_map(|subtask| &subtask.sections).map(|section| &section.place)
+    }
+
+    /// Bytes of what it keeps.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.places().map(Place::bytes).sum()
+    }
+}
+
 impl File {
     /// Of a file with these bytes.
     #[must_use]
@@ -235,6 +256,24 @@ impl Manifest {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.is_savepoint && self.is_final
+    }
+
+    /// Bytes of what its operators keep.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.operators.values().map(Operator::bytes).sum()
+    }
+
+    /// Of what an operator keeps, the bytes that were written for this one.
+    #[must_use]
+    pub fn own_bytes(&self, operator: &Operator) -> u64 {
+        let folder = format!("{}/chk-{}/", self.job.id, self.checkpoint);
+        // A name without a folder is of a file that has not been put yet.
+        let is_own = |place: &&Place| match place {
+            Place::Inline(_) => true,
+            Place::File { path, .. } => self.is_savepoint || !path.contains('/') || path.starts_with(&folder),
+        };
+        operator.places().filter(is_own).map(Place::bytes).sum()
     }
 
     /// As it is written.

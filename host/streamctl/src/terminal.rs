@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use model::Diagnostic;
 
@@ -142,6 +143,16 @@ pub(crate) fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// A time as people read it: `12.3 ms`.
+pub(crate) fn duration(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    match ms {
+        _ if ms >= 1e3 => format!("{:.2} s", ms / 1e3),
+        _ if ms >= 100.0 => format!("{ms:.0} ms"),
+        _ => format!("{ms:.1} ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +163,8 @@ mod tests {
             [count(0), count(999), count(1_000), count(1_234_567)],
             ["0", "999", "1,000", "1,234,567"]
         );
+        let times = [40, 12_340, 123_456, 2_500_000].map(|micros| duration(Duration::from_micros(micros)));
+        assert_eq!(times, ["0.0 ms", "12.3 ms", "123 ms", "2.50 s"]);
         assert_eq!([bytes(12), bytes(1_500), bytes(2_345_678_901)], ["12 B", "1.5 kB", "2.3 GB"]);
     }
 }

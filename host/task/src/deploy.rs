@@ -28,6 +28,7 @@ use crate::checkpoints::checkpointer::{About, Checkpointer};
 use crate::checkpoints::cut::{Chain, Cuts};
 use crate::checkpoints::kept::{self, Kept};
 use crate::checkpoints::restored::Share;
+use crate::checkpoints::teller::Teller;
 
 use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
@@ -135,7 +136,9 @@ pub(crate) fn deploy(
         ready.mark(0);
         let about = about(&plan, checkpoints);
         let waker = ready.waker(0);
-        let checkpointer = Checkpointer::new(checkpoints, about, &subtask_wakers, &waker, platform, &control);
+        let teller = Teller::new(&plan.options.checkpoint_tracker, log, &platform.clock);
+        let around = (platform, &control);
+        let checkpointer = Checkpointer::new(checkpoints, about, &subtask_wakers, &waker, around, teller);
         (checkpointer, ready)
     });
     let (alignments, split_times, tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());

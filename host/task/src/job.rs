@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use checkpoint::Statistics;
 use connectors::{SinkFactory, Splits, SplitsOf};
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
@@ -14,9 +15,10 @@ use platform::{Inbox, Platform, ReadySet, spawn_thread};
 
 use crate::backends::Maker;
 use crate::checkpoints::savepoint::Ask;
+use crate::checkpoints::teller;
 use crate::deploy::{deploy, no_state};
 use crate::metrics::{Counters, LogSink, UserMetrics, read};
-use crate::{Answer, Plan, SavepointRequest};
+use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -143,6 +145,7 @@ pub struct Job {
     checkpointer: Mutex<Option<CheckpointThread>>,
     asks: Option<Inbox<Ask>>,
     watch: Watch,
+    tracker: CheckpointTracker,
 }
 
 /// The thread that decides of checkpoints.
@@ -245,6 +248,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         }
         false => Maker::InMemory,
     };
+    let tracker = Arc::clone(&plan.options.checkpoint_tracker);
     let deployed = deploy(plan, platform, &log, &mut |new| maker.make(new))?;
     let workers = deployed
         .workers
@@ -274,6 +278,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         checkpointer: Mutex::new(checkpointer),
         asks,
         watch: deployed.watch,
+        tracker,
     })
 }
 
@@ -326,6 +331,12 @@ impl Job {
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.watch.progress()
+    }
+
+    /// What is known of the job's checkpoints, over all its attempts.
+    #[must_use]
+    pub fn checkpoints(&self) -> Statistics {
+        teller::lock(&self.tracker).statistics()
     }
 
     /// The metrics of the guests' own.

@@ -24,7 +24,9 @@ mod worker;
 
 pub use admission::{Plan, plan};
 pub use backends::StateBackend;
-pub use checkpoints::{Answer, Checkpoints, Form, KeptTable, Restored, SavepointRequest, bootstrap};
+pub use checkpoints::{
+    Answer, CheckpointTracker, Checkpoints, Form, KeptTable, Restored, SavepointRequest, bootstrap,
+};
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
 pub use metrics::{LogRecord, LogSink};
 pub use operator::native::NativeFunction;

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::job_graph::NodeId;
 
-/// A message of a guest's, on its way to the user.
+/// A message of a guest's or of the engine's, on its way to the user.
 #[derive(Clone, Debug)]
 pub struct LogRecord {
     /// How grave it is.
     pub level: guest::LogLevel,
-    /// The function chain's name.
+    /// The name of the function chain, or of what else has something to say.
     pub function: String,
-    /// From 0.
-    pub subtask: u32,
+    /// From 0; none = it is of no subtask.
+    pub subtask: Option<u32>,
     /// Already cut and without terminal escapes.
     pub message: String,
 }
@@ -175,7 +175,7 @@ impl guest::Hooks for GuestHooks {
         (self.log)(LogRecord {
             level,
             function: self.function.clone(),
-            subtask: self.subtask,
+            subtask: Some(self.subtask),
             message: message.to_owned(),
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Checkpoints, StateBackend};
+use crate::{CheckpointTracker, Checkpoints, StateBackend};
 
 /// Whether results come as they change, or once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub state_backend: StateBackend,
     /// That checkpoints are made; none = a failure loses all.
     pub checkpoints: Option<Checkpoints>,
+    /// Where they are counted, over all attempts.
+    pub checkpoint_tracker: CheckpointTracker,
     /// 0 at first, one more with each restart of the job, which takes over what the one before has left.
     pub attempt: u32,
 }
@@ -85,6 +87,7 @@ impl Default for RunOptions {
             sizes: Sizes::default(),
             state_backend: StateBackend::HashMap,
             checkpoints: None,
+            checkpoint_tracker: CheckpointTracker::default(),
             attempt: 0,
         }
     }

@@ -232,7 +232,11 @@ impl Subtask {
         if busy || head.input.ended || !head.input.elements.is_empty() || head.input.barrier.is_some() {
             return Ok(());
         }
-        match gate.receive(self.sizes.native_rows).map_err(|e| Diagnostic::internal(e.to_string()))? {
+        let received = gate.receive(self.sizes.native_rows);
+        if let (Some(cuts), Some(barrier)) = (&mut self.cuts, gate.aligning()) {
+            cuts.aligns(barrier, &self.clock);
+        }
+        match received.map_err(|e| Diagnostic::internal(e.to_string()))? {
             Received::Rows(from, rows) => {
                 self.eaten.rows += rows.num_rows();
                 add(&head.counters.rows_in, rows.num_rows());
@@ -241,7 +245,7 @@ impl Subtask {
             Received::Mark(mark) => head.input.elements.push_back(Element::Mark(mark)),
             Received::Barrier(barrier) => {
                 head.input.barrier = Some(barrier);
-                self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier));
+                self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier, &self.clock));
             }
             Received::Nothing => {}
             Received::End => head.input.ended = true,
@@ -412,6 +416,7 @@ impl Subtask {
         if !has_room || !is_quiet || !stage.input.elements.is_empty() || stage.snapshot.is_some() {
             return Ok(false);
         }
+        let start = self.clock.now();
         let text = |kind: &str, text: String| vec![(kind.to_owned(), Content::Text(text))];
         let sections = match &mut stage.operator {
             Operator::Source(_, source) => match source.source.position() {
@@ -444,7 +449,10 @@ impl Subtask {
         let is_aggregate = matches!(&stage.operator, Operator::Keyed(_, keyed) if keyed.is_aggregate);
         let backends = (&mut stage.backends[..], is_aggregate);
         let extent = self.cuts.as_ref().map_or(Extent::Apart, |cuts| cuts.extent(barrier, &stage.chain));
-        let sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends, extent)?;
+        let mut sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends, extent)?;
+        sealed.sealed = self.clock.now();
+        sealed.took.sync = sealed.sealed.saturating_sub(start);
+        sealed.took.alignment = self.cuts.as_ref().map_or(Duration::ZERO, |cuts| cuts.alignment(barrier));
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
         self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSend))?;
@@ -472,8 +480,10 @@ impl Subtask {
         let mut is_writing = false;
         for stage in &mut self.stages {
             while let Some(snapshot) = &mut stage.snapshot {
+                let sealed = snapshot.sealed;
                 match snapshot.write(&mut stage.backends, &mut stage.chain)? {
-                    Written::Whole(barrier, part) => {
+                    Written::Whole(barrier, mut part) => {
+                        part.took.rest = self.clock.now().saturating_sub(sealed);
                         stage.snapshot = None;
                         cuts.ready(barrier, part, stages)?;
                     }

@@ -6,6 +6,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod aborts;
 mod checkpoints;
 mod evolution;
 mod files;

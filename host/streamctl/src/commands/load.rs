@@ -1,13 +1,13 @@
 //! From a file and arguments to a plan: what `run`, `info` and `test` have in common.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use guest::{JobInfo, Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{AggPhase, Execution, RunOptions, StateBackend};
+use task::{AggPhase, CheckpointTracker, Execution, RunOptions, StateBackend};
 
 use crate::Stop;
 use crate::cli::{self, JobArgs};
@@ -113,8 +113,14 @@ pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> 
         },
         state_backend: state_backend(config),
         allow: args.allow.clone(),
+        checkpoint_tracker: checkpoint_tracker(config),
         ..RunOptions::default()
     })
+}
+
+fn checkpoint_tracker(config: &Config) -> CheckpointTracker {
+    let history = config.number("web.checkpoints.history").unwrap_or_default();
+    Arc::new(Mutex::new(checkpoint::Tracker::new(history as usize)))
 }
 
 fn state_backend(config: &Config) -> StateBackend {

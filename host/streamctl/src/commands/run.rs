@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use checkpoint::Statistics;
 use connectors::sinks::print::CLOSED;
 use guest::LogLevel;
 use model::job_graph::{JobGraph, NodeKind};
@@ -22,7 +23,7 @@ use super::restarts::{self, Attempts, Planned};
 use super::signals::{SavepointFolder, Signals};
 use crate::cli::RunArgs;
 use crate::config::Config;
-use crate::terminal::{Style, Terminal, bytes, count};
+use crate::terminal::{Style, Terminal, bytes, count, duration};
 use crate::{Done, Stop};
 
 /// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
@@ -248,7 +249,8 @@ fn log_line(record: &LogRecord, terminal: &Terminal) -> String {
         LogLevel::Warn => terminal.style(Style::Yellow, "WARN "),
         LogLevel::Error => terminal.style(Style::Red, "ERROR"),
     };
-    format!("{level} {} ({}): {}", record.function, record.subtask + 1, record.message)
+    let subtask = record.subtask.map(|subtask| format!(" ({})", subtask + 1)).unwrap_or_default();
+    format!("{level} {}{subtask}: {}", record.function, record.message)
 }
 
 /// How often progress is shown, once a job has run for a while.
@@ -350,6 +352,7 @@ fn summary(
         lines.push(format!("event time: {}", time.text()));
     }
     lines.extend(job.summary());
+    lines.extend(of_checkpoints(&job.checkpoints()));
     let metrics = job.user_metrics();
     let node = |id: u32| nodes.get(id as usize).map_or("", String::as_str);
     // Sorted by function and name, whatever their kind.
@@ -368,4 +371,40 @@ fn summary(
     }
     lines.extend(own.iter().map(|((id, name), value)| format!("metric {}.{name}: {value}", node(*id))));
     lines
+}
+
+/// What is said of checkpoints, where there were any.
+fn of_checkpoints(all: &Statistics) -> Vec<String> {
+    if all.counts.total + all.counts.restored == 0 {
+        return Vec::new();
+    }
+    let mut line = format!("checkpoints: {} complete", count(all.counts.completed));
+    for (n, what) in [(all.counts.failed, "failed"), (all.counts.restored, "restored")] {
+        if n > 0 {
+            line.push_str(&format!(", {} {what}", count(n)));
+        }
+    }
+    let last = [&all.latest.completed, &all.latest.savepoint].into_iter().flatten();
+    if let Some(last) = last.max_by_key(|report| report.id) {
+        let (durations, alignments) = (&all.summary.end_to_end_duration, &all.summary.alignment_duration);
+        line.push_str(&format!(
+            "; {} on average, p50 {}, p95 {}, p99 {}, at most {}; alignment at most {}; {} on average, the last {}",
+            duration(durations.avg),
+            duration(durations.p50),
+            duration(durations.p95),
+            duration(durations.p99),
+            duration(durations.max),
+            duration(alignments.max),
+            bytes(all.summary.state_size.avg),
+            bytes(last.state_size),
+        ));
+        if last.checkpointed_size != last.state_size {
+            line.push_str(&format!(", {} of them written for it", bytes(last.checkpointed_size)));
+        }
+    }
+    let failed = all.latest.failed.iter().map(|report| {
+        let why = report.failure_message.as_deref().unwrap_or_default();
+        format!("the last that failed was {}: {why}", report.id)
+    });
+    [line].into_iter().chain(failed).collect()
 }

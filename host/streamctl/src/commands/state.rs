@@ -4,8 +4,9 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use model::Diagnostic;
 use serde_json::json;
@@ -74,6 +75,15 @@ fn columns(table: &KeptTable) -> Vec<(String, Option<String>)> {
     }
 }
 
+/// An instant in milliseconds since the epoch, as people read it.
+fn instant(ms: i64) -> String {
+    let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![ms]));
+    match ArrayFormatter::try_new(&column, &FormatOptions::default()) {
+        Ok(formatter) => format!("{}Z", formatter.value(0)),
+        Err(_) => format!("{ms} ms since the epoch"),
+    }
+}
+
 fn tables_text(restored: &Restored, json: bool) -> Result<String, Diagnostic> {
     let (manifest, tables) = (restored.manifest(), restored.tables()?);
     if json {
@@ -103,6 +113,12 @@ fn tables_text(restored: &Restored, json: bool) -> Result<String, Diagnostic> {
     };
     let mut text =
         format!("{what} {} of job {} ({})\n", manifest.checkpoint, manifest.job.name, manifest.job.id);
+    text.push_str(&format!(
+        "begun {}, complete after {} ms, {}\n",
+        instant(manifest.began),
+        count(manifest.duration),
+        bytes(manifest.bytes())
+    ));
     let mut operators = BTreeMap::new();
     for (uid, operator) in &manifest.operators {
         let sections = operator.subtasks.iter().flat_map(|subtask| &subtask.sections);
@@ -119,12 +135,13 @@ fn tables_text(restored: &Restored, json: bool) -> Result<String, Diagnostic> {
         .map(|(uid, (operator, others))| {
             let (parallelism, groups) =
                 (operator.parallelism.to_string(), operator.max_parallelism.to_string());
-            vec![(*uid).clone(), operator.name.clone(), parallelism, groups, others.clone()]
+            let size = bytes(operator.bytes());
+            vec![(*uid).clone(), operator.name.clone(), parallelism, groups, size, others.clone()]
         })
         .collect();
     text.push('\n');
-    let head = ["UID", "OPERATOR", "PARALLELISM", "KEY GROUPS", "BESIDES"];
-    text.push_str(&aligned(&head, &rows, |column| [2, 3].contains(&column)));
+    let head = ["UID", "OPERATOR", "PARALLELISM", "KEY GROUPS", "SIZE", "BESIDES"];
+    text.push_str(&aligned(&head, &rows, |column| [2, 3, 4].contains(&column)));
     if tables.is_empty() {
         return Ok(text);
     }

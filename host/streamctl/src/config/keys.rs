@@ -24,7 +24,7 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 41] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -293,6 +293,12 @@ pub(crate) const KEYS: [Key; 40] = [
         default: "AUTO",
         what: "TWO_PHASE: windows aggregate rows before they are exchanged, too; ONE_PHASE: not; AUTO: where they have no key",
         check: |value| one_of(value, &["AUTO", "ONE_PHASE", "TWO_PHASE"]),
+    },
+    Key {
+        name: "web.checkpoints.history",
+        default: "10",
+        what: "of how many checkpoints, the last ones, is remembered how they were",
+        check: |value| value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
     },
 ];
 

@@ -120,7 +120,7 @@ fn crashed(folder: &Folder, wasm: &str) -> std::path::PathBuf {
     let mut command = folder.command();
     let mut args = run_of(wasm, "2");
     args.insert(1, "-Dexecution.checkpointing.num-retained=2");
-    command.args(args).env("MILLSTREAM_FAULTS", "store.write@7=kill");
+    command.args(args).env("MILLSTREAM_FAULTS", "source.read=stall:5,store.write@7=kill");
     assert_eq!(Ran::of(command.output().unwrap()).code, -1);
     let job = std::fs::read_dir(folder.path("chk")).unwrap().next().unwrap().unwrap();
     job.path()

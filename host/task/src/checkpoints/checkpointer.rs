@@ -16,6 +16,7 @@ use platform::faults::Point;
 use platform::{Faults, Inbox, Platform};
 
 use super::savepoint::{self, Ask};
+use super::teller::{Teller, lock};
 use super::{Checkpoints, Command, Content, FileOfStore, Line, Part, section};
 use crate::job::Control;
 
@@ -43,6 +44,8 @@ pub(crate) struct Checkpointer {
     newest: Arc<Mutex<Option<Manifest>>>,
     /// The checkpoint that was complete last, but for savepoints.
     complete: Option<CheckpointId>,
+    /// Tells what becomes of them.
+    teller: Teller,
 }
 
 /// What a manifest says of the job.
@@ -68,11 +71,12 @@ impl Checkpointer {
         about: About,
         subtasks: &[Waker],
         waker: &Waker,
-        platform: &Platform,
-        control: &Arc<Control>,
+        (platform, control): (&Platform, &Arc<Control>),
+        teller: Teller,
     ) -> Self {
         let now = platform.clock.now();
-        let Checkpoints { settings, storage, next, retained, .. } = checkpoints;
+        let Checkpoints { settings, storage, next, retained, restored, .. } = checkpoints;
+        restored.iter().for_each(|restored| teller.restored(restored.manifest()));
         let numbers = (0..).zip(subtasks).map(|(number, _): (SubtaskId, _)| number);
         Self {
             coordinator: Coordinator::new(settings.clone(), numbers, *next, retained.iter().copied(), now),
@@ -90,6 +94,7 @@ impl Checkpointer {
             began: (0, now),
             newest: Arc::default(),
             complete: None,
+            teller,
         }
     }
 
@@ -119,6 +124,9 @@ impl Checkpointer {
     pub(crate) fn step(&mut self) -> Option<Duration> {
         let now = self.platform.clock.now();
         while let Some(event) = self.events.take() {
+            if let Event::Acknowledged { checkpoint, part, .. } = &event {
+                self.teller.acknowledged(*checkpoint, part, &self.about);
+            }
             let actions = self.coordinator.on(event, now);
             actions.into_iter().for_each(|action| self.act(action));
         }
@@ -154,6 +162,7 @@ impl Checkpointer {
         match action {
             Action::Trigger { checkpoint, kind } => {
                 self.began = (self.platform.clock.wall_ms(), self.platform.clock.now());
+                self.teller.triggered(checkpoint, kind, self.commands.len());
                 if self.passes(Point::CheckpointTrigger) {
                     self.tell(Command::Trigger(checkpoint, kind));
                 }
@@ -165,17 +174,23 @@ impl Checkpointer {
                 if !matches!(kind, Kind::Savepoint { .. }) {
                     self.complete = Some(checkpoint);
                 }
+                self.teller.completed(checkpoint);
                 if self.passes(Point::CheckpointComplete) {
                     self.tell(Command::Complete(checkpoint, kind));
                     self.passes(Point::CheckpointCompleted);
                 }
             }
-            Action::Abort { checkpoint, .. } => {
+            Action::Abort { checkpoint, reason } => {
+                self.teller.failed(checkpoint, &reason);
                 self.tell(Command::Abort(checkpoint));
                 self.remove(checkpoint);
             }
-            Action::Remove { checkpoint } => self.remove(checkpoint),
+            Action::Remove { checkpoint } => {
+                self.teller.removed(checkpoint);
+                self.remove(checkpoint);
+            }
             Action::Fail { reason, is_overtaken } => {
+                self.teller.ended(&reason);
                 let error = Diagnostic::external("the job's checkpoints fail").detail(reason);
                 self.control.fail(if is_overtaken { error.give_up() } else { error });
             }
@@ -201,6 +216,7 @@ impl Checkpointer {
 
     /// Waits until what was to be removed is, for a while. Blocks.
     pub(crate) fn finish(&mut self) {
+        self.teller.ended("the job has ended");
         let clock = self.platform.clock.clone();
         let end = clock.now() + PATIENCE;
         while self.removals > 0 && clock.now() < end {
@@ -223,7 +239,7 @@ impl Checkpointer {
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
         let (faults, newest) = (self.platform.faults.clone(), Arc::clone(&self.newest));
-        let complete = self.complete;
+        let (complete, tracker) = (self.complete, Arc::clone(self.teller.tracker()));
         self.platform.io.submit(&self.events, move || {
             let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
             let last = newest.as_ref().filter(|newest| Some(newest.checkpoint) == complete);
@@ -232,6 +248,7 @@ impl Checkpointer {
                 Err(reason) => return Event::NotStored { checkpoint, reason },
             };
             let manifest = &mut written.manifest;
+            lock(&tracker).sized(manifest);
             manifest.began = began;
             manifest.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             manifest.is_savepoint = matches!(kind, Kind::Savepoint { .. });
@@ -243,7 +260,10 @@ impl Checkpointer {
                     savepoint::put(&request, written.manifest, &written.data).map_err(Unwritten::Because)
                 }
                 None => put(&storage, written, &faults)
-                    .map(|manifest| *newest = Some(manifest))
+                    .map(|manifest| {
+                        lock(&tracker).sized(&manifest);
+                        *newest = Some(manifest);
+                    })
                     .map_err(Unwritten::of),
             });
             let written = written.and_then(|()| faults.pass(Point::CheckpointStored).map_err(Unwritten::of));

@@ -6,12 +6,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use checkpoint::Event;
 use checkpoint::coordinator::{CheckpointId, Kind, Stop};
+use checkpoint::statistics::Took;
 use model::Diagnostic;
 use model::element::Barrier;
 use model::job_graph::NodeId;
+use platform::Clock;
 use platform::faults::Point;
 use state::backend::StateTable;
 use state::encoded::SnapshotWriter;
@@ -32,6 +35,10 @@ pub(crate) struct Cuts {
     triggered: Option<Barrier>,
     /// The last that has.
     last: Option<Barrier>,
+    /// The barrier that some channels have brought and others have not, and since when.
+    aligning: Option<(Barrier, Duration)>,
+    /// The last that all have brought, and how long that took.
+    aligned: Option<(Barrier, Duration)>,
     /// Those under way, the oldest first, with the parts that are ready.
     under_way: VecDeque<(Barrier, Part)>,
     /// The last one is complete: what is left is to finish the sinks.
@@ -56,6 +63,8 @@ impl Cuts {
             complete: None,
             triggered: None,
             last: None,
+            aligning: None,
+            aligned: None,
             under_way: VecDeque::new(),
             is_over: false,
             has_ended: false,
@@ -122,8 +131,23 @@ impl Cuts {
         self.triggered.is_some()
     }
 
+    /// Some channels have brought this barrier, and others have not.
+    pub(crate) fn aligns(&mut self, barrier: Barrier, clock: &Clock) {
+        if self.aligning.is_none_or(|(other, _)| other != barrier) {
+            self.aligning = Some((barrier, clock.now()));
+        }
+    }
+
+    /// How long the gate has aligned a barrier.
+    pub(crate) fn alignment(&self, barrier: Barrier) -> Duration {
+        self.aligned.filter(|(aligned, _)| *aligned == barrier).map_or(Duration::ZERO, |(_, took)| took)
+    }
+
     /// A barrier has come by the gate: what was triggered has its way.
-    pub(crate) fn came(&mut self, barrier: Barrier) {
+    pub(crate) fn came(&mut self, barrier: Barrier, clock: &Clock) {
+        let since = self.aligning.take().filter(|(aligning, _)| *aligning == barrier);
+        let took = since.map_or(Duration::ZERO, |(_, since)| clock.now().saturating_sub(since));
+        self.aligned = Some((barrier, took));
         self.last = Some(barrier);
         self.triggered = self.triggered.filter(|triggered| *triggered > barrier);
     }
@@ -222,6 +246,10 @@ pub(crate) struct Snapshot {
     /// The stage is a running aggregate: its one table is in its own section.
     is_aggregate: bool,
     writer: SnapshotWriter,
+    /// When it was sealed.
+    pub(crate) sealed: Duration,
+    /// What that took.
+    pub(crate) took: Took,
 }
 
 /// How far a stage's state has been written.
@@ -256,7 +284,8 @@ impl Snapshot {
             extent = sealed;
         }
         let writer = SnapshotWriter::default();
-        Ok(Self { barrier, node, is_finished, extent, sections, at: 0, is_aggregate, writer })
+        let (at, sealed, took) = (0, Duration::ZERO, Took::default());
+        Ok(Self { barrier, node, is_finished, extent, sections, at, is_aggregate, writer, sealed, took })
     }
 
     /// Writes on, a bit.
@@ -306,7 +335,8 @@ impl Snapshot {
         }
         let sections = std::mem::take(&mut self.sections);
         let upon = chain.last.filter(|_| self.extent == Extent::Changes);
-        let part = StagePart { node: self.node, is_finished: self.is_finished, upon, sections };
+        let (node, is_finished, took) = (self.node, self.is_finished, self.took);
+        let part = StagePart { node, is_finished, upon, sections, took };
         let bytes = part.sections.iter().map(|(_, content)| content.bytes()).sum();
         chain.add(self.barrier.checkpoint, self.extent, bytes);
         Ok(Written::Whole(self.barrier, part))

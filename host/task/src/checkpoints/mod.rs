@@ -1,6 +1,7 @@
 //! Checkpoints of a running job: what a subtask does with a barrier ([`cut`]), who decides and writes
 //! ([`checkpointer`], [`savepoint`]), what the parts are called ([`kept`]), and how a job goes on from one
-//! ([`restored`]). What is in one is shown by `tables`, and made of rows by [`bootstrap`].
+//! ([`restored`]). What is in one is shown by `tables`, and made of rows by [`bootstrap`]; what is told of all of them
+//! is told by [`teller`].
 
 pub mod bootstrap;
 pub(crate) mod checkpointer;
@@ -9,10 +10,12 @@ pub(crate) mod kept;
 pub(crate) mod restored;
 pub(crate) mod savepoint;
 mod tables;
+pub(crate) mod teller;
 
 use std::sync::Arc;
 
 use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
+use checkpoint::statistics::Took;
 use checkpoint::{Event, Settings, Storage};
 use model::job_graph::NodeId;
 use platform::{Faults, Inbox};
@@ -21,6 +24,7 @@ use state::tiered::OrderedStore;
 pub use restored::Restored;
 pub use savepoint::{Answer, Form, SavepointRequest};
 pub use tables::KeptTable;
+pub use teller::CheckpointTracker;
 
 /// That a job makes checkpoints, and where.
 #[derive(Clone)]
@@ -67,6 +71,8 @@ pub(crate) struct StagePart {
     pub(crate) upon: Option<CheckpointId>,
     /// By what they are.
     pub(crate) sections: Vec<(String, Content)>,
+    /// How long that took.
+    pub(crate) took: Took,
 }
 
 /// A section, small or large.

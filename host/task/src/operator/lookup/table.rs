@@ -142,7 +142,7 @@ impl Table {
                 (self.log)(LogRecord {
                     level: guest::LogLevel::Warn,
                     function: self.spec.name.clone(),
-                    subtask: 0,
+                    subtask: None,
                     message: format!("the table stays as it was, because it could not be read again: {why}"),
                 });
             }

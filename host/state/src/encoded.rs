@@ -8,13 +8,41 @@ use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_select::concat::concat_batches;
 
 use crate::backend::{StateChunk, StateTable};
 
 /// Writes the tables of a snapshot.
 #[derive(Default)]
 pub struct SnapshotWriter {
-    tables: BTreeMap<StateTable, StreamWriter<Vec<u8>>>,
+    tables: BTreeMap<StateTable, Table>,
+}
+
+struct Table {
+    writer: StreamWriter<Vec<u8>>,
+    /// Batches of few rows, to be written as one: each takes some hundreds of bytes beside its rows.
+    few: Vec<RecordBatch>,
+    rows: usize,
+}
+
+/// So many rows are written at once.
+const ROWS: usize = 1_024;
+
+impl Table {
+    fn add(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
+        self.rows += batch.num_rows();
+        self.few.push(batch);
+        if self.rows >= ROWS { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), ArrowError> {
+        self.rows = 0;
+        match &std::mem::take(&mut self.few)[..] {
+            [] => Ok(()),
+            [one] => self.writer.write(one),
+            few @ [first, ..] => self.writer.write(&concat_batches(&first.schema(), few)?),
+        }
+    }
 }
 
 /// When rows were touched last.
@@ -45,10 +73,11 @@ impl SnapshotWriter {
         let writer = match self.tables.entry(chunk.table) {
             std::collections::btree_map::Entry::Occupied(writer) => writer.into_mut(),
             std::collections::btree_map::Entry::Vacant(none) => {
-                none.insert(StreamWriter::try_new(Vec::new(), &batch.schema())?)
+                let writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+                none.insert(Table { writer, few: Vec::new(), rows: 0 })
             }
         };
-        writer.write(&batch)
+        writer.add(batch)
     }
 
     /// The tables that have rows, each as bytes.
@@ -56,7 +85,11 @@ impl SnapshotWriter {
     /// # Errors
     /// If a stream cannot be ended.
     pub fn finish(self) -> Result<Vec<(StateTable, Vec<u8>)>, ArrowError> {
-        self.tables.into_iter().map(|(table, writer)| Ok((table, writer.into_inner()?))).collect()
+        let finished = |(of, mut table): (StateTable, Table)| {
+            table.write()?;
+            Ok((of, table.writer.into_inner()?))
+        };
+        self.tables.into_iter().map(finished).collect()
     }
 }
 
@@ -143,7 +176,10 @@ mod tests {
             assert!(read_table(table, &bytes[..bytes.len() / 2]).is_err());
         }
         let [a, b, c, d] = chunks;
-        assert_eq!(read, [a, c, d, b]);
+        // Few rows of a table are joined.
+        assert_eq!(read[0].rows(), a.rows() + c.rows());
+        assert_eq!((a.table, read[0].table), (read[0].table, c.table));
+        assert_eq!(read[1..], [d, b]);
         assert_eq!(["timer", "values", "values.x", "x.1"].map(StateTable::of_name), [None; 4]);
     }
 }

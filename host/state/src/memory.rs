@@ -158,7 +158,7 @@ impl SealedRows {
     /// The next rows, of so many words of bits that are looked at, that have not been saved.
     fn advance(&mut self, words: usize) -> Vec<KeyId> {
         // Few of them may have changed.
-        let looked = if self.extent == Extent::Changes { 16 * words } else { words };
+        let looked = if self.extent == Extent::Changes { 1_024 * words } else { words };
         let (start, end) = (self.given, (self.given + 64 * looked).min(self.bound));
         let mut ids = Vec::with_capacity(64 * words);
         for word in start / 64..end.div_ceil(64) {

@@ -4,6 +4,7 @@
 //! are compared before any figure counts. A table goes to standard output, rows to `--json FILE`.
 #![forbid(unsafe_code)]
 
+mod backends;
 mod checkpoints;
 mod handwritten;
 mod latency;
@@ -34,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -79,12 +80,13 @@ fn main() -> anyhow::Result<()> {
         "sliding",
         "windows",
         "checkpoints",
+        "backends",
     ]
     .iter()
     .any(|name| wanted(name))
     {
         bail!(
-            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints"
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends"
         );
     }
     if wanted("word_count") {
@@ -113,6 +115,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("checkpoints") {
         checkpoints::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("backends") {
+        backends::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

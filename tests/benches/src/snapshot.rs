@@ -27,8 +27,8 @@ const BENCH: &str = "snapshot";
 const KEYS: usize = 10_000_000;
 /// Numbers in a key's state: 12 × 8 bytes × 10 million keys are 0.9 GiB, and what says which are
 /// there and the keys themselves make more than 1 GiB of it.
-const NUMBERS: usize = 12;
-const ROWS: usize = 1_000;
+pub(crate) const NUMBERS: usize = 12;
+pub(crate) const ROWS: usize = 1_000;
 /// Sweeping between two batches ends when this has passed.
 const TURN: Duration = Duration::from_micros(200);
 /// A loop that does nothing, about as long as a batch: its longest turn is the machine's own pause.
@@ -38,10 +38,10 @@ const SPINNING: &str = "a loop that reads the clock for 0.5 ms";
 const BETWEEN: usize = 5_000;
 
 /// A subtask's state, and what each key has been counted to.
-struct Subtask {
-    backend: MemoryBackend,
+pub(crate) struct Subtask {
+    pub(crate) backend: Box<dyn Backend>,
     fields: Fields,
-    counts: Vec<i64>,
+    pub(crate) counts: Vec<i64>,
     random: Random,
     ids: Vec<KeyId>,
     written: Vec<(usize, KeyId)>,
@@ -145,7 +145,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Each key once, with what it had been counted to when the state was sealed.
-fn check(chunk: &StateChunk, sealed: &[i64], is_given: &mut [bool]) -> anyhow::Result<()> {
+pub(crate) fn check(chunk: &StateChunk, sealed: &[i64], is_given: &mut [bool]) -> anyhow::Result<()> {
     let keys = chunk.keys[0].as_primitive::<Int64Type>().values();
     let numbers = chunk.columns[0].as_struct();
     for number in numbers.columns() {
@@ -162,6 +162,20 @@ fn check(chunk: &StateChunk, sealed: &[i64], is_given: &mut [bool]) -> anyhow::R
 impl Subtask {
     /// Every key has been counted once.
     fn new() -> anyhow::Result<Self> {
+        let mut subtask =
+            Self::empty(KEYS, |keys, states| Ok(Box::new(MemoryBackend::new(keys, states, 0)?)))?;
+        for first in (0..KEYS as i64).step_by(ROWS) {
+            let keys: Vec<i64> = (first..first + ROWS as i64).collect();
+            subtask.batch(&keys)?;
+        }
+        Ok(subtask)
+    }
+
+    /// For so many keys, none of which is there.
+    pub(crate) fn empty(
+        keys: usize,
+        backend: impl FnOnce(&[DataType], &[State]) -> anyhow::Result<Box<dyn Backend>>,
+    ) -> anyhow::Result<Self> {
         let fields: Fields =
             (0..NUMBERS).map(|number| Field::new(format!("n{number}"), DataType::Int64, true)).collect();
         let value = Field::new("value", DataType::Struct(fields.clone()), true);
@@ -172,24 +186,20 @@ impl Subtask {
             value: Arc::new(Schema::new(vec![value])),
             ttl: None,
         };
-        let mut subtask = Self {
-            backend: MemoryBackend::new(&[DataType::Int64], &[state], 0)?,
+        Ok(Self {
+            backend: backend(&[DataType::Int64], &[state])?,
             fields,
-            counts: vec![0; KEYS],
+            counts: vec![0; keys],
             random: Random::of_seed(1),
             ids: Vec::new(),
             written: Vec::new(),
-        };
-        for first in (0..KEYS as i64).step_by(ROWS) {
-            let keys: Vec<i64> = (first..first + ROWS as i64).collect();
-            subtask.batch(&keys)?;
-        }
-        Ok(subtask)
+        })
     }
 
     /// Distinct keys, most of [`ROWS`].
-    fn keys(&mut self) -> Vec<i64> {
-        let mut keys: Vec<i64> = (0..ROWS).map(|_| self.random.below(KEYS as u64) as i64).collect();
+    pub(crate) fn keys(&mut self) -> Vec<i64> {
+        let all = self.counts.len() as u64;
+        let mut keys: Vec<i64> = (0..ROWS).map(|_| self.random.below(all) as i64).collect();
         keys.sort_unstable();
         keys.dedup();
         // In no order: a stream has none.
@@ -200,7 +210,7 @@ impl Subtask {
     }
 
     /// Counts these keys on.
-    fn batch(&mut self, keys: &[i64]) -> anyhow::Result<()> {
+    pub(crate) fn batch(&mut self, keys: &[i64]) -> anyhow::Result<()> {
         let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
         self.backend.ids(&[column], keys.len(), &mut self.ids)?;
         let before = self.backend.load(0, &self.ids, 0)?;

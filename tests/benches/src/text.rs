@@ -13,28 +13,36 @@ const WORDS_A_LINE: usize = 10;
 
 /// The file, written where it is not there yet.
 pub(crate) fn text(bytes: u64) -> anyhow::Result<PathBuf> {
+    text_of(bytes, WORDS)
+}
+
+/// One of so many distinct words.
+pub(crate) fn text_of(bytes: u64, words: u64) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     let folder = here.ancestors().nth(2).context("a target folder")?.join("bench");
     std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("zipf-{bytes}.txt"));
+    let file = match words {
+        WORDS => folder.join(format!("zipf-{bytes}.txt")),
+        words => folder.join(format!("zipf-{bytes}-{words}.txt")),
+    };
     if !file.exists() {
         let unfinished = file.with_extension("unfinished");
-        write(&unfinished, bytes)?;
+        write(&unfinished, bytes, words)?;
         std::fs::rename(&unfinished, &file)?;
     }
     Ok(file)
 }
 
-fn write(path: &Path, bytes: u64) -> anyhow::Result<()> {
+fn write(path: &Path, bytes: u64, words: u64) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     // Where each rank's share of the unit interval ends.
     let mut ends: Vec<f64> = Vec::new();
     let mut sum = 0.0;
-    for rank in 1..=WORDS {
+    for rank in 1..=words {
         sum += 1.0 / rank as f64;
         ends.push(sum);
     }
-    let words: Vec<String> = (0..WORDS)
+    let words: Vec<String> = (0..words)
         .map(|rank| {
             let mut text = String::new();
             word(rank, &mut text);

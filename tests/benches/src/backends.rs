@@ -1,0 +1,261 @@
+//! The two backends of state: word count in little memory, and, driven as a subtask drives it, state of 1 GiB: how
+//! long the subtask pauses over RocksDB, and how many bytes snapshots of changes have.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use model::job_graph::StateKind;
+use platform::{Clock, IoPool};
+use state::backend::{FrozenFiles, Rest, StateChunk, Sweep, Ticket};
+use state::encoded::SnapshotWriter;
+use state::layers::fold;
+use state::memory::MemoryBackend;
+use state::tiered::{Rocks, Scratch, StoreFiles, StoreReader, TieredBackend};
+use state::Extent;
+
+use crate::measure::{self, Round, UNIT, guest, median, streamctl};
+use crate::report::Report;
+use crate::snapshot::{NUMBERS, ROWS, Subtask, check};
+use crate::text::{text, text_of};
+use crate::totals::Totals;
+
+const BENCH: &str = "backends";
+/// Distinct words of the text whose counts are many times the memory.
+const MANY_WORDS: u64 = 4_000_000;
+/// Of the driven state: 12 numbers a key are 1 GiB.
+const KEYS: usize = 10_000_000;
+/// What RocksDB may have of that.
+const BUDGET: usize = 256 << 20;
+/// Batches between two snapshots of changes: so a hundredth of the keys change.
+const BATCHES: usize = 100;
+/// Snapshots of changes one upon the other.
+const SNAPSHOTS: usize = 20;
+/// Sweeping between two batches ends when this has passed.
+const TURN: Duration = Duration::from_micros(200);
+
+pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Result<()> {
+    for (subject, words, memory) in
+        [("100,000 words", None, "64mb"), ("4,000,000 words", Some(MANY_WORDS), "16mb")]
+    {
+        word_count(report, (subject, words, memory), bytes, rounds)?;
+    }
+    for of in [Of::Memory, Of::Rocks] {
+        driven(report, of)?;
+    }
+    Ok(())
+}
+
+fn word_count(
+    report: &mut Report,
+    (subject, words, memory): (&str, Option<u64>, &str),
+    bytes: u64,
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let file = match words {
+        None => text(bytes)?,
+        Some(words) => text_of(bytes, words)?,
+    };
+    const BACKENDS: [&str; 2] = ["hashmap", "rocksdb"];
+    let mut rows = 0;
+    let (valid, void) = measure::steady_rounds(rounds, || {
+        let mut round = Round::new();
+        round.insert(UNIT, measure::run(&mut measure::subject(UNIT, &file)?)?);
+        let expected = Totals::of_summary(&round[UNIT].said)?;
+        rows = expected.rows;
+        for backend in BACKENDS {
+            let mut command: Command = streamctl()?;
+            command.args(["run", "-p", "1", &format!("-Dstate.backend.type={backend}")]);
+            command.arg(format!("-Dstate.backend.rocksdb.memory.fixed-per-slot={memory}"));
+            command.arg(guest("word_count")?).arg("--input").arg(&file).args(["--output", "blackhole"]);
+            let run = measure::run(&mut command)?;
+            ensure!(Totals::of_summary(&run.said)? == expected, "{backend} counts otherwise");
+            round.insert(backend, run);
+        }
+        Ok(round)
+    })?;
+    let of = |name: &str| {
+        rows as f64 / median(valid.iter().map(|round| round[name].cpu.as_secs_f64()).collect()) / 1e6
+    };
+    let resident = |name: &str| median(valid.iter().map(|round| round[name].resident as f64 / 1e6).collect());
+    let mut add = |name: String, value: f64, unit: &str, against: Option<(&str, f64)>| {
+        report.compare((BENCH, valid.len()), &name, value, unit, against);
+    };
+    let named = |backend: &str| match backend {
+        "rocksdb" => format!("word count, {subject}, rocksdb with {memory}"),
+        backend => format!("word count, {subject}, {backend}"),
+    };
+    let unit = "M words per CPU-second";
+    add(UNIT.to_owned(), of(UNIT), unit, None);
+    for (backend, baseline) in [("hashmap", UNIT), ("rocksdb", "hashmap")] {
+        add(named(backend), of(backend), unit, Some((baseline, of(baseline))));
+        add(named(backend), resident(backend), "MB resident at most", None);
+    }
+    add("rounds that were void".to_owned(), void as f64, "of all", None);
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Memory,
+    Rocks,
+}
+
+/// State that is driven, and how long the thread was busy at a stretch.
+struct Driven {
+    subtask: Subtask,
+    clock: Clock,
+    /// In milliseconds, each from one moment when the subtask could have been left to the next.
+    busy: Vec<f64>,
+}
+
+impl Driven {
+    fn new(of: Of, folder: &std::path::Path) -> anyhow::Result<Self> {
+        let subtask = match of {
+            Of::Memory => {
+                Subtask::empty(KEYS, |keys, states| Ok(Box::new(MemoryBackend::new(keys, states, 0)?)))?
+            }
+            Of::Rocks => {
+                let store = Arc::new(Rocks::new(folder, BUDGET / 2, 1)?.store()?);
+                let pool = (IoPool::threads(), Waker::noop());
+                let budget = Box::new(|| BUDGET / 2);
+                Subtask::empty(KEYS, |keys, states| {
+                    Ok(Box::new(TieredBackend::new(keys, states, 0, store, budget, pool)?))
+                })?
+            }
+        };
+        Ok(Self { subtask, clock: Clock::system(), busy: Vec::new() })
+    }
+
+    fn timed<T>(&mut self, what: impl FnOnce(&mut Subtask) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let begun = self.clock.now();
+        let result = what(&mut self.subtask);
+        self.busy.push((self.clock.now() - begun).as_secs_f64() * 1e3);
+        result
+    }
+
+    /// A batch: asked for, waited for, counted on; then room is made.
+    fn batch(&mut self, keys: &[i64]) -> anyhow::Result<()> {
+        let column: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(keys.to_vec()));
+        let ticket: Ticket = self.timed(|of| Ok(of.backend.prefetch(&[column], keys.len())?))?;
+        while !self.timed(|of| Ok(of.backend.is_ready(ticket)))? {
+            self.clock.sleep(Duration::from_micros(50));
+        }
+        self.timed(|of| of.batch(keys))?;
+        loop {
+            match self.timed(|of| Ok(of.backend.rest()?))? {
+                Rest::Done => return Ok(()),
+                Rest::More => {}
+                Rest::Waiting => self.clock.sleep(Duration::from_micros(50)),
+            }
+        }
+    }
+
+    /// A snapshot, between batches: its rows, and the files of its store.
+    fn snapshot(
+        &mut self,
+        epoch: u64,
+        extent: Extent,
+    ) -> anyhow::Result<(Vec<StateChunk>, Option<FrozenFiles>)> {
+        self.timed(|of| Ok(of.backend.seal(epoch, extent)?))?;
+        let (mut chunks, mut files) = (Vec::new(), None);
+        loop {
+            let turn = self.clock.now();
+            let clock = self.clock.clone();
+            let (mut is_done, mut is_waiting) = (false, false);
+            self.timed(|of| {
+                while !is_done && !is_waiting && clock.now() - turn < TURN {
+                    match of.backend.sweep()? {
+                        Sweep::Rows(chunk) => chunks.push(chunk),
+                        Sweep::Files(found) => files = Some(found),
+                        Sweep::Nothing => {}
+                        Sweep::Waiting => is_waiting = true,
+                        Sweep::Done(of) => is_done = of == epoch,
+                        Sweep::Idle => bail!("the snapshot was lost"),
+                    }
+                }
+                Ok(())
+            })?;
+            if is_done {
+                return Ok((chunks, files));
+            }
+            if is_waiting {
+                self.clock.sleep(Duration::from_micros(50));
+            }
+        }
+    }
+}
+
+fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut driven = Driven::new(of, folder.path())?;
+    for first in (0..KEYS as i64).step_by(ROWS) {
+        let keys: Vec<i64> = (first..first + ROWS as i64).collect();
+        driven.batch(&keys)?;
+    }
+    let (whole, _) = driven.snapshot(1, Extent::Whole)?;
+    let (mut layers, mut last_files) = (vec![whole], None);
+    driven.busy.clear();
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let (mut bytes_of_rows, mut bytes_of_files, mut changed) = (0, 0, 0);
+    for epoch in 2..2 + SNAPSHOTS as u64 {
+        let mut keys = BTreeSet::new();
+        for _ in 0..BATCHES {
+            let batch = driven.subtask.keys();
+            driven.batch(&batch)?;
+            keys.extend(batch);
+        }
+        let (chunks, files) = driven.snapshot(epoch, Extent::Changes)?;
+        let mut writer = SnapshotWriter::default();
+        chunks.iter().try_for_each(|chunk| writer.add(chunk))?;
+        bytes_of_rows += writer.finish()?.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        for file in files.iter().flat_map(|of| &of.files) {
+            let identity = file.identity.clone().unwrap_or_else(|| format!("{epoch} {}", file.name));
+            if known.insert(identity) && epoch > 2 {
+                let store = &files.as_ref().context("a store")?.store;
+                bytes_of_files += store.read_file(&file.name)?.len();
+            }
+        }
+        // A key, and its numbers, of 8 bytes each.
+        changed += keys.len() * 8 * (1 + NUMBERS);
+        layers.push(chunks);
+        last_files = files;
+    }
+    // Together they have every key as it is.
+    let mut is_given = vec![false; KEYS];
+    let counts = std::mem::take(&mut driven.subtask.counts);
+    fold(layers, true)?.iter().try_for_each(|chunk| check(chunk, &counts, &mut is_given))?;
+    if let Some(FrozenFiles { store, files, types }) = last_files {
+        let scratch = Scratch::new(folder.path())?;
+        for file in files {
+            std::fs::write(scratch.path().join(&file.name), store.read_file(&file.name)?)?;
+        }
+        let types: Vec<_> = types.into_iter().map(|chunk| (chunk, StateKind::Value)).collect();
+        let mut reader = StoreReader::new(StoreFiles::Folder(scratch.path()), &types)?;
+        while let Some(rows) = reader.next_rows()? {
+            rows.iter().try_for_each(|chunk| check(chunk, &counts, &mut is_given))?;
+        }
+    }
+    ensure!(is_given.iter().all(|given| *given), "keys are missing in the snapshots");
+    let name = if of == Of::Memory { "memory" } else { "RocksDB, 256 MiB of memory" };
+    driven.busy.sort_by(f64::total_cmp);
+    let at = |part: f64| driven.busy[((driven.busy.len() - 1) as f64 * part) as usize];
+    let mut add = |subject: &str, value: f64, unit: &str| {
+        report.compare((BENCH, SNAPSHOTS), &format!("{name}, 1 GiB: {subject}"), value, unit, None);
+    };
+    add("longest pause of the subtask", at(1.0), "ms");
+    add("pause, all but one in a thousand", at(0.999), "ms");
+    add(
+        "rows of snapshots of changes",
+        bytes_of_rows as f64 / changed as f64,
+        "bytes for one that has changed",
+    );
+    if of == Of::Rocks {
+        let files = bytes_of_files as f64 / changed as f64;
+        add("files of the store, compaction among them", files, "bytes for one that has changed");
+    }
+    Ok(())
+}

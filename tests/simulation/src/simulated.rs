@@ -39,6 +39,11 @@ pub(crate) fn load(name: &str) -> Simulated {
 }
 
 impl Simulated {
+    /// Its world.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// The simulated time, in milliseconds since the epoch.
     pub(crate) fn wall_ms(&self) -> i64 {
         self.platform.clock.wall_ms()

@@ -3,9 +3,11 @@
 //! The guest fails a row that is later than its watermark; failed rows are skipped and counted.
 
 use model::Batch;
+use model::job_graph::{JobGraph, NodeKind};
 use platform::Random;
 use task::JobOutcome;
 use task::simulation::{Fault, Report, options};
+use tempfile::TempDir;
 
 use crate::simulated::{Simulated, load, seeds};
 
@@ -24,13 +26,8 @@ fn files(random: &mut Random, disorder: i64) -> Vec<Vec<i64>> {
         .collect()
 }
 
-fn simulate(
-    simulated: &Simulated,
-    files: &[Vec<i64>],
-    seed: u64,
-    (parallelism, batch_rows): (u32, Option<usize>),
-    fault: Option<Fault>,
-) -> (Report, Vec<Batch>) {
+/// A folder with these files, a row for each time.
+fn written(files: &[Vec<i64>]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (number, times) in files.iter().enumerate() {
         let line =
@@ -41,6 +38,17 @@ fn simulate(
         )
         .unwrap();
     }
+    folder
+}
+
+fn simulate(
+    simulated: &Simulated,
+    files: &[Vec<i64>],
+    seed: u64,
+    (parallelism, batch_rows): (u32, Option<usize>),
+    fault: Option<Fault>,
+) -> (Report, Vec<Batch>) {
+    let folder = written(files);
     let mut args = ["--input", &folder.path().display().to_string(), "--bound", &BOUND.to_string()]
         .map(str::to_owned)
         .to_vec();
@@ -107,4 +115,32 @@ fn merged_splits_are_reported() {
         })
         .count();
     assert!(wrong > 10, "only {wrong} of 40 runs had late rows");
+}
+
+/// The same where subtasks find their files, which are there when they look first: so many steps of a job that has no
+/// end, which are enough.
+fn found(simulated: &Simulated, seed: u64) -> Report {
+    let files = files(&mut Random::of_seed(seed ^ 0x5711), BOUND);
+    let folder = written(&files);
+    let args = ["--input", &folder.path().display().to_string(), "--bound", &BOUND.to_string()];
+    let change = |graph: &mut JobGraph| {
+        for node in &mut graph.nodes {
+            if let NodeKind::Source(connection) = &mut node.kind {
+                connection.options.insert("monitor-interval".into(), "50ms".into());
+            }
+        }
+    };
+    let (options, fault) = (options(seed, parallelism(seed)), Some(Fault::Crash(20_000)));
+    let (report, _) = simulated.run_with("timers", &args.map(str::to_owned), options, seed, fault, change);
+    let all: usize = files.iter().map(Vec::len).sum();
+    assert_eq!((report.outcome.is_none(), report.progress.rows_in), (true, all as u64), "SEED={seed}");
+    report
+}
+
+#[test]
+fn no_row_is_late_where_subtasks_find_their_files() {
+    let simulated = load("timers");
+    for seed in seeds().into_iter().take(100) {
+        assert_eq!(found(&simulated, seed).progress.rows_skipped, 0, "SEED={seed}: late rows");
+    }
 }

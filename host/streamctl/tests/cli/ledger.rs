@@ -172,9 +172,9 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Where `sockets.rs` and `s3.rs` end a process, as a job on files does not come there.
-const ELSEWHERE: [Point; 4] =
-    [Point::NetworkConnect, Point::NetworkRead, Point::StoreUpload, Point::StoreUploaded];
+/// Where `sockets.rs`, `s3.rs` and `new_files.rs` end a process, as a job on files that are there does not come there.
+const ELSEWHERE: [Point; 5] =
+    [Point::NetworkConnect, Point::NetworkRead, Point::StoreUpload, Point::StoreUploaded, Point::SourceLook];
 
 /// The cases that have so many checkpoints that each point is passed.
 fn cases() -> Vec<Case> {

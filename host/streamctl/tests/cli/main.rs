@@ -7,6 +7,7 @@ mod counts;
 mod input;
 mod ledger;
 mod lookups;
+mod new_files;
 mod operators;
 mod output;
 mod project;

@@ -32,13 +32,19 @@ impl<P: clap::Parser> JobArgs for P {
 }
 
 // The comments of these structs are none to clap, which would show them in place of the job's own.
-#[cfg_attr(doc, doc = "Where a job reads: `--input PATH`, or `--host HOST --port PORT`.")]
+#[cfg_attr(
+    doc,
+    doc = "Where a job reads: `--input PATH`, with `--monitor-interval TIME` also new files, or `--host HOST --port PORT`."
+)]
 #[cfg_attr(not(doc), allow(missing_docs, reason = "documented for readers, not for clap"))]
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct InputArgs {
     /// File, folder or glob to read; `-` is standard input
     #[arg(long, help_heading = "Input", value_name = "PATH", conflicts_with_all = ["host", "port"])]
     pub input: Option<String>,
+    /// Look for new files so often (such as `10s`); the job then never ends by itself
+    #[arg(long, help_heading = "Input", value_name = "TIME", requires = "input")]
+    pub monitor_interval: Option<String>,
     /// Host of a socket to read
     #[arg(long, help_heading = "Input", requires = "port")]
     pub host: Option<String>,
@@ -65,8 +71,11 @@ impl InputArgs {
 
     fn given(&self) -> Option<Connector> {
         match (&self.input, &self.host, self.port) {
-            (Some(path), _, _) if path == "-" => Some(Connector::stdin()),
-            (Some(path), _, _) => Some(Connector::files(path)),
+            (Some(path), _, _) => {
+                let input = if path == "-" { Connector::stdin() } else { Connector::files(path) };
+                let interval = self.monitor_interval.iter();
+                Some(interval.fold(input, |input, interval| input.option("monitor-interval", interval)))
+            }
             (None, Some(host), Some(port)) => Some(Connector::socket(host, port)),
             _ => None,
         }

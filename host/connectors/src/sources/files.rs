@@ -5,6 +5,7 @@
 //! a slow one holds nobody back. Reading is ahead of decoding by one chunk, in the I/O pool.
 
 mod find;
+mod identity;
 pub mod parquet;
 mod progress;
 mod queue;
@@ -31,6 +32,7 @@ use crate::records::RecordReader;
 use crate::splits::SplitName;
 use crate::{Context, Need, Source, SourceFactory, SourcePoll, Splits, SplitsOf};
 use find::{InputFile, find, find_wanted};
+use identity::{Identity, STAY, other_head, unread};
 use progress::{Progress, Ranges, Restored};
 use queue::{Next, Queue, Shared};
 use watched::{Cut, Watched};
@@ -84,6 +86,7 @@ struct Split {
     start: u64,
     end: u64,
     file_bytes: u64,
+    identity: Arc<Identity>,
 }
 
 impl FilesFactory {
@@ -109,7 +112,9 @@ impl FilesFactory {
     fn to_read(&self) -> Vec<(InputFile, Ranges)> {
         let restored = self.restored();
         let left = |file: &InputFile| {
-            let (bytes, left) = restored.to_read(&file.path.to_string_lossy(), file.bytes);
+            let path = file.path.to_string_lossy();
+            let (bytes, left) = restored.to_read(&path, file.bytes);
+            file.identity.began(restored.head(&path));
             (InputFile { bytes, ..file.clone() }, left)
         };
         self.found().iter().map(left).collect()
@@ -129,8 +134,9 @@ impl FilesFactory {
             for (mut start, range_end) in left.iter() {
                 while start < range_end {
                     let end = start.saturating_add(size).min(range_end);
-                    let (path, file_bytes) = (Arc::clone(&file.path), file.bytes);
-                    ranges.push(Split { file: number, path, start, end, file_bytes });
+                    let (path, identity) = (Arc::clone(&file.path), Arc::clone(&file.identity));
+                    let file_bytes = file.bytes;
+                    ranges.push(Split { file: number, path, start, end, file_bytes, identity });
                     start = end;
                 }
             }
@@ -145,9 +151,13 @@ impl FilesFactory {
     fn cut_found(&self) -> Cut<Split> {
         let restored = self.restored();
         Box::new(move |file: InputFile| {
-            let (file_bytes, left) = restored.to_read(&file.path.to_string_lossy(), file.bytes);
-            let split =
-                |(start, end)| Split { file: 0, path: Arc::clone(&file.path), start, end, file_bytes };
+            let path = file.path.to_string_lossy();
+            let (file_bytes, left) = restored.to_read(&path, file.bytes);
+            file.identity.began(restored.head(&path));
+            let split = |(start, end)| {
+                let (path, identity) = (Arc::clone(&file.path), Arc::clone(&file.identity));
+                Split { file: 0, path, start, end, file_bytes, identity }
+            };
             Ok((file_bytes, left.iter().map(split).collect()))
         })
     }
@@ -196,12 +206,13 @@ impl SourceFactory for FilesFactory {
             }
             Some(_) => fs::metadata(path).ok().map(|about| about.len()),
         };
-        let restored = Restored::of(positions, now, |path, bytes, now| {
-            (now < bytes).then(|| {
+        let restored = Restored::of(positions, now, |path, (bytes, now), head| match now < bytes {
+            true => Some(
                 Diagnostic::user(format!("`{path}` is shorter than it was"))
                     .detail(format!("it had {bytes} bytes when the job began, and has {now} now"))
-                    .hint("an input file must stay as it is until the job has read it")
-            })
+                    .hint(STAY),
+            ),
+            false => other_head(path, bytes, head),
         })?;
         // Set by the one restore of a job.
         self.restored.get_or_init(|| Arc::new(restored));
@@ -238,7 +249,7 @@ impl SourceFactory for FilesFactory {
 struct Files {
     queue: Queue<Split>,
     decoding: Arc<Decoding>,
-    reads: Inbox<io::Result<Chunk>>,
+    reads: Inbox<Result<Chunk, Diagnostic>>,
     current: Option<Current>,
     bytes_read: u64,
     /// The splits that it has read to their end.
@@ -294,42 +305,50 @@ impl Files {
         let left = usize::try_from(current.split.file_bytes - current.at).unwrap_or(usize::MAX);
         let (at, length) = (current.at, wanted.min(left));
         let (file, path) = (current.file.clone(), Arc::clone(&current.split.path));
+        let (identity, file_bytes) = (Arc::clone(&current.split.identity), current.split.file_bytes);
         current.reading = true;
         let mut bytes = current.records.spare();
         let faults = self.context.platform.faults.clone();
         self.context.platform.io.submit(&self.reads, move || {
-            let file = match file {
-                Some(file) => file,
-                None => Arc::new(File::open(path)?),
-            };
-            faults.pass(Point::SourceRead)?;
-            bytes.resize(length, 0);
-            let mut filled = 0;
-            while filled < length {
-                match file.read_at(&mut bytes[filled..], at + filled as u64) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+            let read = |bytes: &mut Vec<u8>| -> io::Result<Arc<File>> {
+                let file = match file {
+                    Some(file) => file,
+                    None => Arc::new(File::open(&path)?),
+                };
+                faults.pass(Point::SourceRead)?;
+                bytes.resize(length, 0);
+                let mut filled = 0;
+                while filled < length {
+                    match file.read_at(&mut bytes[filled..], at + filled as u64) {
+                        Ok(0) => break,
+                        Ok(n) => filled += n,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
                 }
-            }
-            bytes.truncate(filled);
+                bytes.truncate(filled);
+                Ok(file)
+            };
+            let file = read(&mut bytes).map_err(|error| unread(&path, &error))?;
+            identity.check(&path, &file, file_bytes)?;
             Ok(Chunk { file, bytes })
         });
     }
 
-    fn on_chunk(&mut self, read: io::Result<Chunk>) -> Result<(), Diagnostic> {
+    fn on_chunk(&mut self, read: Result<Chunk, Diagnostic>) -> Result<(), Diagnostic> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        let path = &current.split.path;
-        let chunk = read.map_err(|error| {
-            Diagnostic::external(format!("cannot read `{}`", path.display())).detail(error.to_string())
-        })?;
+        let chunk = read?;
+        let Split { path, file_bytes, identity, .. } = &current.split;
         if chunk.bytes.is_empty() {
             return Err(Diagnostic::external(format!(
                 "`{}` became shorter while it was read",
                 path.display()
             ))
-            .detail(format!("it had {} bytes, now it ends at {}", current.split.file_bytes, current.at)));
+            .detail(format!("it had {file_bytes} bytes, now it ends at {}", current.at))
+            .hint(STAY));
+        }
+        if let Some(head) = identity.head().filter(|_| current.file.is_none()) {
+            self.progress.began(&path.to_string_lossy(), head);
         }
         // The bytes behind the split are counted where their records belong.
         let counted = current.at.max(current.split.start);

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use model::Diagnostic;
 
+use super::identity::Identity;
+
 /// A file to be read.
 #[derive(Clone, Debug)]
 pub(super) struct InputFile {
     pub(super) path: Arc<Path>,
     pub(super) bytes: u64,
+    pub(super) identity: Arc<Identity>,
 }
 
 /// The files that a path, folder or glob names, in the order of their names.
@@ -145,7 +148,7 @@ fn input_file(path: PathBuf) -> Result<InputFile, Diagnostic> {
     }
     // What cannot be opened is better told now than in the middle of the job.
     File::open(&path).map_err(|error| cannot_read(&path, &error))?;
-    Ok(InputFile { path: path.into(), bytes: about.len() })
+    Ok(InputFile { path: path.into(), bytes: about.len(), identity: Arc::new(Identity::of(&about)) })
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {

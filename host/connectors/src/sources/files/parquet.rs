@@ -24,6 +24,7 @@ use platform::faults::Point;
 
 use super::Place;
 use super::find::InputFile;
+use super::identity::{Identity, STAY, other_head};
 use super::progress::{Progress, Restored};
 use super::queue::{Next, Queue, Shared};
 use super::watched::{Cut, Watched};
@@ -53,6 +54,7 @@ struct ParquetFile {
     bytes: u64,
     /// Where its row groups begin, and where the last ends, in rows.
     bounds: Vec<u64>,
+    identity: Arc<Identity>,
 }
 
 impl ParquetFile {
@@ -64,7 +66,7 @@ impl ParquetFile {
         for group in about.metadata().row_groups() {
             bounds.push(bounds[bounds.len() - 1] + u64::try_from(group.num_rows()).unwrap_or(0));
         }
-        Ok(Self { path: file.path, bytes: file.bytes, bounds })
+        Ok(Self { path: file.path, bytes: file.bytes, bounds, identity: file.identity })
     }
 
     fn rows(&self) -> u64 {
@@ -74,21 +76,17 @@ impl ParquetFile {
     /// What an earlier run has left of it.
     fn cut(&self, restored: &Restored) -> Vec<Split> {
         let mut splits = Vec::new();
-        let (_, left) = restored.to_read(&self.path.to_string_lossy(), self.rows());
+        let path = self.path.to_string_lossy();
+        let (_, left) = restored.to_read(&path, self.rows());
+        self.identity.began(restored.head(&path));
         let each = self.bytes as f64 / self.rows().max(1) as f64;
         for (start, end) in left.iter() {
             for (group, bounds) in self.bounds.windows(2).enumerate() {
                 let (start, end) = (start.max(bounds[0]), end.min(bounds[1]));
                 if start < end {
                     let bytes = ((end - start) as f64 * each) as u64;
-                    splits.push(Split {
-                        path: Arc::clone(&self.path),
-                        group,
-                        first: bounds[0],
-                        start,
-                        end,
-                        bytes,
-                    });
+                    let (path, identity) = (Arc::clone(&self.path), Arc::clone(&self.identity));
+                    splits.push(Split { path, group, first: bounds[0], start, end, bytes, identity });
                 }
             }
         }
@@ -107,6 +105,7 @@ struct Split {
     end: u64,
     /// What the rows are of the file's bytes, about.
     bytes: u64,
+    identity: Arc<Identity>,
 }
 
 impl ParquetFactory {
@@ -255,12 +254,13 @@ impl SourceFactory for ParquetFactory {
                 u64::try_from(about.metadata().file_metadata().num_rows()).ok()
             }
         };
-        let restored = Restored::of(positions, now, |path, rows, now| {
-            (now != rows).then(|| {
+        let restored = Restored::of(positions, now, |path, (rows, now), head| match now == rows {
+            true => other_head(path, u64::MAX, head),
+            false => Some(
                 Diagnostic::user(format!("`{path}` is another file than it was"))
                     .detail(format!("it had {rows} rows when the job began, and has {now} now"))
-                    .hint("an input file must stay as it is until the job has read it")
-            })
+                    .hint(STAY),
+            ),
         })?;
         // Set by the one restore of a job.
         self.restored.get_or_init(|| Arc::new(restored));
@@ -297,7 +297,7 @@ impl SourceFactory for ParquetFactory {
 struct Parquet {
     queue: Queue<Split>,
     schema: SchemaRef,
-    reads: Inbox<Result<Chunk, String>>,
+    reads: Inbox<Result<Chunk, Diagnostic>>,
     current: Option<Current>,
     bytes_read: u64,
     /// The splits that it has read to their end.
@@ -313,7 +313,7 @@ struct Current {
     /// What has been read and not given, the last first.
     ahead: Vec<Rows>,
     /// None = it is away, reading, or has come to its end.
-    reader: Option<ParquetRecordBatchReader>,
+    reader: Option<Reader>,
     reading: bool,
 }
 
@@ -326,12 +326,23 @@ struct Rows {
 
 struct Chunk {
     rows: Vec<Rows>,
-    reader: ParquetRecordBatchReader,
+    reader: Reader,
     is_over: bool,
 }
 
-fn reader(split: &Split, schema: &SchemaRef, rows: usize) -> Result<ParquetRecordBatchReader, String> {
-    let file = open(&split.path)?;
+/// What reads a file, and the file that it reads.
+struct Reader {
+    rows: ParquetRecordBatchReader,
+    file: File,
+}
+
+fn reader(
+    split: &Split,
+    schema: &SchemaRef,
+    rows: usize,
+    file: File,
+) -> Result<ParquetRecordBatchReader, String> {
+    let file = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
     let names = schema.fields().iter().map(|field| field.name().as_str());
     let columns = ProjectionMask::columns(file.parquet_schema(), names);
     file.with_row_groups(vec![split.group])
@@ -399,22 +410,37 @@ impl Parquet {
         current.reading = true;
         let faults = self.context.platform.faults.clone();
         self.context.platform.io.submit(&self.reads, move || {
-            faults.pass(Point::SourceRead).map_err(|error| error.to_string())?;
-            let mut reader = match reader_there {
-                Some(reader) => reader,
-                None => reader(&split, &schema, batch_rows)?,
+            let failed = |why: String| {
+                Diagnostic::external(format!("cannot read `{}`", split.path.display())).detail(why)
             };
-            let (mut rows, mut is_over) = (Vec::new(), false);
-            while rows.len() < CHUNK_BATCHES {
-                let Some(read) = reader.next() else {
-                    is_over = true;
-                    break;
+            faults.pass(Point::SourceRead).map_err(|error| failed(error.to_string()))?;
+            let opened = reader_there.map_or_else(
+                || File::open(&split.path).and_then(|file| Ok((file.try_clone()?, file, None))),
+                |Reader { rows, file }| Ok((file.try_clone()?, file, Some(rows))),
+            );
+            let (read_from, file, rows_there) = opened.map_err(|error| failed(error.to_string()))?;
+            let read = || -> Result<(Vec<Rows>, ParquetRecordBatchReader, bool), String> {
+                let mut reader = match rows_there {
+                    Some(rows) => rows,
+                    None => reader(&split, &schema, batch_rows, read_from)?,
                 };
-                let read = read.map_err(|error| error.to_string())?;
-                rows.push(rows_of(&read, &schema, &split, first).map_err(|error| error.to_string())?);
-                first += read.num_rows() as u64;
-            }
-            Ok(Chunk { rows, reader, is_over })
+                let (mut rows, mut is_over) = (Vec::new(), false);
+                while rows.len() < CHUNK_BATCHES {
+                    let Some(read) = reader.next() else {
+                        is_over = true;
+                        break;
+                    };
+                    let read = read.map_err(|error| error.to_string())?;
+                    rows.push(rows_of(&read, &schema, &split, first).map_err(|error| error.to_string())?);
+                    first += read.num_rows() as u64;
+                }
+                Ok((rows, reader, is_over))
+            };
+            let read = read();
+            // Of a file that was changed nothing is believed, nor why it cannot be read.
+            split.identity.check_whole(&split.path, &file)?;
+            let (rows, reader, is_over) = read.map_err(failed)?;
+            Ok(Chunk { rows, reader: Reader { rows: reader, file }, is_over })
         });
     }
 }
@@ -446,10 +472,11 @@ impl Source for Parquet {
             }
             if current.reading {
                 let Some(chunk) = self.reads.take() else { return Ok(SourcePoll::Pending) };
-                let Chunk { mut rows, reader, is_over } = chunk.map_err(|why| {
-                    Diagnostic::external(format!("cannot read `{}`", current.split.path.display()))
-                        .detail(why)
-                })?;
+                let Chunk { mut rows, reader, is_over } = chunk?;
+                let Split { path, identity, start, .. } = &current.split;
+                if let Some(head) = identity.head().filter(|_| current.given == *start) {
+                    self.progress.began(&path.to_string_lossy(), head);
+                }
                 rows.reverse();
                 current.reading = false;
                 current.ahead = rows;

@@ -128,16 +128,19 @@ struct OfFile {
     /// How long it was when the job began; the first subtask says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
+    /// A hash of its first bytes, where it has been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<u64>,
     done: Ranges,
 }
 
 impl Restored {
     /// What the positions say, of files that are there still: `now` gives the length of each, `misfit` what is wrong
-    /// with one whose length was another.
+    /// with one that was so long, is now so long, and of which it is known how it began.
     pub(super) fn of(
         positions: &[String],
         now: impl Fn(&str) -> Option<u64>,
-        misfit: impl Fn(&str, u64, u64) -> Option<Diagnostic>,
+        misfit: impl Fn(&str, (u64, u64), Option<u64>) -> Option<Diagnostic>,
     ) -> Result<Self, Diagnostic> {
         let all = Self::read(positions)?;
         for (path, length, done) in all.files() {
@@ -149,7 +152,7 @@ impl Restored {
                     return Err(Diagnostic::user(format!("`{path}` is not there any more"))
                         .detail("the job was in the middle of it when its checkpoint was made"));
                 }
-                Some(now) => misfit(path, length, now).map_or(Ok(()), Err)?,
+                Some(now) => misfit(path, (length, now), all.head(path)).map_or(Ok(()), Err)?,
             }
         }
         Ok(all)
@@ -161,9 +164,10 @@ impl Restored {
         for position in positions {
             let Progress { files, finished } =
                 serde_json::from_str(position).map_err(|error| none(error.to_string()))?;
-            for (path, OfFile { bytes, done }) in files {
+            for (path, OfFile { bytes, head, done }) in files {
                 let file = all.files.entry(path).or_default();
                 file.bytes = file.bytes.or(bytes);
+                file.head = file.head.or(head);
                 done.iter().for_each(|(start, end)| file.done.add(start, end));
             }
             all.finished.extend(finished.names().map_err(none)?);
@@ -179,6 +183,12 @@ impl Restored {
             Some((length, done)) => (length, done.left_of(length)),
             None => (length, Ranges::whole(length)),
         }
+    }
+
+    /// How a file began of which not all has been read, where that is known.
+    pub(super) fn head(&self, path: &str) -> Option<u64> {
+        let file = self.files.get(path)?;
+        file.head.filter(|_| file.done.left_of(file.bytes.unwrap_or(0)).bytes() > 0)
     }
 
     /// How long a file was, and what of it has been read.
@@ -210,6 +220,7 @@ impl Progress {
             let (length, done) =
                 before.map_or((length, Ranges::default()), |(length, done)| (length, done.clone()));
             progress.begin(&path, length, done);
+            restored.head(&path).into_iter().for_each(|head| progress.began(&path, head));
         }
         restored.finished.iter().for_each(|name| progress.finished.add(*name));
         progress
@@ -228,6 +239,7 @@ impl Progress {
                 finished.insert(name);
             } else {
                 progress.begin(path, length, done.clone());
+                restored.head(path).into_iter().for_each(|head| progress.began(path, head));
             }
         }
         finished.iter().for_each(|name| progress.finished.add(*name));
@@ -236,7 +248,12 @@ impl Progress {
 
     /// A file, how long it counts, and what of it has been read.
     fn begin(&mut self, path: &str, length: u64, done: Ranges) {
-        self.files.insert(path.to_owned(), OfFile { bytes: Some(length), done });
+        self.files.insert(path.to_owned(), OfFile { bytes: Some(length), head: None, done });
+    }
+
+    /// How a file begins that has been read.
+    pub(super) fn began(&mut self, path: &str, head: u64) {
+        self.files.entry(path.to_owned()).or_default().head = Some(head);
     }
 
     /// A file that is read now, so long, unless it was begun before.

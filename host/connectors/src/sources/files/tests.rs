@@ -225,7 +225,9 @@ fn a_file_that_becomes_shorter_while_it_is_read_fails_after_what_was_there() {
             Ok(SourcePoll::End) => panic!("the end of the file was not missed"),
             Err(error) => break error,
         }
-        File::options().write(true).open(&path).unwrap().set_len(2_000).unwrap();
+        if !rows.is_empty() {
+            File::options().write(true).open(&path).unwrap().set_len(2_000).unwrap();
+        }
     };
     assert_eq!(error.message, format!("`{path}` became shorter while it was read"));
     assert_eq!(error.detail, Some(format!("it had {whole} bytes, now it ends at 2000")));
@@ -364,4 +366,121 @@ fn files_that_are_not_what_they_were_are_refused_and_what_was_appended_is_left()
     assert!(error_of(again()).message.ends_with("a` is shorter than it was"));
     fs::remove_file(folder.path().join("a")).unwrap();
     assert!(error_of(again()).message.ends_with("a` is not there any more"));
+}
+
+/// What is done to a file, and what then is said of it where it is noticed.
+type Deed = (fn(&Path), &'static str);
+
+/// Reads a file of which lines are read, then does something to it.
+fn read_and_do(seed: u64, parallelism: u32, path: &Path, deed: fn(&Path)) -> Result<Vec<String>, Diagnostic> {
+    let factory = lines_of(&path.display().to_string());
+    factory.prepare().unwrap();
+    let world = World::simulated(seed).with_batches(10, 200);
+    let mut sources: Vec<_> = (0..parallelism)
+        .map(|subtask| factory.open(world.context(subtask, parallelism)).map(Some).unwrap())
+        .collect();
+    let mut random = Random::of_seed(seed);
+    let (mut rows, mut is_done) = (Vec::new(), false);
+    while sources.iter().any(Option::is_some) {
+        for place in &mut sources {
+            match place.as_mut().map(|source| source.poll()).transpose()? {
+                Some(SourcePoll::Rows(decoded)) => rows.extend(texts(&decoded.batch)),
+                Some(SourcePoll::End) => *place = None,
+                Some(SourcePoll::Pending) | None => {}
+            }
+        }
+        if !is_done && rows.len() > 50 + seed as usize * 3 {
+            deed(path);
+            is_done = true;
+        }
+        while random.one_in(2) && world.platform.io.run_one(&mut random) {}
+    }
+    assert!(is_done, "it was read too soon");
+    Ok(sorted(rows))
+}
+
+/// Long enough for a file's time of modification to be another.
+fn a_moment() {
+    platform::Clock::system().sleep(Duration::from_millis(15));
+}
+
+fn new_lines() -> String {
+    many_lines(600, 9).join("\n")
+}
+
+#[test]
+fn a_file_that_is_changed_while_it_is_read_is_an_error_or_read_as_it_was() {
+    let replace: Deed = (
+        |path| {
+            let other = path.with_extension("other");
+            fs::write(&other, new_lines()).unwrap();
+            fs::rename(other, path).unwrap();
+        },
+        "was replaced by another file while it was read",
+    );
+    let rewrite: Deed =
+        (|path| fs::write(path, new_lines() + &new_lines()).unwrap(), "was changed while it was read");
+    let overwrite: Deed = (
+        |path| File::options().write(true).open(path).unwrap().write_all_at(b"other", 7_000).unwrap(),
+        "was changed while it was read",
+    );
+    let shrink: Deed = (
+        |path| File::options().write(true).open(path).unwrap().set_len(100).unwrap(),
+        "became shorter while it was read",
+    );
+    let lines = many_lines(500, 8);
+    for (deed, message) in [replace, rewrite, overwrite, shrink] {
+        let mut noticed = 0;
+        for seed in 0..20 {
+            let folder = folder(&[("a", &lines.join("\n"))]);
+            a_moment();
+            let path = folder.path().join("a");
+            match read_and_do(seed, [1, 3][seed as usize % 2], &path, deed) {
+                // It had been read, or was open: none of the other's lines is there.
+                Ok(rows) => assert_eq!(rows, sorted(lines.clone()), "seed {seed}: {message}"),
+                Err(error) => {
+                    assert!(error.message.ends_with(message), "{}", error.message);
+                    assert_eq!(error.retry, model::diagnostic::Retry::Backoff);
+                    noticed += 1;
+                }
+            }
+        }
+        assert!(noticed > 5, "{message}: {noticed}");
+    }
+    // What is appended is left.
+    for seed in 0..20 {
+        let folder = folder(&[("a", &lines.join("\n"))]);
+        a_moment();
+        let append = |path: &Path| {
+            let mut file = File::options().append(true).open(path).unwrap();
+            std::io::Write::write_all(&mut file, b" and\nmore\n").unwrap();
+        };
+        let rows = read_and_do(seed, [1, 3][seed as usize % 2], &folder.path().join("a"), append).unwrap();
+        assert_eq!(rows, sorted(lines.clone()), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_file_that_was_replaced_between_two_runs_is_refused() {
+    let lines = many_lines(50, 7);
+    let folder = folder(&[("a", &lines.join("\n"))]);
+    let path = path_in(&folder, "a");
+    let factory = lines_of(&path);
+    factory.prepare().unwrap();
+    let mut world = World::system().with_batches(3, 200);
+    let (given, positions) = world.read_in_part(&factory, &[12]).unwrap();
+    let again = || {
+        let factory = lines_of(&path);
+        factory.prepare().unwrap();
+        factory.restore(&positions).map(|()| factory)
+    };
+    // As it was, though it is another of the same lines, to which some were appended.
+    fs::write(folder.path().join("b"), lines.join("\n") + "\nmore\n").unwrap();
+    fs::rename(folder.path().join("b"), &path).unwrap();
+    let rest = world.read_in_part(&again().unwrap(), &[usize::MAX]).unwrap().0;
+    assert_eq!(sorted([given.texts(), rest.texts()].concat()), sorted(lines.clone()));
+    fs::write(&path, many_lines(200, 8).join("\n")).unwrap();
+    let error = error_of(again());
+    assert_eq!(error.message, format!("`{path}` is another file than it was"));
+    assert_eq!(error.hint.as_deref(), Some("an input file must stay as it is until the job has read it"));
 }

@@ -185,3 +185,49 @@ fn what_a_sink_writes_a_source_reads() {
     let refused = error_of(crate::sink(&connection, &inserts(&nested)).map(drop));
     assert!(refused.message.contains("gzip"), "{}", refused.message);
 }
+
+/// What is done to a file, of which another has these bytes, and what then is said of it.
+type Deed = (fn(&Path, &[u8]), &'static str);
+
+#[test]
+fn a_file_that_is_changed_while_it_is_read_is_an_error() {
+    let other = file_of(&wanted(), &[rows(5_000, 400)], 40);
+    let deeds: [Deed; 3] = [
+        (
+            |path, other| {
+                let beside = path.with_extension("other");
+                fs::write(&beside, other).unwrap();
+                fs::rename(beside, path).unwrap();
+            },
+            "was replaced by another file while it was read",
+        ),
+        (|path, other| fs::write(path, other).unwrap(), "was changed while it was read"),
+        (|path, other| fs::write(path, &other[..100]).unwrap(), "became shorter while it was read"),
+    ];
+    for (deed, message) in deeds {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.parquet");
+        fs::write(&path, file_of(&wanted(), &[rows(0, 230)], 40)).unwrap();
+        platform::Clock::system().sleep(Duration::from_millis(15));
+        let factory = factory(&path.display().to_string(), &wanted()).unwrap();
+        let world = World::simulated(1).with_batches(7, 1 << 16);
+        let mut source = factory.open(world.context(0, 1)).unwrap();
+        let (mut texts, mut is_done) = (Vec::new(), false);
+        let error = loop {
+            match source.poll() {
+                Ok(SourcePoll::Rows(decoded)) => texts.extend(crate::test_support::texts(&decoded.batch)),
+                Ok(SourcePoll::Pending) => assert!(world.platform.io.run_one(&mut Random::of_seed(1))),
+                Ok(SourcePoll::End) => panic!("{message}: it was not noticed"),
+                Err(error) => break error,
+            }
+            // In the second row group.
+            if !is_done && texts.len() > 40 {
+                deed(&path, &other);
+                is_done = true;
+            }
+        };
+        assert!(error.message.ends_with(message), "{}", error.message);
+        let expected: Vec<String> = (0..texts.len()).map(|n| format!("row {n}")).collect();
+        assert!(is_done && texts == expected, "{message}: rows of the other file");
+    }
+}

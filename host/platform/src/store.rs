@@ -52,7 +52,7 @@ pub trait Store: Send + Sync {
 /// Where objects are put, as people write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// A folder: `/data`, `data`, `file:///data`.
+    /// A folder: `/data`, `data`, `file:///data`, `file:/data`.
     Folder(PathBuf),
     /// Below a name in a bucket: `s3://bucket/name`.
     S3 {
@@ -80,7 +80,9 @@ impl Location {
     /// # Errors
     /// If it is in no store that is known.
     pub fn parse(text: &str) -> Result<Self, NoLocation> {
-        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Folder(text.into())) };
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self::Folder(text.strip_prefix("file:").unwrap_or(text).into()));
+        };
         match scheme {
             "file" => Ok(Self::Folder(rest.into())),
             // Flink's names for its file systems of S3.
@@ -279,6 +281,7 @@ pub(crate) mod tests {
         for (text, place) in [
             ("a/b", Location::Folder("a/b".into())),
             ("file:///a/b", Location::Folder("/a/b".into())),
+            ("file:a/b", Location::Folder("a/b".into())),
             ("s3://b", in_bucket("")),
             ("s3a://b/c/d/", in_bucket("c/d")),
         ] {

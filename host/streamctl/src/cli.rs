@@ -107,7 +107,7 @@ pub(crate) struct RunArgs {
     /// Goes on from a checkpoint: `latest` of this job in execution.checkpointing.dir, or the path of one
     #[arg(long, value_name = "latest|PATH")]
     pub(crate) restore: Option<Restore>,
-    /// Path to a savepoint to restore the job from
+    /// Path to a savepoint to restore the job from, or s3://BUCKET/NAME
     #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", conflicts_with = "restore")]
     pub(crate) from_savepoint: Option<PathBuf>,
     /// Allow to skip savepoint state that cannot be restored: of operators that the job does not have any more
@@ -165,7 +165,7 @@ pub(crate) struct TestArgs {
 pub(crate) struct StateArgs {
     #[command(subcommand)]
     pub(crate) command: Option<StateCommand>,
-    /// The folder of the savepoint, or of the checkpoint: DIR/JOB-ID/chk-NUMBER
+    /// The folder of the savepoint, or of the checkpoint: DIR/JOB-ID/chk-NUMBER; both may be s3://BUCKET/NAME
     #[arg(value_name = "PATH", required = true)]
     pub(crate) path: Option<PathBuf>,
     /// Shows the rows of a state of the operator of this uid
@@ -177,6 +177,9 @@ pub(crate) struct StateArgs {
     /// As JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Sets a configuration value (how S3 is reached); may be given several times
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -192,7 +195,7 @@ pub(crate) enum StateCommand {
 /// of an entry's own key, and of the value. `key_group` can be left out, and is not read.
 #[derive(Args)]
 pub(crate) struct StateWriteArgs {
-    /// The savepoint's folder, which is made
+    /// The savepoint's folder, or s3://BUCKET/NAME, which is made
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
     /// The component

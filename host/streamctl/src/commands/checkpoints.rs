@@ -7,7 +7,7 @@ use checkpoint::coordinator::CheckpointId;
 use checkpoint::storage::{Latest, StorageError};
 use checkpoint::{Manifest, Savepoint, Settings, Storage};
 use model::Diagnostic;
-use platform::disk::{ModelDisk, SystemDisk};
+use platform::disk::ModelDisk;
 use platform::store::{FileStore, Location, S3};
 use platform::{Faults, Random, Store};
 use task::{Checkpoints, Form, JobOutcome, Restored};
@@ -68,6 +68,8 @@ pub(crate) fn asked(
     if folder.is_empty() && interval.is_none() && restore.is_none() {
         return Ok(Asked { checkpoints: None, is_finished: false });
     }
+    let s3 = s3(config)?;
+    let store = |root: &str| opened(root, &s3, faults, "checkpoints");
     let savepoint = restore.and_then(savepoint_of);
     let of_path = match restore {
         Some(Restore::Path(path)) if savepoint.is_none() => Some(parts_of(path)?),
@@ -84,8 +86,6 @@ pub(crate) fn asked(
         (folder, _) => Some(folder.to_owned()),
     };
     let id = of_path.as_ref().map_or_else(|| id_of(job), |(_, id, _)| id.clone());
-    let s3 = s3(config)?;
-    let store = |root: &str| opened(root, &s3, faults);
     // Only the last checkpoint, with which sinks commit; nobody goes on from it.
     let nowhere =
         || -> Arc<dyn Store> { Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none())) };
@@ -182,8 +182,8 @@ pub(crate) fn asked(
 }
 
 /// The store that a place is in.
-fn opened(root: &str, s3: &S3, faults: &Faults) -> Result<Arc<dyn Store>, Diagnostic> {
-    let nowhere = |why: String| Diagnostic::user(format!("`{root}` cannot have checkpoints")).detail(why);
+fn opened(root: &str, s3: &S3, faults: &Faults, what: &str) -> Result<Arc<dyn Store>, Diagnostic> {
+    let nowhere = |why: String| Diagnostic::user(format!("`{root}` cannot have {what}")).detail(why);
     let place = Location::parse(root).map_err(|error| nowhere(error.to_string()))?;
     place.open(s3, faults.clone()).map_err(|error| nowhere(error.to_string()))
 }
@@ -219,23 +219,26 @@ fn refuse_drained(config: &Config, manifest: &Manifest, path: &Path) -> Result<(
     }
 }
 
-/// The folder of the savepoint that is to be restored, if it is one.
+/// The folder of the savepoint that is to be restored, if it is one. In a bucket all are that are no checkpoints.
 fn savepoint_of(restore: &Restore) -> Option<PathBuf> {
     let Restore::Path(path) = restore else { return None };
     let folder = if path.ends_with("_metadata") { path.parent().unwrap_or(path) } else { path };
-    (parts_of(folder).is_err() && folder.join("_metadata").is_file()).then(|| folder.to_owned())
+    let is_there = || match Location::parse(&folder.to_string_lossy()) {
+        Ok(Location::Folder(folder)) => folder.join("_metadata").is_file(),
+        place => place.is_ok(),
+    };
+    (parts_of(folder).is_err() && is_there()).then(|| folder.to_owned())
 }
 
 /// Reads the checkpoint or savepoint at a path, to be shown.
-pub(crate) fn open(path: &Path) -> Result<Restored, Diagnostic> {
-    let store = |root: &Path| -> Arc<dyn platform::Store> {
-        Arc::new(FileStore::new(Arc::new(SystemDisk::new(root)), Faults::none()))
-    };
+pub(crate) fn open(config: &Config, path: &Path) -> Result<Restored, Diagnostic> {
+    let s3 = s3(config)?;
+    let store = |root: &str| opened(root, &s3, &Faults::none(), "checkpoints");
     let read = match savepoint_of(&Restore::Path(path.to_owned())) {
-        Some(folder) => Restored::of_savepoint(&Savepoint::new(store(&folder), "")),
+        Some(folder) => Restored::of_savepoint(&Savepoint::new(store(&folder.to_string_lossy())?, "")),
         None => {
             let (root, id, number) = parts_of(path)?;
-            let storage = Storage::new(store(Path::new(&root)), &id);
+            let storage = Storage::new(store(&root)?, &id);
             storage.whole(number).and_then(|manifest| Restored::read(manifest, &storage))
         }
     };
@@ -244,19 +247,58 @@ pub(crate) fn open(path: &Path) -> Result<Restored, Diagnostic> {
     })
 }
 
-/// Where savepoints of a run are put; none = the configuration names no folder.
-pub(crate) fn savepoints(config: &Config) -> Option<(PathBuf, Form)> {
-    let folder = config.get("execution.checkpointing.savepoint-dir").0;
-    let is_native = config.get("execution.savepoint.format").0.eq_ignore_ascii_case("native");
-    let form = if is_native { Form::Native } else { Form::Canonical };
-    (!folder.is_empty()).then(|| (PathBuf::from(folder), form))
+/// Where savepoints of a run are put.
+#[derive(Clone)]
+pub(crate) struct SavepointFolder {
+    store: Arc<dyn Store>,
+    /// As users write it.
+    root: String,
+    pub(crate) form: Form,
+    /// The job's.
+    job_id: String,
 }
 
-/// A new savepoint of a job in a folder, and its path.
-pub(crate) fn new_savepoint(folder: &Path, job_id: &str) -> (Savepoint, PathBuf) {
-    let name = Savepoint::name(job_id, Random::unpredictable_seed());
-    let store = FileStore::new(Arc::new(SystemDisk::new(folder)), Faults::none());
-    (Savepoint::new(Arc::new(store), name.clone()), folder.join(name))
+impl SavepointFolder {
+    /// None = the configuration names none.
+    pub(crate) fn of(config: &Config, job_id: &str, faults: &Faults) -> Result<Option<Self>, Diagnostic> {
+        let root = config.get("execution.checkpointing.savepoint-dir").0;
+        if root.is_empty() {
+            return Ok(None);
+        }
+        let is_native = config.get("execution.savepoint.format").0.eq_ignore_ascii_case("native");
+        let form = if is_native { Form::Native } else { Form::Canonical };
+        let store = opened(root, &s3(config)?, faults, "savepoints")?;
+        let root = match root.contains("://") {
+            true => root.trim_end_matches('/').to_owned(),
+            false => format!("file:{}", root.trim_end_matches('/')),
+        };
+        Ok(Some(Self { store, root, form, job_id: job_id.to_owned() }))
+    }
+
+    /// A new savepoint, and its path.
+    pub(crate) fn new_savepoint(&self) -> (Savepoint, String) {
+        let name = Savepoint::name(&self.job_id, Random::unpredictable_seed());
+        let path = format!("{}/{name}", self.root);
+        (Savepoint::new(Arc::clone(&self.store), name), path)
+    }
+}
+
+/// The savepoint that is to be made at a path, at which nothing is.
+pub(crate) fn nothing_yet(config: &Config, path: &Path) -> Result<Savepoint, Diagnostic> {
+    let text = path.to_string_lossy();
+    let store = opened(&text, &s3(config)?, &Faults::none(), "savepoints")?;
+    let is_there = match Location::parse(&text) {
+        Ok(Location::Folder(folder)) => folder.try_exists(),
+        _ => store.list("").map(|all| !all.is_empty()),
+    };
+    let is_there = is_there.map_err(|error| {
+        Diagnostic::external(format!("`{text}` cannot be looked at")).detail(error.to_string())
+    })?;
+    if is_there {
+        let error = Diagnostic::user(format!("`{text}` is there already"));
+        return Err(error.hint("a savepoint is made in a new folder"));
+    }
+    Ok(Savepoint::new(store, ""))
 }
 
 /// Removes the checkpoints of a job that has ended, where the configuration does not keep them.

@@ -15,12 +15,12 @@ use model::job_graph::{JobGraph, NodeKind};
 use model::{Diagnostic, Retry};
 use platform::{Clock, Faults, Platform, Random, spawn_thread};
 use task::restarts::Decision;
-use task::{Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy, Restarts};
+use task::{Checkpoints, Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy, Restarts};
 
-use super::checkpoints::{self, Restore, Restoring};
+use super::checkpoints::{self, Restore, Restoring, SavepointFolder};
 use super::load;
 use super::restarts::{self, Attempts, Planned};
-use super::signals::{SavepointFolder, Signals};
+use super::signals::Signals;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::terminal::{Style, Terminal, bytes, count, duration};
@@ -81,11 +81,9 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let (log, printer) = log_to(terminal, least);
     let start = platform.clock.now();
     let checkpoints = plan.options().checkpoints.clone();
-    let savepoints = checkpoints.as_ref().and_then(|of| {
-        let (folder, form) = checkpoints::savepoints(&config)?;
-        Some(SavepointFolder { folder, form, id: of.job_id.clone(), quiet: args.quiet })
-    });
-    let signals = Signals::watch(savepoints, terminal).map_err(Stop::Failed)?;
+    let folder = |of: &Checkpoints| SavepointFolder::of(&config, &of.job_id, &platform.faults);
+    let savepoints = checkpoints.as_ref().map(folder).transpose().map_err(Stop::Refused)?.flatten();
+    let signals = Signals::watch(savepoints, args.quiet, terminal).map_err(Stop::Failed)?;
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
     let run = |job: &Arc<Job>| {
         signals.are_for(job);

@@ -1,7 +1,6 @@
 //! Signals of `streamctl run`: the first stops the job, or the wait for its restart, and the second the process;
 //! others make savepoints.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -9,10 +8,10 @@ use std::time::Duration;
 use model::Diagnostic;
 use platform::network::runtime;
 use platform::{Clock, ReadySet, spawn_task};
-use task::{Form, Job, SavepointRequest};
+use task::{Job, SavepointRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::checkpoints;
+use super::checkpoints::SavepointFolder;
 use crate::terminal::Terminal;
 
 const INTERRUPTED: u8 = 130;
@@ -29,15 +28,17 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on signals do not end the process. Before the job starts: none may find it half-way.
+    /// From now on signals do not end the process. Before the job starts: none may find it half-way. Of savepoints
+    /// nothing is said but warnings where it is to be quiet.
     pub(crate) fn watch(
         savepoints: Option<SavepointFolder>,
+        quiet: bool,
         terminal: &Arc<Terminal>,
     ) -> Result<Arc<Self>, Diagnostic> {
         let this = Arc::new(Self { job: Mutex::default(), code: AtomicU8::new(0), woken: ReadySet::new(1) });
         if let Some(to) = savepoints {
             for (kind, stops) in [(SignalKind::user_defined1(), false), (SignalKind::user_defined2(), true)] {
-                this.make_savepoints(catch(kind)?, stops, to.clone(), terminal);
+                this.make_savepoints(catch(kind)?, stops, (to.clone(), quiet), terminal);
             }
         }
         let stops = [(SignalKind::interrupt(), INTERRUPTED), (SignalKind::terminate(), TERMINATED)];
@@ -105,7 +106,7 @@ impl Signals {
         self: &Arc<Self>,
         mut signals: Signal,
         stops: bool,
-        to: SavepointFolder,
+        (to, quiet): (SavepointFolder, bool),
         terminal: &Arc<Terminal>,
     ) {
         let (this, terminal) = (Arc::clone(self), Arc::clone(terminal));
@@ -115,12 +116,12 @@ impl Signals {
                     terminal.warning("there is no savepoint: the job does not run now");
                     continue;
                 };
-                let (savepoint, path) = checkpoints::new_savepoint(&to.folder, &to.id);
+                let (savepoint, path) = to.new_savepoint();
                 let stop = stops.then_some(checkpoint::coordinator::Stop::Suspend);
-                let (said, quiet) = (Arc::clone(&terminal), to.quiet);
+                let said = Arc::clone(&terminal);
                 let answer = Box::new(move |result: Result<u64, String>| match result {
                     Ok(_) if quiet => {}
-                    Ok(_) => said.line(&format!("Savepoint completed. Path: file:{}", path.display())),
+                    Ok(_) => said.line(&format!("Savepoint completed. Path: {path}")),
                     Err(why) => said.warning(&format!("there is no savepoint: {why}")),
                 });
                 if let Err(error) = job.savepoint(SavepointRequest { savepoint, form: to.form, stop }, answer)
@@ -135,15 +136,4 @@ impl Signals {
 fn catch(kind: SignalKind) -> Result<Signal, Diagnostic> {
     let _network = runtime().enter();
     signal(kind).map_err(|error| Diagnostic::external("cannot catch signals").detail(error.to_string()))
-}
-
-/// Where a run's savepoints are put.
-#[derive(Clone)]
-pub(crate) struct SavepointFolder {
-    pub(crate) folder: PathBuf,
-    pub(crate) form: Form,
-    /// The job's id.
-    pub(crate) id: String,
-    /// Nothing is said but warnings.
-    pub(crate) quiet: bool,
 }

@@ -14,6 +14,7 @@ use task::{KeptTable, Restored};
 
 use super::checkpoints;
 use crate::cli::{StateArgs, StateCommand};
+use crate::config::Config;
 use crate::terminal::{answer, bytes, count};
 use crate::{Done, Stop};
 
@@ -22,7 +23,8 @@ pub(crate) fn state(args: &StateArgs) -> Done {
         return write::write(args);
     }
     let path = args.path.as_deref().unwrap_or(Path::new(""));
-    let restored = checkpoints::open(path).map_err(Stop::Refused)?;
+    let config = Config::load(&args.define).map_err(Stop::Refused)?;
+    let restored = checkpoints::open(&config, path).map_err(Stop::Refused)?;
     let text = match (&args.operator, &args.state) {
         (Some(uid), Some(state)) => rows_text(&restored, uid, state, args.json),
         _ => tables_text(&restored, args.json),

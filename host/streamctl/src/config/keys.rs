@@ -28,7 +28,7 @@ pub(crate) const KEYS: [Key; 41] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
-        what: "folder in which checkpoints are put",
+        what: "folder in which checkpoints are put, or s3://BUCKET/NAME",
         check: |_| Ok(()),
     },
     Key {
@@ -66,7 +66,7 @@ pub(crate) const KEYS: [Key; 41] = [
     Key {
         name: "execution.checkpointing.savepoint-dir",
         default: "",
-        what: "folder in which savepoints are put: SIGUSR1 makes one, SIGUSR2 one with which the job stops [empty: there are none]",
+        what: "folder in which savepoints are put, or s3://BUCKET/NAME: SIGUSR1 makes one, SIGUSR2 one with which the job stops [empty: there are none]",
         check: |_| Ok(()),
     },
     Key {

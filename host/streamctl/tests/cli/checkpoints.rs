@@ -19,7 +19,7 @@ fn word_count(folder: &Folder, faults: &str, options: &[&str]) -> std::process::
 
 /// The number before a word in what was said.
 #[track_caller]
-fn number(err: &str, of: &str, word: &str) -> u64 {
+pub(crate) fn number(err: &str, of: &str, word: &str) -> u64 {
     let line = err.lines().find(|line| line.starts_with(of)).unwrap_or_else(|| panic!("no {of} in: {err}"));
     let before = line.split(word).next().filter(|before| *before != line);
     let before = before.unwrap_or_else(|| panic!("no {word} in: {line}"));

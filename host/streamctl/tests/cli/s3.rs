@@ -1,4 +1,4 @@
-//! Checkpoints in a real S3 service (MinIO), met through a network that loses replies, refuses and dawdles.
+//! Checkpoints and savepoints in a real S3 service (MinIO), met through a network that loses replies, refuses and dawdles.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -154,14 +154,20 @@ async fn pass(mut from: TcpStream, to: SocketAddr, ill: Option<Ill>) -> Option<(
     Some(())
 }
 
+/// How the service is reached.
+fn reached(command: &mut Command, endpoint: SocketAddr) -> &mut Command {
+    command
+        .args(["-Ds3.path.style.access=true", "-Ds3.access-key=millstream"])
+        .arg(format!("-Ds3.endpoint=http://{endpoint}"))
+        .env("MILLSTREAM_S3_SECRET_KEY", "a-secret-of-tests")
+}
+
 fn run(folder: &Folder, endpoint: SocketAddr, parallelism: &str) -> Command {
     let mut command = folder.command();
     command
         .args(["run", "-p", parallelism, "--restore", "latest"])
-        .args(["-Dexecution.checkpointing.interval=20ms", "-Dexecution.checkpointing.dir=s3://bucket/jobs"])
-        .args(["-Ds3.path.style.access=true", "-Ds3.access-key=millstream"])
-        .arg(format!("-Ds3.endpoint=http://{endpoint}"))
-        .env("MILLSTREAM_S3_SECRET_KEY", "a-secret-of-tests")
+        .args(["-Dexecution.checkpointing.interval=20ms", "-Dexecution.checkpointing.dir=s3://bucket/jobs"]);
+    reached(&mut command, endpoint)
         .arg(component("word_count"))
         .args(["--input", "text.txt", "--output", "out", "--format", "json"])
         .stdin(Stdio::null())
@@ -247,4 +253,99 @@ fn a_wrong_secret_is_told_before_the_job_starts() {
     assert!(ran.err.contains("checkpoints in `s3://bucket/jobs` cannot be read"), "{}", ran.err);
     assert!(!ran.err.contains("another-secret"), "{}", ran.err);
     assert!(!folder.path("out").exists());
+}
+
+const COUNTS: [&str; 4] = ["--operator", "aggregate-sum-by-f0", "--state", "aggregate"];
+
+/// Shows what is in a bucket.
+fn state(folder: &Folder, endpoint: SocketAddr, path: &str, more: &[&str]) -> Ran {
+    let mut command = folder.command();
+    Ran::of(reached(command.arg("state"), endpoint).arg(path).args(more).output().unwrap())
+}
+
+/// Runs word count from a savepoint.
+fn from_savepoint(folder: &Folder, endpoint: SocketAddr, path: &str, more: &[&str]) -> Ran {
+    let mut command = folder.command();
+    reached(command.args(["run", "-s", path, "-p", "3"]), endpoint)
+        .arg(component("word_count"))
+        .args(["--input", "text.txt"])
+        .args(more);
+    Ran::of(command.output().unwrap())
+}
+
+#[test]
+fn a_job_stops_with_a_savepoint_in_s3_and_goes_on_from_it() {
+    let minio = Minio::start();
+    for form in ["CANONICAL", "NATIVE"] {
+        let folder = Folder::new();
+        let text = text(100_000);
+        folder.write("text.txt", &text);
+        let mut command = folder.command();
+        command
+            .args(["run", "-p", "2", "-Dexecution.checkpointing.interval=20ms"])
+            .arg("-Dexecution.checkpointing.dir=chk")
+            .arg(format!("-Dexecution.checkpointing.savepoint-dir=s3://bucket/{form}/"))
+            .arg(format!("-Dexecution.savepoint.format={form}"))
+            // Each read takes a while, so that the job is long.
+            .env("MILLSTREAM_FAULTS", "source.read=stall:40");
+        let mut child = reached(&mut command, minio.address)
+            .arg(component("word_count"))
+            .args(["--input", "text.txt", "--output", "out", "--format", "json"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while std::fs::read_dir(folder.path("chk")).is_err() && child.try_wait().unwrap().is_none() {
+            platform::Clock::system().sleep(Duration::from_millis(2));
+        }
+        Command::new("kill").args(["-USR2", &child.id().to_string()]).status().unwrap();
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        let err = &ran.succeeds().err;
+        let path = err.lines().find_map(|line| line.strip_prefix("Savepoint completed. Path: ")).unwrap();
+        assert!(path.starts_with(&format!("s3://bucket/{form}/savepoint-")), "{err}");
+        assert_eq!(minio.names(form).len(), 1, "{form}");
+        let shown = state(&folder, minio.address, path, &[]);
+        assert!(shown.succeeds().out.contains("of job word_count"), "{}", shown.out);
+        let rows = state(&folder, minio.address, path, &[&COUNTS[..], &["--json"]].concat());
+        let count = |line: &str| -> u64 {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["count"].as_u64().unwrap()
+        };
+        let sum: u64 = rows.succeeds().out.lines().map(count).sum();
+        let seen = folder.parts("out").len();
+        assert!(seen < text.split_whitespace().count(), "it was stopped at its end: {err}");
+        assert_eq!(sum, seen as u64, "{form}");
+        let gone_on = from_savepoint(&folder, minio.address, path, &["--output", "out", "--format", "json"]);
+        assert!(gone_on.succeeds().err.contains("goes on from savepoint s3://bucket/"), "{}", gone_on.err);
+        assert!(folder.parts("out") == expected(&text), "{form}: other rows than the text's");
+    }
+}
+
+#[test]
+fn savepoints_of_rows_are_made_in_s3_once() {
+    let minio = Minio::start();
+    let folder = Folder::new();
+    folder.write("rows.csv", "f0,count\none,1000\n");
+    folder.write("text.txt", "one two");
+    let write = |to: &str| {
+        let mut command = folder.command();
+        reached(command.args(["state", "write", to]), minio.address)
+            .args(["--component", &component("word_count")])
+            .args(COUNTS)
+            .args(["--input", "rows.csv", "--", "--input", "text.txt"]);
+        Ran::of(command.output().unwrap())
+    };
+    write("s3://bucket/boot").succeeds();
+    write("s3://bucket/boot").fails(2, &["`s3://bucket/boot` is there already"]);
+    let ran = from_savepoint(&folder, minio.address, "s3://bucket/boot", &[]);
+    assert_eq!(ran.succeeds().rows(), ["(one,1001)", "(two,1)"]);
+    // What is not there, or cannot be, is told before the job starts.
+    let missing = from_savepoint(&folder, minio.address, "s3://bucket/none", &[]);
+    missing.fails(2, &["`s3://bucket/none` cannot be restored", "`_metadata` is missing"]);
+    state(&folder, minio.address, "s3://bucket/none", &[]).fails(2, &["cannot be read", "is missing"]);
+    state(&folder, minio.address, "s3:///none", &[]).fails(2, &["`s3:///none`"]);
+    let dir = "-Dexecution.checkpointing.savepoint-dir=hdfs://somewhere";
+    let mut command = folder.command();
+    command.args(["run", dir, "-Dexecution.checkpointing.dir=chk", &component("word_count")]);
+    let refused = Ran::of(command.args(["--input", "text.txt"]).output().unwrap());
+    refused.fails(2, &["`hdfs://somewhere` cannot have savepoints", "s3://BUCKET/NAME"]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use checkpoint::Savepoint;
@@ -10,6 +10,7 @@ use platform::Faults;
 use platform::disk::SystemDisk;
 use platform::store::FileStore;
 
+use crate::checkpoints::number;
 use crate::recovery::{checkpoints, expected, text};
 use crate::support::{Folder, Ran, component, files_below};
 
@@ -29,7 +30,11 @@ fn signalled(folder: &Folder, signal: &str, options: &[&str]) -> Option<Ran> {
     args.extend(["-Dexecution.checkpointing.dir=chk", "-Dexecution.checkpointing.savepoint-dir=sv"]);
     args.extend(options);
     args.extend([wasm.as_str(), "--input", "text.txt", "--output", "out", "--format", "json"]);
-    let mut child = folder.start(&args);
+    let mut command = folder.command();
+    // Each read takes a while, so that the job is long.
+    command.args(&args).env("MILLSTREAM_FAULTS", "source.read=stall:20");
+    let streams = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = streams.spawn().unwrap();
     while !has_checkpoint(folder) && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
@@ -77,11 +82,15 @@ fn a_job_stops_with_a_savepoint_and_goes_on_from_it_wherever_it_lies() {
         assert!(seen < text.split_whitespace().count(), "it was stopped at its end");
         assert_eq!(usize::try_from(sum).unwrap(), seen, "{form}");
         let wasm = component("word_count");
-        let run = ["run", "-q", "-s", "elsewhere", "-p", "7", wasm.as_str()];
+        let run = ["run", "-s", "file:elsewhere", "-p", "7", wasm.as_str()];
         let args: Vec<&str> =
             run.into_iter().chain(["--input", "text.txt", "--output", "out", "--format", "json"]).collect();
-        folder.streamctl(&args).succeeds();
+        let gone_on = folder.streamctl(&args);
+        assert!(gone_on.succeeds().err.contains("Job word_count finished"), "{}", gone_on.err);
         assert!(folder.parts("out") == expected(&text), "{form}: other rows than the text's");
+        // No row is read twice.
+        let rows_in = |ran: &Ran| number(&ran.err, "Job word_count", " rows in");
+        assert_eq!(rows_in(&ran) + rows_in(&gone_on), 300_000, "{form}");
     }
 }
 

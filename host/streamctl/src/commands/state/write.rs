@@ -1,17 +1,13 @@
 //! `streamctl state write`: a savepoint made of rows.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use checkpoint::Savepoint;
 use checkpoint::manifest::JobName;
 use connectors::rows::{BadLine, Rows, of_csv, of_json};
 use model::Diagnostic;
 use model::key::default_max_parallelism;
-use platform::disk::SystemDisk;
-use platform::store::FileStore;
-use platform::{Faults, Platform};
+use platform::Platform;
 use task::bootstrap::{self, Bootstrap};
 
 use crate::cli::StateWriteArgs;
@@ -36,10 +32,7 @@ pub(super) fn write(args: &StateWriteArgs) -> Done {
                 .detail(format!("they are given {operators}, {states} and {inputs} times")),
         ));
     }
-    if args.out.exists() {
-        let error = Diagnostic::user(format!("`{}` is there already", args.out.display()));
-        return Err(Stop::Refused(error.hint("a savepoint is made in a new folder")));
-    }
+    let savepoint = checkpoints::nothing_yet(&config, &args.out).map_err(Stop::Refused)?;
     let mut filled: Vec<(Bootstrap, Vec<RecordBatch>)> = Vec::new();
     for ((uid, state), input) in args.operator.iter().zip(&args.state).zip(&args.input) {
         let bootstrap = Bootstrap::new(&graph, uid, state).map_err(Stop::Refused)?;
@@ -57,8 +50,6 @@ pub(super) fn write(args: &StateWriteArgs) -> Done {
         .unwrap_or_else(|| default_max_parallelism(config.number("parallelism.default").unwrap_or(1)));
     let job =
         JobName { id: checkpoints::id_of(name), name: name.clone(), component: program.digest().to_owned() };
-    let store = FileStore::new(Arc::new(SystemDisk::new(&args.out)), Faults::none());
-    let savepoint = Savepoint::new(Arc::new(store), "");
     bootstrap::write(&savepoint, job, max_parallelism, &filled, platform.clock.wall_ms())
         .map_err(Stop::Failed)
 }

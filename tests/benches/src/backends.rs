@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use model::job_graph::StateKind;
 use platform::{Clock, IoPool};
+use state::Extent;
 use state::backend::{FrozenFiles, Rest, StateChunk, Sweep, Ticket};
 use state::encoded::SnapshotWriter;
 use state::layers::fold;
 use state::memory::MemoryBackend;
 use state::tiered::{Rocks, Scratch, StoreFiles, StoreReader, TieredBackend};
-use state::Extent;
 
 use crate::measure::{self, Round, UNIT, guest, median, streamctl};
 use crate::report::Report;

@@ -1,4 +1,4 @@
-//! Jobs for the benches of state, timers and windows: made-up rows over a number of keys, and bids.
+//! Jobs for the benches of state, timers and windows: made-up rows over a number of keys, and bids. And one that traps.
 
 mod windows;
 
@@ -130,4 +130,25 @@ fn sliding_sums(job: &Job, args: SlidingArgs) -> Result<()> {
     Ok(())
 }
 
-millstream::jobs!(native_counts, process_counts, timer_each, sliding_sums, window_bids);
+#[derive(Parser)]
+struct TrapArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Passes lines on; at `trap` it traps, and the line is skipped.
+#[job]
+fn trapping(job: &Job, args: TrapArgs) -> Result<()> {
+    job.lines(args.input.or_sample(""))
+        .map(|line| {
+            assert_ne!(line, "trap", "as told");
+            line.to_string()
+        })
+        .on_failure(OnFailure::Skip)
+        .sink(&args.output);
+    Ok(())
+}
+
+millstream::jobs!(trapping, native_counts, process_counts, timer_each, sliding_sums, window_bids);

@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use arrow_schema::{ArrowError, DataType};
 use model::job_graph::State;
-use platform::IoPool;
+use platform::{IoPool, Platform};
 use state::tiered::{Rocks, TieredBackend};
 use state::{Backend, MemoryBackend};
 
@@ -57,13 +57,13 @@ pub(crate) struct Shares {
 
 impl Maker {
     /// For a job of so many slots.
-    pub(crate) fn new(backend: &StateBackend, slots: usize, io: &IoPool) -> Result<Self, ArrowError> {
+    pub(crate) fn new(backend: &StateBackend, slots: usize, platform: &Platform) -> Result<Self, ArrowError> {
         let StateBackend::RocksDb { folder, slot_bytes } = backend else { return Ok(Self::InMemory) };
         // Half for what is near as rows, half for the store's blocks and what is on its way to it.
         let half = slot_bytes * slots / 2;
-        let rocks = Rocks::new(folder, half, slots)?;
+        let rocks = Rocks::new(folder, half, slots, &platform.faults)?;
         let shares = Arc::new(Shares { bytes: half, backends: AtomicUsize::new(0) });
-        Ok(Self::Rocks { rocks, io: io.clone(), shares })
+        Ok(Self::Rocks { rocks, io: platform.io.clone(), shares })
     }
 
     pub(crate) fn make(&mut self, new: &NewBackend<'_>) -> Result<Box<dyn Backend>, ArrowError> {

@@ -48,7 +48,7 @@ use crate::operator::split_times::{SplitTimes, none_yet};
 use crate::operator::watermarks::{EventTime, WatermarksOperator};
 use crate::operator::window_keys::{KeyedBy, extent_state};
 use crate::operator::windowed::{Windowed, keyed_by};
-use crate::operator::{Input, Place, native_error};
+use crate::operator::{Input, Place, native_error, state_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
 use crate::worker::{Wakes, Worker};
@@ -65,16 +65,6 @@ pub(crate) struct Deployed {
 
 /// What one subtask may have in flight, at least and at most.
 const FLIGHT_BYTES: (usize, usize) = (128 << 10, 4 << 20);
-
-/// State that cannot be kept.
-pub(crate) fn no_state(error: &ArrowError) -> Diagnostic {
-    match error {
-        ArrowError::ExternalError(error) => {
-            Diagnostic::external("state cannot be kept").detail(error.to_string())
-        }
-        error => Diagnostic::internal(error.to_string()),
-    }
-}
 
 /// One worker a slot, up to this many; above it several slots a worker.
 fn worker_count(slots: usize, cores: usize) -> usize {
@@ -597,7 +587,7 @@ impl Deployment<'_> {
                     }
                     let new = NewBackend { key_types: &types, states: &states, seed, waker };
                     let backend =
-                        SharedBackend::new((self.backends)(&new).map_err(|error| no_state(&error))?);
+                        SharedBackend::new((self.backends)(&new).map_err(|error| state_error(None, &error))?);
                     shared.push(backend.clone());
                     kept.push(Kept::new(&key_names, &types, &states));
                     self.kept.insert(head, tables_of(&kept));

@@ -16,8 +16,9 @@ use platform::{Inbox, Platform, ReadySet, spawn_thread};
 use crate::backends::Maker;
 use crate::checkpoints::savepoint::Ask;
 use crate::checkpoints::teller;
-use crate::deploy::{deploy, no_state};
+use crate::deploy::deploy;
 use crate::metrics::{Counters, LogSink, UserMetrics, read};
+use crate::operator::state_error;
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
 /// How a job ended.
@@ -243,9 +244,8 @@ impl Control {
 pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagnostic> {
     let slots = plan.physical.slots() as usize;
     let mut maker = match plan.options.keeps_state_on_disk() {
-        true => {
-            Maker::new(&plan.options.state_backend, slots, &platform.io).map_err(|error| no_state(&error))?
-        }
+        true => Maker::new(&plan.options.state_backend, slots, platform)
+            .map_err(|error| state_error(None, &error))?,
         false => Maker::InMemory,
     };
     let tracker = Arc::clone(&plan.options.checkpoint_tracker);

@@ -21,7 +21,6 @@ use state::{Backend, Extent, SharedBackend};
 use crate::Sizes;
 use crate::checkpoints::cut::{Chain, Cuts, Snapshot, Told, Written};
 use crate::checkpoints::{Content, section};
-use crate::deploy::no_state;
 use crate::metrics::{Counters, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
@@ -31,7 +30,7 @@ use crate::operator::native::NativeOperator;
 use crate::operator::sink::SinkOperator;
 use crate::operator::source::SourceOperator;
 use crate::operator::watermarks::WatermarksOperator;
-use crate::operator::{Element, Input, Ran};
+use crate::operator::{Element, Input, Ran, state_error};
 use crate::output::Output;
 
 /// One parallel instance of a chain.
@@ -210,7 +209,7 @@ impl Subtask {
         };
         if is_at_rest {
             for backend in &mut stage.backends {
-                let rest = backend.rest().map_err(|error| no_state(&error))?;
+                let rest = backend.rest().map_err(|error| state_error(None, &error))?;
                 if rest != Rest::Done {
                     return Ok(rest);
                 }

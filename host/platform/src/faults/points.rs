@@ -105,6 +105,15 @@ points! {
     SubtaskAcknowledged = "subtask.acknowledged",
     /// Before a subtask's sink commits.
     SubtaskCommit = "subtask.commit",
+
+    /// Before state is written to the store on disk.
+    StateWrite = "state.write",
+    /// Before it is read there.
+    StateRead = "state.read",
+    /// Before the store is frozen for a checkpoint.
+    StateFreeze = "state.freeze",
+    /// Then: before that is told.
+    StateFrozen = "state.frozen",
 }
 
 impl Point {

@@ -10,6 +10,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use platform::Faults;
+use platform::faults::Point;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Error, IteratorMode, LogLevel, Options, ReadOptions,
@@ -29,6 +31,7 @@ pub struct Rocks {
     buffer_bytes: usize,
     /// How many have been made.
     stores: usize,
+    faults: Faults,
 }
 
 impl Rocks {
@@ -37,7 +40,7 @@ impl Rocks {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn new(root: &Path, bytes: usize, stores: usize) -> Result<Self, StoreFailure> {
+    pub fn new(root: &Path, bytes: usize, stores: usize, faults: &Faults) -> Result<Self, StoreFailure> {
         let folder = Arc::new(Folder::of_process(root)?);
         let cache = Cache::new_lru_cache(bytes);
         let of_buffers = bytes / 3;
@@ -45,7 +48,7 @@ impl Rocks {
         let buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(of_buffers, false, cache.clone());
         let buffer_bytes = (of_buffers / stores.max(1) / 2).clamp(64 << 10, 64 << 20);
-        Ok(Self { folder, cache, buffers, buffer_bytes, stores: 0 })
+        Ok(Self { folder, cache, buffers, buffer_bytes, stores: 0, faults: faults.clone() })
     }
 
     /// A new store, which is empty.
@@ -69,6 +72,7 @@ pub struct RocksStore {
     identity: String,
     /// The job's.
     home: Option<Arc<Folder>>,
+    faults: Faults,
 }
 
 /// The word for its files in checkpoints.
@@ -181,7 +185,14 @@ impl RocksStore {
         let db =
             DB::open(&options, folder.path.join("now")).map_err(|error| failure(&folder.path, &error))?;
         let identity = format!("{:016x}", Random::unpredictable_seed());
-        Ok(Self { db, folder, options, identity, home: Some(Arc::clone(&of.folder)) })
+        Ok(Self {
+            db,
+            folder,
+            options,
+            identity,
+            home: Some(Arc::clone(&of.folder)),
+            faults: of.faults.clone(),
+        })
     }
 
     /// A frozen one whose files have been laid in a folder, which stays.
@@ -190,16 +201,21 @@ impl RocksStore {
         let db = DB::open_for_read_only(&options, files, false).map_err(|error| failure(files, &error))?;
         // It has no folder of its own.
         let folder = Folder { path: PathBuf::new(), lock: None };
-        Ok(Self { db, folder, options, identity: String::new(), home: None })
+        Ok(Self { db, folder, options, identity: String::new(), home: None, faults: Faults::none() })
     }
 
     fn failed(&self, error: &Error) -> StoreFailure {
         failure(&self.folder.path, error)
     }
+
+    fn pass(&self, point: Point) -> Result<(), StoreFailure> {
+        self.faults.pass(point).map_err(|error| failure(&self.folder.path, &error))
+    }
 }
 
 impl OrderedStore for RocksStore {
     fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFailure> {
+        self.pass(Point::StateRead)?;
         // In order, neighbours share blocks.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|at| &keys[*at]);
@@ -213,6 +229,7 @@ impl OrderedStore for RocksStore {
     }
 
     fn scan(&self, from: &[u8], end: &[u8], rows: usize, bytes: usize) -> Result<Vec<Row>, StoreFailure> {
+        self.pass(Point::StateRead)?;
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end);
         let start = IteratorMode::From(from, rocksdb::Direction::Forward);
@@ -230,6 +247,7 @@ impl OrderedStore for RocksStore {
     }
 
     fn write(&self, writes: &[Write]) -> Result<(), StoreFailure> {
+        self.pass(Point::StateWrite)?;
         let mut batch = WriteBatch::default();
         for write in writes {
             match write {
@@ -243,6 +261,7 @@ impl OrderedStore for RocksStore {
     }
 
     fn freeze(&self, epoch: u64) -> Result<Arc<dyn OrderedStore>, StoreFailure> {
+        self.pass(Point::StateFreeze)?;
         let folder = Folder { path: self.folder.path.join(format!("frozen-{epoch}")), lock: None };
         // What is in memory is written first: there is no log.
         let made =
@@ -252,7 +271,9 @@ impl OrderedStore for RocksStore {
         options.set_error_if_exists(false);
         let db =
             DB::open_for_read_only(&options, &folder.path, false).map_err(|error| self.failed(&error))?;
-        Ok(Arc::new(Self { db, folder, options, identity: self.identity.clone(), home: self.home.clone() }))
+        self.pass(Point::StateFrozen)?;
+        let (identity, home, faults) = (self.identity.clone(), self.home.clone(), self.faults.clone());
+        Ok(Arc::new(Self { db, folder, options, identity, home, faults }))
     }
 
     fn kind(&self) -> &'static str {
@@ -318,7 +339,7 @@ mod tests {
         #[test]
         fn it_is_an_ordered_map(deeds in proptest::collection::vec(deed(), 1..30)) {
             let root = std::env::temp_dir().join(format!("rocks-{}", std::process::id()));
-            let mut rocks = Rocks::new(&root, 1 << 20, 1).unwrap();
+            let mut rocks = Rocks::new(&root, 1 << 20, 1, &Faults::none()).unwrap();
             let (store, plain) = (rocks.store().unwrap(), InMemoryStore::default());
             let mut frozen = Vec::new();
             for (epoch, deed) in (0..).zip(deeds) {
@@ -356,9 +377,9 @@ mod tests {
         let left = root.join(format!("{FOLDERS}1-0"));
         std::fs::create_dir_all(left.join("1")).unwrap();
         File::create(left.join("lock")).unwrap();
-        let held = Rocks::new(&root, 1 << 20, 1).unwrap();
+        let held = Rocks::new(&root, 1 << 20, 1, &Faults::none()).unwrap();
         assert!(!left.exists());
-        let other = Rocks::new(&root, 1 << 20, 1).unwrap();
+        let other = Rocks::new(&root, 1 << 20, 1, &Faults::none()).unwrap();
         assert!(held.folder.path.exists(), "that of a job that runs stays");
         drop((held, other));
         assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);

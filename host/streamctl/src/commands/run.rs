@@ -81,6 +81,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let (log, printer) = log_to(terminal, least);
     let start = platform.clock.now();
     let checkpoints = plan.options().checkpoints.clone();
+    let is_on_disk = plan.options().keeps_state_on_disk();
     let folder = |of: &Checkpoints| SavepointFolder::of(&config, &of.job_id, &platform.faults);
     let savepoints = checkpoints.as_ref().map(folder).transpose().map_err(Stop::Refused)?.flatten();
     let signals = Signals::watch(savepoints, args.quiet, terminal).map_err(Stop::Failed)?;
@@ -149,6 +150,14 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         let lines = summary(&job, &title, &nodes, &outcome, (took, restarts.count()));
         lines.iter().for_each(|line| terminal.line(line));
     }
+    drop(job);
+    if is_on_disk {
+        // What is under way holds the folder of the state, which goes with the last that holds it.
+        let end = platform.clock.now() + LETS_GO;
+        while !platform.io.is_quiet() && platform.clock.now() < end {
+            platform.clock.sleep(QUIET_EVERY);
+        }
+    }
     match (outcome, signals.code()) {
         (JobOutcome::Failed(_), _) if unread => Err(Stop::Code(PIPE_CLOSED)),
         (JobOutcome::Failed(error), _) => Err(Stop::Failed(error)),
@@ -159,6 +168,9 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
 
 /// How often is looked whether what a failed attempt has under way is over.
 const QUIET_EVERY: Duration = Duration::from_millis(5);
+
+/// How long what a job has under way on the disk may hold its end up.
+const LETS_GO: Duration = Duration::from_secs(1);
 
 /// Warns of sources whose rows come once only, where a failure is not the end of the job.
 fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {

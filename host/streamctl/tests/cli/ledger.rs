@@ -172,9 +172,19 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Where `sockets.rs`, `s3.rs` and `new_files.rs` end a process, as a job on files that are there does not come there.
-const ELSEWHERE: [Point; 5] =
-    [Point::NetworkConnect, Point::NetworkRead, Point::StoreUpload, Point::StoreUploaded, Point::SourceLook];
+/// Where `sockets.rs`, `s3.rs`, `new_files.rs` and `backends.rs` end a process, as a job on files that are there, with
+/// its state in memory, does not come there.
+const ELSEWHERE: [Point; 9] = [
+    Point::NetworkConnect,
+    Point::NetworkRead,
+    Point::StoreUpload,
+    Point::StoreUploaded,
+    Point::SourceLook,
+    Point::StateWrite,
+    Point::StateRead,
+    Point::StateFreeze,
+    Point::StateFrozen,
+];
 
 /// The cases that have so many checkpoints that each point is passed.
 fn cases() -> Vec<Case> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 mod arguments;
+mod backends;
 mod checkpoints;
 mod counts;
 mod input;

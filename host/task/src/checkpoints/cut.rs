@@ -23,6 +23,7 @@ use state::{Backend, Extent, FrozenFiles, SharedBackend, Sweep};
 use window::running_aggregate::flat;
 
 use super::{Command, Content, FileOfStore, Line, Part, StagePart, section};
+use crate::operator::state_error;
 
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
@@ -295,7 +296,7 @@ impl Snapshot {
         chain: &mut Chain,
     ) -> Result<Written, Diagnostic> {
         if let Some(backend) = backends.get_mut(self.at) {
-            match backend.sweep().map_err(|error| failed(&error))? {
+            match backend.sweep().map_err(|error| state_error(None, &error))? {
                 Sweep::Rows(chunk) => {
                     let is_flat = self.is_aggregate && chunk.table != StateTable::Gone;
                     let chunk = if is_flat { flat(chunk) } else { Ok(chunk) };

@@ -26,7 +26,7 @@ use state::value_table::VALUE_BYTES_MAX;
 use super::function_windows::MergeJob;
 use super::keyed_state::KeyedState;
 use super::windowed::{InWindows, Index, Windowed};
-use super::{Element, Input, Place, Ran, dead_letters};
+use super::{Element, Input, Place, Ran, dead_letters, state_error};
 use crate::metrics::{Counters, add, read};
 
 /// What a guest call should take.
@@ -360,7 +360,7 @@ impl FunctionOperator {
         let Some(keyed) = &mut self.keyed else { return Ok(None) };
         for (domain, now) in clocks {
             let due = keyed.take_due(domain, now, ROUND_TIMERS);
-            let due = due.map_err(|error| internal(&self.place, &error))?;
+            let due = due.map_err(|error| state_error(Some(&self.place), &error))?;
             if due.is_partial {
                 return Ok(Some(if due.is_waiting { Ran::Idle } else { Ran::Progress }));
             }
@@ -395,7 +395,7 @@ impl FunctionOperator {
         let self_now = self.now();
         let now = Moment { watermark: self_now.watermark, processing_time: self_now.processing_time };
         let place = &self.place;
-        let internal = |error: ArrowError| internal(place, &error);
+        let internal = |error: ArrowError| state_error(Some(place), &error);
         if let Some(keyed) = &mut self.keyed {
             let asked = match part.near {
                 Near::NotAsked => keyed.prefetch(&part.what).map_err(internal)?,
@@ -637,7 +637,7 @@ pub(super) fn not_stored(
     error: &StoreError,
 ) -> Diagnostic {
     match error {
-        StoreError::Arrow(error) => Diagnostic::internal(error.to_string()).detail(place.text()),
+        StoreError::Arrow(error) => state_error(Some(place), error),
         StoreError::TooLarge { key, .. } => {
             let (name, is_value) = keyed.map_or(("", true), |keyed| keyed.state(state));
             let of_what = if is_value { "the" } else { "an entry of the" };
@@ -718,10 +718,6 @@ pub(super) fn call_fit(nanoseconds_each: Option<f64>, first: usize, max: usize) 
         Some(each) => (CALL_TIME.as_nanos() as f64 / each.max(1.0)) as usize,
     };
     fit.clamp(1, max)
-}
-
-fn internal(place: &Place, error: &ArrowError) -> Diagnostic {
-    Diagnostic::internal(error.to_string()).detail(place.text())
 }
 
 /// A row as people read it, cut.

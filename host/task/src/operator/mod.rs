@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::StringArray;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use model::element::{Barrier, Mark};
 use model::{Batch, Diagnostic};
 use window::AggregateError;
@@ -122,6 +122,27 @@ pub(crate) fn native_error(place: &Place, error: &AggregateError) -> Diagnostic 
         AggregateError::Store(state::StoreError::TooLarge { .. }) => Diagnostic::user(message)
             .detail(place.text())
             .hint("what is kept for one key and row is at most 1 MiB: leave out the columns that are not needed"),
+        AggregateError::Arrow(error) | AggregateError::Store(state::StoreError::Arrow(error)) => {
+            state_error(Some(place), error)
+        }
         _ => Diagnostic::internal(message).detail(place.text()),
+    }
+}
+
+/// Why keyed state cannot be read or written, as the user reads it.
+pub(crate) fn state_error(place: Option<&Place>, error: &ArrowError) -> Diagnostic {
+    let place = place.map(Place::text);
+    match error {
+        // It is the store's.
+        ArrowError::ExternalError(failure) => Diagnostic::external("state cannot be kept on the disk")
+            .detail([Some(failure.to_string()), place].into_iter().flatten().collect::<Vec<_>>().join("\n"))
+            .hint(
+                "look at the folder that `state.backend.rocksdb.localdir` names: there has to be room in it, and \
+                 nobody else may change it",
+            ),
+        error => match place {
+            Some(place) => Diagnostic::internal(error.to_string()).detail(place),
+            None => Diagnostic::internal(error.to_string()),
+        },
     }
 }

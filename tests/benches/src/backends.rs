@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use model::job_graph::StateKind;
-use platform::{Clock, IoPool};
+use platform::{Clock, Faults, IoPool};
 use state::Extent;
 use state::backend::{FrozenFiles, Rest, StateChunk, Sweep, Ticket};
 use state::encoded::SnapshotWriter;
@@ -119,7 +119,7 @@ impl Driven {
                 Subtask::empty(KEYS, |keys, states| Ok(Box::new(MemoryBackend::new(keys, states, 0)?)))?
             }
             Of::Rocks => {
-                let store = Arc::new(Rocks::new(folder, BUDGET / 2, 1)?.store()?);
+                let store = Arc::new(Rocks::new(folder, BUDGET / 2, 1, &Faults::none())?.store()?);
                 let pool = (IoPool::threads(), Waker::noop());
                 let budget = Box::new(|| BUDGET / 2);
                 Subtask::empty(KEYS, |keys, states| {

@@ -197,7 +197,8 @@ pub trait Backend: Send {
     /// # Errors
     /// If columns cannot be made.
     fn sweep(&mut self) -> Result<Sweep, ArrowError>;
-    /// Puts rows of a snapshot back, before any call. Their order does not matter.
+    /// Puts rows of a snapshot back, before any call: those of a whole one, in any order; then of each snapshot of
+    /// changes upon it first the keys that had gone, then the others.
     ///
     /// # Errors
     /// If they are not of this operator's types.
@@ -273,7 +274,8 @@ pub enum StateTable {
     Values(u32),
     /// A state of many entries. Columns: the entry's own key (of a sequence: its place), the entry.
     Entries(u32),
-    /// Columns: the domain (0 = event time, 1 = processing time), the instant in milliseconds.
+    /// Columns: the domain (0 = event time, 1 = processing time), the instant in milliseconds. Of changes: a row
+    /// without them goes before a key's others; the key has none but these.
     Timers,
     /// Of a snapshot of changes: keys that have nothing any more. Columns: one that says nothing.
     Gone,

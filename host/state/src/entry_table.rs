@@ -632,6 +632,10 @@ impl EntryTable {
         let mut at = Vec::new();
         for (row, id) in ids.iter().enumerate() {
             place(&mut at, *id, keys.get(row));
+            if values.is_null(row) {
+                self.remove(&at);
+                continue;
+            }
             self.put(&at, encoded.row(row), touched.value(row));
             if is_known && let Some(entry) = self.entries.get_mut(&at[..]) {
                 entry.is_known = true;

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, UInt8Array};
+use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, UInt8Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, DataType};
 use arrow_select::concat::concat;
@@ -324,7 +324,7 @@ impl MemoryBackend {
         if let Some(state) = rows {
             self.first_changes(state, ids.iter().copied());
         }
-        self.take_in(&chunk, is_sealed)?;
+        drop(self.take_in(&chunk, is_sealed)?);
         if is_sealed {
             ids.iter().for_each(|id| self.known.set(*id));
             self.save(Some(chunk));
@@ -342,14 +342,16 @@ impl MemoryBackend {
                 Table::Entries { entries, .. } => aged.extend(entries.take_aged()),
             }
         }
-        aged.extend(ids);
-        aged.sort_unstable();
-        aged.dedup();
-        aged.retain(|id| may(*id) && !self.has_anything(*id));
-        if let Err(error) = self.forget(&aged) {
+        let is_over = |id: &KeyId| may(*id) && !self.has_anything(*id);
+        let mut gone: Vec<KeyId> = ids.iter().chain(&aged).copied().filter(is_over).collect();
+        if !aged.is_empty() {
+            gone.sort_unstable();
+            gone.dedup();
+        }
+        if let Err(error) = self.forget(&gone) {
             self.failure = Some(error);
         }
-        aged
+        gone
     }
 
     /// Forgets keys, each once, that have nothing.
@@ -463,16 +465,13 @@ impl MemoryBackend {
         Ok(Some(StateChunk { table: StateTable::Timers, keys, columns, touched: None }))
     }
 
-    /// The rows of all timers of these keys; in a snapshot of changes a key without any has one that says so.
+    /// The rows of all timers of these keys, in a snapshot of changes behind one that says that there were others.
     fn timer_rows_of(&mut self, keys: &[KeyId]) -> Result<Option<StateChunk>, ArrowError> {
         let is_delta = self.is_delta();
         let mut timers = Vec::new();
         for key in keys {
-            let before = timers.len();
+            timers.extend((is_delta && self.known.is_set(*key)).then_some((*key, None)));
             timers.extend(self.timers_of(*key).map(|(key, domain, time)| (key, Some((domain, time)))));
-            if timers.len() == before && is_delta && self.known.is_set(*key) {
-                timers.push((*key, None));
-            }
         }
         self.timer_rows(&timers)
     }
@@ -715,6 +714,7 @@ impl Backend for MemoryBackend {
             let mut before = Vec::new();
             for (time, key) in &due.timers {
                 if changed_in_order.next_if(|changed| **changed == *key).is_some() {
+                    before.extend((self.is_delta() && self.known.is_set(*key)).then_some((*key, None)));
                     before.push((*key, Some((domain, *time))));
                     before.extend(self.timers_of(*key).map(|(key, of, time)| (key, Some((of, time)))));
                 }
@@ -790,26 +790,31 @@ impl Backend for MemoryBackend {
     }
 
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
-        self.take_in(chunk, false)
+        self.take_in(chunk, false).map(drop)
     }
 }
 
 impl MemoryBackend {
-    /// Takes rows of a snapshot in; by `is_known` they are of the one under way.
-    fn take_in(&mut self, chunk: &StateChunk, is_known: bool) -> Result<(), StoreError> {
+    /// Takes rows of a snapshot in; by `is_known` they are of the one under way. The keys that have nothing after it.
+    pub(crate) fn take_in(&mut self, chunk: &StateChunk, is_known: bool) -> Result<Vec<KeyId>, StoreError> {
         let mut ids = Vec::new();
         match chunk.table {
             StateTable::Entries(_) if chunk.keys.is_empty() => ids.resize(chunk.rows(), BROADCAST),
             _ => self.index.ids(&chunk.keys, chunk.rows(), &mut ids)?,
         }
+        let has_nulls = chunk.columns.last().is_some_and(|column| column.null_count() > 0);
         match (chunk.table, &chunk.columns[..]) {
+            (StateTable::Gone, _) => {
+                self.take_out(&ids)?;
+                return Ok(ids);
+            }
             (StateTable::Values(state), [values]) => {
-                self.values(state)?.import(&ids, values, chunk.touched.as_ref())
+                self.values(state)?.import(&ids, values, chunk.touched.as_ref())?;
             }
             (StateTable::Entries(state), columns) => {
                 let none = || Int64Array::from(vec![i64::MIN; ids.len()]);
                 let touched = chunk.touched.clone().unwrap_or_else(none);
-                self.table(state)?.import(&ids, columns, &touched, is_known)
+                self.table(state)?.import(&ids, columns, &touched, is_known)?;
             }
             (StateTable::Timers, [domains, times]) => {
                 let (domains, times) = (domains.as_primitive_opt(), times.as_primitive_opt());
@@ -817,12 +822,22 @@ impl MemoryBackend {
                     return Err(ArrowError::InvalidArgumentError("columns of timers".into()).into());
                 };
                 let (domains, times): (&UInt8Array, &Int64Array) = (domains, times);
-                for ((key, domain), time) in ids.iter().zip(domains.values()).zip(times.values()) {
-                    self.timers.set(DOMAINS[usize::from(*domain == 1)], *key, *time);
+                for (row, key) in ids.iter().enumerate() {
+                    if times.is_null(row) {
+                        let before: Vec<_> = self.timers_of(*key).collect();
+                        for (key, domain, time) in before {
+                            self.timers.delete(domain, key, time);
+                        }
+                        continue;
+                    }
+                    self.timers.set(DOMAINS[usize::from(domains.value(row) == 1)], *key, times.value(row));
                 }
-                Ok(())
             }
-            _ => Err(ArrowError::InvalidArgumentError("not the columns of the table".into()).into()),
+            _ => {
+                let wrong = "not the columns of the table".to_owned();
+                return Err(ArrowError::InvalidArgumentError(wrong).into());
+            }
         }
+        Ok(if has_nulls && !chunk.keys.is_empty() { self.forget_some(&ids, |_| true) } else { Vec::new() })
     }
 }

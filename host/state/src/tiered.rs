@@ -699,7 +699,9 @@ impl Backend for TieredBackend {
                 self.bring_near(&rows, false)?;
             }
         }
-        self.near.import(chunk)?;
+        for id in self.near.take_in(chunk, false)? {
+            *self.flags.element_mut(id as usize, 0) = 0;
+        }
         while self.is_over_budget() {
             let ids = self.unused(PUT_AWAY);
             if ids.is_empty() {

@@ -15,6 +15,7 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
+use state::backend::StateTable;
 use state::{Backend, SharedBackend};
 use window::KeyedAggregate;
 use window::assigner::instant_type;
@@ -739,7 +740,8 @@ impl Deployment<'_> {
             let share = Share { is_global: keys == 0, ..share };
             match running {
                 Some(list) => restored.fill_aggregate(&share, &mut |chunk| {
-                    let chunk = as_one_value(chunk, list, &shape.inputs[0])?;
+                    let is_gone = chunk.table == StateTable::Gone;
+                    let chunk = if is_gone { chunk } else { as_one_value(chunk, list, &shape.inputs[0])? };
                     shared.iter_mut().try_for_each(|backend| Ok(backend.import(&chunk)?))
                 })?,
                 None => restored.fill_all(&share, shared, &kept)?,

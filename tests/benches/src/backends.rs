@@ -15,7 +15,7 @@ use state::backend::{FrozenFiles, Rest, StateChunk, Sweep, Ticket};
 use state::encoded::SnapshotWriter;
 use state::layers::fold;
 use state::memory::MemoryBackend;
-use state::tiered::{Rocks, Scratch, StoreFiles, StoreReader, TieredBackend};
+use state::tiered::{Rocks, RocksStore, Scratch, StoreFiles, StoreReader, TieredBackend};
 
 use crate::measure::{self, Round, UNIT, guest, median, streamctl};
 use crate::report::Report;
@@ -107,6 +107,8 @@ enum Of {
 /// State that is driven, and how long the thread was busy at a stretch.
 struct Driven {
     subtask: Subtask,
+    /// RocksDB's.
+    store: Option<Arc<RocksStore>>,
     clock: Clock,
     /// In milliseconds, each from one moment when the subtask could have been left to the next.
     busy: Vec<f64>,
@@ -114,12 +116,14 @@ struct Driven {
 
 impl Driven {
     fn new(of: Of, folder: &std::path::Path) -> anyhow::Result<Self> {
+        let mut kept = None;
         let subtask = match of {
             Of::Memory => {
                 Subtask::empty(KEYS, |keys, states| Ok(Box::new(MemoryBackend::new(keys, states, 0)?)))?
             }
             Of::Rocks => {
                 let store = Arc::new(Rocks::new(folder, BUDGET / 2, 1, &Faults::none())?.store()?);
+                kept = Some(Arc::clone(&store));
                 let pool = (IoPool::threads(), Waker::noop());
                 let budget = Box::new(|| BUDGET / 2);
                 Subtask::empty(KEYS, |keys, states| {
@@ -127,7 +131,7 @@ impl Driven {
                 })?
             }
         };
-        Ok(Self { subtask, clock: Clock::system(), busy: Vec::new() })
+        Ok(Self { subtask, store: kept, clock: Clock::system(), busy: Vec::new() })
     }
 
     fn timed<T>(&mut self, what: impl FnOnce(&mut Subtask) -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -199,6 +203,8 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
     let (whole, _) = driven.snapshot(1, Extent::Whole)?;
     let (mut layers, mut last_files) = (vec![whole], None);
     driven.busy.clear();
+    let flushed = |of: &Driven| of.store.as_ref().and_then(|store| store.flushed_bytes());
+    let flushed_before = flushed(&driven);
     let mut known: BTreeSet<String> = BTreeSet::new();
     let (mut bytes_of_rows, mut bytes_of_files, mut changed) = (0, 0, 0);
     for epoch in 2..2 + SNAPSHOTS as u64 {
@@ -224,6 +230,7 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
         layers.push(chunks);
         last_files = files;
     }
+    let flushed = flushed(&driven).zip(flushed_before).map(|(after, before)| (after - before) as f64);
     // Together they have every key as it is.
     let mut is_given = vec![false; KEYS];
     let counts = std::mem::take(&mut driven.subtask.counts);
@@ -253,7 +260,12 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
         bytes_of_rows as f64 / changed as f64,
         "bytes for one that has changed",
     );
-    if of == Of::Rocks {
+    if let Some(flushed) = flushed {
+        add(
+            "files of the store, compaction apart",
+            flushed / changed as f64,
+            "bytes for one that has changed",
+        );
         let files = bytes_of_files as f64 / changed as f64;
         add("files of the store, compaction among them", files, "bytes for one that has changed");
     }

@@ -461,6 +461,7 @@ fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), St
             }
         }
         while sweep(&mut backing, 1, &mut chunks) {}
+        let mut far = Vec::new();
         let folded = match extent {
             Extent::Apart => chunks,
             Extent::Whole | Extent::Changes => {
@@ -469,13 +470,33 @@ fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), St
                 }
                 layers.push(chunks);
                 let mut rows = fold(layers.clone(), true).unwrap();
-                rows.extend(backing.far_rows());
+                far = backing.far_rows();
+                rows.extend(far.iter().cloned());
                 rows
             }
         };
         let folded = sorted(plain_of(&folded));
         if folded != sealed {
             return Err(format!("{extent:?} {epoch}: {folded:?} instead of {sealed:?}"));
+        }
+        if extent == Extent::Apart {
+            continue;
+        }
+        // Put back one upon the other they are the same.
+        for kind in SOUND {
+            let mut again = Backing::new(kind);
+            for layer in &layers {
+                let (gone, others): (Vec<_>, Vec<_>) =
+                    layer.iter().partition(|chunk| chunk.table == StateTable::Gone);
+                for chunk in gone.into_iter().chain(others) {
+                    again.backend.import(chunk).unwrap();
+                }
+            }
+            far.iter().for_each(|chunk| again.backend.import(chunk).unwrap());
+            let again = sorted(read(&mut again));
+            if again != sealed {
+                return Err(format!("{extent:?} {epoch} put back: {again:?} instead of {sealed:?}"));
+            }
         }
     }
     Ok(())

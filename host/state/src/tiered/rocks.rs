@@ -170,15 +170,7 @@ impl RocksStore {
         options.set_target_file_size_base((2 * of.buffer_bytes as u64).max(2 << 20));
         options.set_max_bytes_for_level_base((8 * of.buffer_bytes as u64).max(16 << 20));
         options.set_max_background_jobs(2);
-        options.set_compression_per_level(&[
-            DBCompressionType::None,
-            DBCompressionType::None,
-            DBCompressionType::Lz4,
-            DBCompressionType::Lz4,
-            DBCompressionType::Lz4,
-            DBCompressionType::Lz4,
-            DBCompressionType::Lz4,
-        ]);
+        options.set_compression_type(DBCompressionType::Lz4);
         options.set_use_fsync(false);
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(1);
@@ -202,6 +194,16 @@ impl RocksStore {
         // It has no folder of its own.
         let folder = Folder { path: PathBuf::new(), lock: None };
         Ok(Self { db, folder, options, identity: String::new(), home: None, faults: Faults::none() })
+    }
+
+    /// How many bytes have been written from memory to files; none of them twice, as by compaction. RocksDB says it
+    /// in millions.
+    #[must_use]
+    pub fn flushed_bytes(&self) -> Option<u64> {
+        let stats = self.db.property_value("rocksdb.cfstats-no-file-histogram").ok()??;
+        let said = stats.split_once("Flush(GB): cumulative ")?.1.split(',').next()?;
+        // In thousandths of 2^30 bytes.
+        Some((said.trim().parse::<f64>().ok()? * (1u64 << 30) as f64) as u64)
     }
 
     fn failed(&self, error: &Error) -> StoreFailure {

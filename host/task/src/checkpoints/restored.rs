@@ -243,13 +243,14 @@ impl Restored {
         sections.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
-    /// The rows of a backend of a subtask (or of its aggregate): those of changes upon those before, then those of
-    /// its store.
+    /// The rows of a backend of a subtask (or of its aggregate), as a backend takes them in: those of the whole snapshot,
+    /// of the changes upon it in their order, then those of its store. By `is_folded` what changes replace, and what
+    /// they say to have gone, is left out.
     pub(super) fn rows_of_backend(
         &self,
         operator: &Operator,
-        subtask: &Subtask,
-        backend: &str,
+        (subtask, backend): (&Subtask, &str),
+        is_folded: bool,
     ) -> Result<RowsOfBackend, String> {
         let mut layers: BTreeMap<u32, Vec<StateChunk>> = BTreeMap::new();
         let (mut types, mut seen): (Vec<(StateChunk, StateKind)>, Vec<&str>) = (Vec::new(), Vec::new());
@@ -269,7 +270,15 @@ impl Restored {
         }
         // A running aggregate's columns stand for themselves, and may be null.
         let is_aggregate = backend == section::AGGREGATE;
-        let near = fold(layers.into_values().collect(), !is_aggregate).map_err(|error| error.to_string())?;
+        let near: Vec<StateChunk> = if is_folded {
+            fold(layers.into_values().collect(), !is_aggregate).map_err(|error| error.to_string())?
+        } else {
+            let in_order = |mut layer: Vec<StateChunk>| {
+                layer.sort_by_key(|chunk| chunk.table != StateTable::Gone);
+                layer
+            };
+            layers.into_values().flat_map(in_order).collect()
+        };
         let store = if is_aggregate { "0" } else { backend };
         let far = self.store_of(subtask, store, types, is_aggregate).map_err(|error| error.to_string())?;
         Ok(RowsOfBackend { ready: near.into(), far, is_aggregate, is_far: false })
@@ -362,8 +371,7 @@ impl Restored {
         kept: &'a Kept,
     ) -> Result<Option<(StateTable, Option<&'a State>)>, Unfit> {
         let place = match old {
-            StateTable::Timers => return Ok(Some((old, None))),
-            StateTable::Gone => return Ok(None),
+            StateTable::Timers | StateTable::Gone => return Ok(Some((old, None))),
             StateTable::Values(place) | StateTable::Entries(place) => place,
         };
         let Some(table) = operator.tables.iter().find(|table| table.section == section) else {
@@ -402,7 +410,9 @@ impl Restored {
         let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
         let Some(operator) = self.operator(share.uid) else { return Ok(()) };
         for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
-            for chunk in self.rows_of_backend(operator, subtask, section::AGGREGATE).map_err(wrong)? {
+            for chunk in
+                self.rows_of_backend(operator, (subtask, section::AGGREGATE), false).map_err(wrong)?
+            {
                 let own =
                     chunk.map_err(wrong)?.of_key_groups(&groups, share.max_parallelism, share.key_columns);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
@@ -432,7 +442,9 @@ impl Restored {
         // Nothing comes any more of what had ended.
         for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
             let backend = number.to_string();
-            for chunk in self.rows_of_backend(operator, subtask, &backend).map_err(Unfit::Unreadable)? {
+            for chunk in
+                self.rows_of_backend(operator, (subtask, &backend), false).map_err(Unfit::Unreadable)?
+            {
                 let chunk = chunk.map_err(Unfit::Unreadable)?;
                 let section = format!("{number}.{}", chunk.table.name());
                 let Some((new, state)) = self.resolve(operator, &section, chunk.table, kept)? else {

@@ -102,7 +102,7 @@ impl Restored {
             size +=
                 sections.filter_map(|section| Some(self.bytes(&section.place)?.len() as u64)).sum::<u64>();
             let backend = section::backend_of(&table.section).unwrap_or_default();
-            let mut rows = self.rows_of_backend(operator, subtask, backend).map_err(&wrong)?;
+            let mut rows = self.rows_of_backend(operator, (subtask, backend), true).map_err(&wrong)?;
             while let Some(chunk) = rows.next() {
                 let chunk = chunk.map_err(&wrong)?;
                 if chunk.table != of || chunk.rows() == 0 {

@@ -1,15 +1,18 @@
 //! What is told of a job's checkpoints, and checkpoints under bad conditions.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::recovery::{expected, text};
-use crate::support::{Folder, Ran, component};
+use crate::support::{Folder, Ran, component, files_below};
 
 const CHECKPOINTS: [&str; 2] =
     ["-Dexecution.checkpointing.interval=20ms", "-Dexecution.checkpointing.dir=chk"];
 
 /// Word count with these faults and options, from `text.txt` into `out`.
-fn word_count(folder: &Folder, faults: &str, options: &[&str]) -> std::process::Command {
+fn word_count(folder: &Folder, faults: &str, options: &[&str]) -> Command {
     let mut command = folder.command();
     command.args(["run", "-p", "2"]).args(CHECKPOINTS).args(options);
     command.args([&component("word_count"), "--input", "text.txt", "--output", "out", "--format", "json"]);
@@ -100,7 +103,7 @@ fn checkpoints_that_are_slower_than_their_interval_do_not_pile_up() {
     let clock = platform::Clock::system();
     let start = clock.now();
     let mut child = word_count(&folder, faults, &["-Dexecution.checkpointing.interval=10ms"])
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut most = 0;
@@ -114,4 +117,159 @@ fn checkpoints_that_are_slower_than_their_interval_do_not_pile_up() {
     assert!(complete > 1 && u128::from(complete) <= took.as_millis() / 200 + 1, "{complete} in {took:?}");
     assert_eq!(most, 1, "so many were written at once");
     assert!(folder.parts("out") == expected(&text));
+}
+
+/// The complete checkpoints below `chk`, in their order.
+fn complete(folder: &Folder) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    files_below(&folder.path("chk"), &mut files);
+    let manifests = files.iter().filter(|path| path.ends_with("_metadata"));
+    let mut complete: Vec<PathBuf> = manifests.map(|path| path.parent().unwrap().to_owned()).collect();
+    complete.sort_by_key(|path| number_of(path));
+    complete
+}
+
+fn number_of(checkpoint: &Path) -> u64 {
+    checkpoint.to_string_lossy().rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// A job that does not outlive its test.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    /// Stops it by a signal, and waits for its end.
+    fn stop(mut self) -> Ran {
+        Command::new("kill").args(["-TERM", &self.child().id().to_string()]).status().unwrap();
+        Ran::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Waits for something, while the job runs.
+#[track_caller]
+fn wait(job: &mut Running, what: &str, is_so: impl Fn() -> bool) {
+    let clock = platform::Clock::system();
+    let end = clock.now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(job.child().try_wait().unwrap().is_none(), "the job has ended, and there was no {what}");
+        assert!(clock.now() < end, "there is no {what}");
+        clock.sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_signal_stops_a_job_without_a_checkpoint_and_it_goes_on_from_the_last() {
+    let folder = Folder::new();
+    let text = text(100_000);
+    folder.write("text.txt", &text);
+    let mut job = Running::start(word_count(&folder, "source.read=stall:40", &[]).stderr(Stdio::piped()));
+    wait(&mut job, "checkpoint", || complete(&folder).last().is_some_and(|last| number_of(last) > 8));
+    let stopped = job.stop();
+    assert_eq!(stopped.code, 143, "{}", stopped.err);
+    assert!(stopped.err.contains("Job word_count was stopped"), "{}", stopped.err);
+    let last = number_of(&complete(&folder).pop().unwrap());
+    let ran = Ran::of(word_count(&folder, "", &["--restore", "latest"]).output().unwrap());
+    let told = format!("goes on from checkpoint {last}");
+    assert!(ran.succeeds().err.contains(&told), "{}", ran.err);
+    // What came after it is read again, and seen once.
+    let rows_in = |ran: &Ran| number(&ran.err, "Job word_count", " rows in");
+    let (before, after) = (rows_in(&stopped), rows_in(&ran));
+    assert!(before < 100_000 && after < 100_000 && before + after >= 100_000, "{before} and {after}");
+    assert!(folder.parts("out") == expected(&text), "other rows than the text's");
+}
+
+/// A file system of a few kilobytes, in a folder.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None where this process may not mount one.
+    fn mount(folder: &Path) -> Option<Self> {
+        std::fs::create_dir(folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(folder).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+/// Where no file system may be mounted, what a full disk does is shown by faults on purpose alone.
+#[test]
+fn a_disk_that_is_full_for_a_while_holds_up_checkpoints_only() {
+    let folder = Folder::new();
+    let Some(_disk) = SmallDisk::mount(&folder.path("chk")) else { return };
+    let text = text(200_000);
+    folder.write("text.txt", &text);
+    let err = folder.path("err.txt");
+    let faults = "source.read=stall:100";
+    let mut job = Running::start(word_count(&folder, faults, &[]).stderr(File::create(&err).unwrap()));
+    wait(&mut job, "checkpoint", || !complete(&folder).is_empty());
+    let ballast = folder.path("chk/ballast");
+    let full = std::fs::write(&ballast, vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let said = || std::fs::read_to_string(&err).unwrap();
+    let failures = || said().matches("No space left on device (os error 28)").count();
+    wait(&mut job, "failure", || failures() > 0);
+    // The one before it is as it was.
+    let before = complete(&folder).pop().unwrap();
+    folder.streamctl(&["state", before.to_str().unwrap()]).succeeds();
+    std::fs::remove_file(&ballast).unwrap();
+    wait(&mut job, "checkpoint", || {
+        complete(&folder).last().is_some_and(|last| number_of(last) > number_of(&before))
+    });
+    drop(job);
+    // They fail again and again, for one reason, which is told once.
+    assert_eq!(failures(), 1, "{}", said());
+    let ran = Ran::of(word_count(&folder, "", &["--restore", "latest"]).output().unwrap());
+    assert!(ran.succeeds().err.contains("goes on from checkpoint"), "{}", ran.err);
+    assert!(folder.parts("out") == expected(&text), "other rows than the text's: {}", said());
+}
+
+#[test]
+fn a_sink_that_is_slow_slows_the_source_and_holds_up_neither_memory_nor_checkpoints() {
+    let folder = Folder::new();
+    let lines = text(100_000);
+    let (bytes, lines) = (lines.len() * 20, lines.repeat(20));
+    folder.write("text.txt", &lines);
+    // Each write takes a hundred times as long as without.
+    let options = ["-Dexecution.checkpointing.timeout=10s", "-Dexecution.checkpointing.interval=100ms"];
+    let mut job =
+        Running::start(word_count(&folder, "sink.write=stall:400", &options).stderr(Stdio::piped()));
+    let clock = platform::Clock::system();
+    let end = clock.now() + Duration::from_secs(6);
+    while clock.now() < end {
+        assert!(job.child().try_wait().unwrap().is_none(), "the sink was not slow");
+        clock.sleep(Duration::from_millis(20));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", job.child().id())).unwrap();
+    let ran = job.stop();
+    assert_eq!(ran.code, 143, "{}", ran.err);
+    let rows = number(&ran.err, "Job word_count", " rows in");
+    assert!((1..200_000).contains(&rows), "the source was not slowed: {}", ran.err);
+    assert!(number(&ran.err, "checkpoints: ", " complete") >= 1, "{}", ran.err);
+    assert!(!ran.err.contains("it took longer"), "{}", ran.err);
+    // What the job would have read and made of it is some hundred megabytes.
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(bytes > 75_000_000 && peak < 220_000, "{peak} kB at most, of a text of {bytes} bytes");
 }

@@ -23,7 +23,8 @@ pub(crate) struct Teller {
     tracker: CheckpointTracker,
     log: LogSink,
     clock: Clock,
-    /// Why the last has failed, as the user was told; none = the last was complete.
+    /// Why the last has failed, as the user was told, without the numbers of checkpoints and files in it; none = the
+    /// last was complete.
     told: Option<String>,
 }
 
@@ -69,10 +70,11 @@ impl Teller {
         let now = self.now();
         let is_savepoint =
             lock(&self.tracker).failed(checkpoint, reason, now).is_some_and(|report| report.is_savepoint);
-        if is_savepoint || self.told.as_deref() == Some(reason) {
+        let why: String = reason.chars().filter(|char| !char.is_ascii_digit()).collect();
+        if is_savepoint || self.told.as_ref() == Some(&why) {
             return;
         }
-        self.told = Some(reason.to_owned());
+        self.told = Some(why);
         (self.log)(LogRecord {
             level: guest::LogLevel::Warn,
             function: "checkpoints".to_owned(),

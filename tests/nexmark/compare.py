@@ -27,7 +27,9 @@ class Wrong(Exception):
 
 
 def canonical(value):
-    """Decimals are texts, whether written as numbers or as texts."""
+    """Decimals are texts, whether written as numbers or as texts; so are lists and records, to be held in a set."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, default=str)
     return str(value) if isinstance(value, Decimal) else value
 
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -407,14 +408,12 @@ impl Restored {
         if share.is_elsewhere() {
             return Ok(());
         }
-        let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
         let Some(operator) = self.operator(share.uid) else { return Ok(()) };
-        for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
+        for (subtask, is_whole) in share.parts_of(operator) {
             for chunk in
                 self.rows_of_backend(operator, (subtask, section::AGGREGATE), false).map_err(wrong)?
             {
-                let own =
-                    chunk.map_err(wrong)?.of_key_groups(&groups, share.max_parallelism, share.key_columns);
+                let own = share.own(chunk.map_err(wrong)?, is_whole);
                 let own = own.map_err(|error| wrong(error.to_string()))?;
                 import(own).map_err(|error| wrong(error.to_string()))?;
             }
@@ -437,10 +436,8 @@ impl Restored {
         kept: &Kept,
         give: &mut dyn FnMut(StateChunk) -> Result<(), Unfit>,
     ) -> Result<(), Unfit> {
-        let groups = key_group_range(share.max_parallelism, share.parallelism, share.subtask);
         let Some(operator) = self.operator(share.uid) else { return Ok(()) };
-        // Nothing comes any more of what had ended.
-        for subtask in operator.subtasks.iter().filter(|subtask| !subtask.is_finished) {
+        for (subtask, is_whole) in share.parts_of(operator) {
             let backend = number.to_string();
             for chunk in
                 self.rows_of_backend(operator, (subtask, &backend), false).map_err(Unfit::Unreadable)?
@@ -451,7 +448,7 @@ impl Restored {
                     continue;
                 };
                 types_fit(&chunk, new, state, kept)?;
-                let own = chunk.of_key_groups(&groups, share.max_parallelism, share.key_columns);
+                let own = share.own(chunk, is_whole);
                 let mut own = evolved(own.map_err(|error| unreadable(&error))?, new, state)?;
                 if own.touched.is_none() && state.is_some_and(|state| state.ttl.is_some()) {
                     // It has a time to live from now on, which begins with the checkpoint.
@@ -545,6 +542,36 @@ pub(crate) struct Share<'a> {
 }
 
 impl Share<'_> {
+    fn key_groups(&self) -> Range<u32> {
+        key_group_range(self.max_parallelism, self.parallelism, self.subtask)
+    }
+
+    /// The subtasks that may have had rows of it, and whether all their rows are its own. Nothing comes any more of
+    /// what had ended.
+    fn parts_of<'a>(&self, operator: &'a Operator) -> Vec<(&'a Subtask, bool)> {
+        let groups = self.key_groups();
+        // Rows without a key are everybody's.
+        let is_by_key = self.key_columns > 0
+            && operator.max_parallelism == self.max_parallelism
+            && operator.tables.iter().all(|table| table.kind != TableKind::Broadcast);
+        let part = |(number, subtask): (u32, &'a Subtask)| {
+            let theirs = key_group_range(operator.max_parallelism, operator.parallelism, number);
+            let has_any = theirs.start < groups.end && groups.start < theirs.end;
+            let is_whole = groups.start <= theirs.start && theirs.end <= groups.end;
+            (has_any || !is_by_key).then_some((subtask, is_whole && is_by_key))
+        };
+        let subtasks = (0..operator.parallelism).zip(&operator.subtasks);
+        subtasks.filter(|(_, subtask)| !subtask.is_finished).filter_map(part).collect()
+    }
+
+    /// Those of a subtask's rows that are its own.
+    fn own(&self, chunk: StateChunk, is_whole: bool) -> Result<StateChunk, ArrowError> {
+        if is_whole {
+            return Ok(chunk);
+        }
+        chunk.of_key_groups(&self.key_groups(), self.max_parallelism, self.key_columns)
+    }
+
     /// All the state is another subtask's.
     fn is_elsewhere(&self) -> bool {
         self.is_global && self.subtask > 0

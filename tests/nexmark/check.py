@@ -126,6 +126,15 @@ class Check:
         return [] if sorted(ours) == sorted(theirs) else [f"{len(ours)} rows, of {len(theirs)}, or others"]
 
 
+def tell(name, ways, results):
+    """Prints what is wrong with the results of a job's ways, whose names come first; of how many something is."""
+    wrong = [(way, lines) for (way, *_), lines in zip(ways, results) if lines]
+    print(f"{name}: {'ok' if not wrong else 'WRONG'}", flush=True)
+    for way, lines in wrong:
+        print(f"  {way}:", *lines, sep="\n    ", flush=True)
+    return len(wrong)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("streamctl")
@@ -139,11 +148,8 @@ def main():
         check = Check(args, pathlib.Path(folder))
         for query in args.queries:
             ways = list(pool.map(lambda way, query=query: check.way(query, way), WAYS))
-            wrong = [(name, lines) for (name, *_), lines in zip(WAYS, ways) if lines]
-            passed, failed = passed + len(WAYS) - len(wrong), failed + len(wrong)
-            print(f"{query}: {'ok' if not wrong else 'WRONG'}", flush=True)
-            for name, lines in wrong:
-                print(f"  {name}:", *lines, sep="\n    ", flush=True)
+            wrong = tell(query, WAYS, ways)
+            passed, failed = passed + len(WAYS) - wrong, failed + wrong
         if "q1" in args.queries:
             wrong = check.parquet()
             passed, failed = passed + (not wrong), failed + bool(wrong)

@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "nexmark"))
 
-from check import DISORDER, QUERIES, counts_of_bidders, spread  # noqa: E402
+from check import DISORDER, QUERIES, counts_of_bidders, spread, tell  # noqa: E402
 from compare import Wrong, compare, table_of  # noqa: E402
 
 HASHMAP = ["-Dstate.backend.type=hashmap"]
@@ -270,11 +270,8 @@ def main():
         for job in check.jobs:
             expected = check.straight(job)
             ways = list(pool.map(lambda way, job=job, expected=expected: check.way(job, way, expected), WAYS))
-            wrong = [(name, lines) for (name, *_), lines in zip(WAYS, ways) if lines]
-            passed, failed = passed + len(WAYS) - len(wrong), failed + len(wrong)
-            print(f"{job.name}: {'ok' if not wrong else 'WRONG'}", flush=True)
-            for name, lines in wrong:
-                print(f"  {name}:", *lines, sep="\n    ", flush=True)
+            wrong = tell(job.name, WAYS, ways)
+            passed, failed = passed + len(WAYS) - wrong, failed + wrong
         untold = check.faults_are_told()
         passed, failed = passed + (not untold), failed + bool(untold)
         print("faults on purpose:", *untold or ["all are told"], flush=True)

@@ -44,10 +44,10 @@ pub enum StorageError {
 }
 
 /// The newest checkpoint that is whole.
-#[derive(Debug, Default)]
-pub struct Latest {
-    /// It; none = there is no whole one.
-    pub manifest: Option<Manifest>,
+#[derive(Debug)]
+pub struct Latest<T> {
+    /// What has been read of it; none = there is no whole one.
+    pub found: Option<T>,
     /// Newer ones that were passed over, and why, the newest first.
     pub damaged: Vec<(CheckpointId, Damage)>,
     /// A number above those of all that there are traces of.
@@ -102,10 +102,10 @@ impl Storage {
         Ok(files)
     }
 
-    /// The files that any manifest names.
-    fn all_named(&self) -> io::Result<BTreeSet<String>> {
+    /// The files that the manifests of these checkpoints name.
+    fn named_by(&self, checkpoints: impl Iterator<Item = CheckpointId>) -> io::Result<BTreeSet<String>> {
         let mut named = BTreeSet::new();
-        for (id, _) in self.traces()?.into_iter().filter(|(_, has_manifest)| *has_manifest) {
+        for id in checkpoints {
             named.extend(self.files_of(id)?);
         }
         Ok(named)
@@ -159,42 +159,46 @@ impl Storage {
     /// # Errors
     /// If the store does not answer.
     pub fn traces(&self) -> io::Result<Vec<(CheckpointId, bool)>> {
-        let mut traces: Vec<(CheckpointId, bool)> = Vec::new();
-        for path in self.store.list(&self.job)? {
-            let Some((id, name)) = self.parts_of(&path) else { continue };
-            match traces.iter_mut().find(|(known, _)| *known == id) {
-                Some((_, has_manifest)) => *has_manifest |= name == MANIFEST,
-                None => traces.push((id, name == MANIFEST)),
-            }
-        }
-        traces.sort_unstable();
-        Ok(traces)
+        Ok(self.traces_in(&self.store.list(&self.job)?).into_iter().collect())
     }
 
-    /// A checkpoint with every file of it read and checked.
+    fn traces_in(&self, paths: &[String]) -> BTreeMap<CheckpointId, bool> {
+        let mut traces = BTreeMap::new();
+        for (id, name) in paths.iter().filter_map(|path| self.parts_of(path)) {
+            *traces.entry(id).or_default() |= name == MANIFEST;
+        }
+        traces
+    }
+
+    /// The manifest of a checkpoint, alone.
+    ///
+    /// # Errors
+    /// If it is damaged or missing, or the store does not answer.
+    pub fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StorageError> {
+        Manifest::of_store(&*self.store, &self.manifest_path(checkpoint))
+    }
+
+    /// Whether all that a manifest names is there as it was written.
     ///
     /// # Errors
     /// If anything of it is damaged or missing, or the store does not answer.
-    pub fn whole(&self, checkpoint: CheckpointId) -> Result<Manifest, StorageError> {
-        let path = self.manifest_path(checkpoint);
-        let manifest = Manifest::of_store(&*self.store, &path)?;
-        for (path, file) in &manifest.files {
-            self.file(path, file)?;
-        }
+    pub fn check(&self, manifest: Manifest) -> Result<Manifest, StorageError> {
+        manifest.files.iter().try_for_each(|(path, file)| self.file(path, file).map(drop))?;
         Ok(manifest)
     }
 
-    /// The newest checkpoint that is whole: those that are damaged are passed over, and said.
+    /// The newest checkpoint that `read` finds whole: those that are damaged are passed over, and said.
     ///
     /// # Errors
     /// If the store does not answer: that is no reason to go back to an older one.
-    pub fn latest(&self) -> io::Result<Latest> {
+    pub fn latest<T>(&self, read: impl Fn(Manifest) -> Result<T, StorageError>) -> io::Result<Latest<T>> {
         let traces = self.traces()?;
-        let mut latest = Latest { next: traces.last().map_or(1, |(id, _)| id + 1), ..Latest::default() };
+        let next = traces.last().map_or(1, |(id, _)| id + 1);
+        let mut latest = Latest { found: None, damaged: Vec::new(), next };
         for (id, _) in traces.into_iter().rev().filter(|(_, has_manifest)| *has_manifest) {
-            match self.whole(id) {
-                Ok(manifest) => {
-                    latest.manifest = Some(manifest);
+            match self.manifest(id).and_then(&read) {
+                Ok(found) => {
+                    latest.found = Some(found);
                     break;
                 }
                 Err(StorageError::Damaged(damage)) => latest.damaged.push((id, damage)),
@@ -211,14 +215,19 @@ impl Storage {
     pub fn remove(&self, checkpoint: CheckpointId) -> io::Result<()> {
         // Two that go at once would each leave what the other names.
         let _one_by_one = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut files = BTreeSet::new();
-        if self.traces()?.contains(&(checkpoint, true)) {
-            files = self.files_of(checkpoint)?;
+        let paths = self.store.list(&self.job)?;
+        let is_of = |path: &&String| {
+            self.parts_of(path).is_some_and(|(id, name)| id == checkpoint && name != MANIFEST)
+        };
+        let mut files: BTreeSet<String> = paths.iter().filter(is_of).cloned().collect();
+        let (mut others, traces) = (BTreeSet::new(), self.traces_in(&paths));
+        others.extend(traces.iter().filter(|(_, has_manifest)| **has_manifest).map(|(id, _)| *id));
+        if others.remove(&checkpoint) {
+            files.extend(self.files_of(checkpoint)?);
         }
+        let named = self.named_by(others.into_iter())?;
         self.store.remove(&self.manifest_path(checkpoint))?;
         self.known().remove(&checkpoint);
-        files.extend(self.store.list(&self.folder(checkpoint))?);
-        let named = self.all_named()?;
         files.difference(&named).try_for_each(|path| self.store.remove(path))
     }
 
@@ -227,16 +236,16 @@ impl Storage {
     /// # Errors
     /// If the store does not answer.
     pub fn sweep(&self, under_way: &[CheckpointId]) -> io::Result<()> {
-        let named = self.all_named()?;
-        let stays: BTreeSet<CheckpointId> =
-            self.traces()?.into_iter().filter(|(_, has)| *has).map(|(id, _)| id).collect();
-        for path in self.store.list(&self.job)? {
-            let Some((id, _)) = self.parts_of(&path) else { continue };
-            if !stays.contains(&id) && !under_way.contains(&id) && !named.contains(&path) {
-                self.store.remove(&path)?;
-            }
-        }
-        Ok(())
+        let paths = self.store.list(&self.job)?;
+        let mut traces = self.traces_in(&paths);
+        traces.retain(|_, has_manifest| *has_manifest);
+        let named = self.named_by(traces.keys().copied())?;
+        let is_left = |path: &&String| {
+            let id = self.parts_of(path).map(|(id, _)| id);
+            id.is_some_and(|id| !traces.contains_key(&id) && !under_way.contains(&id))
+                && !named.contains(*path)
+        };
+        paths.iter().filter(is_left).try_for_each(|path| self.store.remove(path))
     }
 }
 
@@ -269,9 +278,9 @@ mod tests {
     }
 
     fn latest(storage: &Storage) -> (Option<CheckpointId>, Vec<String>, CheckpointId) {
-        let latest = storage.latest().unwrap();
+        let latest = storage.latest(|manifest| storage.check(manifest)).unwrap();
         let damaged = latest.damaged.iter().map(|(_, damage)| damage.to_string()).collect();
-        (latest.manifest.map(|manifest| manifest.checkpoint), damaged, latest.next)
+        (latest.found.map(|manifest| manifest.checkpoint), damaged, latest.next)
     }
 
     #[test]
@@ -338,7 +347,7 @@ mod tests {
         let other = on(&disk, Faults::none());
         other.sweep(&[]).unwrap();
         assert_eq!(left(&other).len(), 4);
-        assert_eq!(other.whole(3).unwrap().files.len(), 3);
+        assert_eq!(other.manifest(3).and_then(|manifest| other.check(manifest)).unwrap().files.len(), 3);
         make(4, &[]);
         other.remove(3).unwrap();
         assert_eq!(left(&other), ["4/_metadata", "4/data-0"]);
@@ -354,7 +363,8 @@ mod tests {
         let disk = ModelDisk::new();
         make(&on(&disk, Faults::none()), 1).unwrap();
         let faults = Faults::parse("store.read=eio", &Clock::simulated()).unwrap();
-        assert!(on(&disk, faults).latest().is_err());
+        let storage = on(&disk, faults);
+        assert!(storage.latest(|manifest| storage.check(manifest)).is_err());
     }
 
     /// Makes and removes checkpoints until a fault, crashes, and looks what is there: which checkpoint
@@ -375,8 +385,8 @@ mod tests {
         }
         disk.crash(&mut Random::of_seed(seed));
         let after = on(&disk, Faults::none());
-        let found = after.latest().map_err(|error| error.to_string())?;
-        let number = found.manifest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        let found = after.latest(|manifest| after.check(manifest)).map_err(|error| error.to_string())?;
+        let number = found.found.as_ref().map_or(0, |manifest| manifest.checkpoint);
         if number != complete && number != tried {
             return Err(format!("{complete} was complete, {tried} tried, and {number} is found"));
         }
@@ -423,7 +433,8 @@ mod tests {
             // The part is written, and not made durable.
             disk.create(&format!("{JOB}/chk-1/one"), b"one").unwrap();
             disk.crash(&mut Random::of_seed(*seed));
-            !on(&disk, Faults::none()).latest().unwrap().damaged.is_empty()
+            let after = on(&disk, Faults::none());
+            !after.latest(|manifest| after.check(manifest)).unwrap().damaged.is_empty()
         });
         assert!(reported.count() > 10);
     }

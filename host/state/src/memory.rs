@@ -180,7 +180,6 @@ impl SealedRows {
                 break;
             }
         }
-        self.given = self.given.max(start);
         ids
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use checkpoint::statistics::{Statistics, Status};
-use checkpoint::{Settings, Storage, Tracker};
+use checkpoint::{Storage, Tracker};
 use model::job_graph::JobGraph;
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
@@ -12,7 +12,7 @@ use platform::{Clock, Disk, Faults};
 use task::simulation::options;
 use task::{Checkpoints, JobOutcome};
 
-use crate::checkpoints::{Case, JOB_ID, seen, with_files, words};
+use crate::checkpoints::{Case, JOB_ID, seen, settings, with_files, words};
 use crate::simulated::{Simulated, Unheard, load, seeds};
 
 /// A job whose store fails.
@@ -28,18 +28,11 @@ fn run(simulated: &Simulated, case: &Case<'_>, seed: u64, faults: &str, retained
     let (disk, folder) = (ModelDisk::new(), tempfile::tempdir().unwrap());
     let storage = |faults| Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), faults)), JOB_ID);
     let tracker = Arc::new(Mutex::new(Tracker::new(100_000)));
-    let settings = Settings {
-        interval: Some(Duration::from_millis(1)),
-        timeout: Duration::from_secs(60),
-        min_pause: Duration::ZERO,
-        tolerable_failures: None,
-        retained,
-    };
     let mut options = options(seed, [1, 2, 3][usize::try_from(seed % 3).unwrap()]);
     options.allow = vec![folder.path().display().to_string()];
     options.checkpoint_tracker = Arc::clone(&tracker);
     options.checkpoints = Some(Checkpoints {
-        settings,
+        settings: settings(Some(Duration::from_millis(1)), retained),
         storage: storage(Faults::parse(faults, &Clock::simulated()).unwrap()),
         job_id: JOB_ID.to_owned(),
         takes_over: false,
@@ -81,7 +74,7 @@ fn each_checkpoint_is_told_as_it_was() {
                 assert!(!there.contains(&(report.id, true)), "SEED={seed}: {report:?}");
                 continue;
             }
-            let manifest = storage.whole(report.id).unwrap();
+            let manifest = storage.manifest(report.id).and_then(|manifest| storage.check(manifest)).unwrap();
             assert_eq!(report.state_size, manifest.bytes(), "SEED={seed}: {report:?}");
             assert_eq!(report.trigger_timestamp, manifest.began, "SEED={seed}");
             let until_parts = Duration::from_millis(manifest.duration);
@@ -122,7 +115,7 @@ fn a_hundred_that_are_given_up_leave_nothing_behind() {
         // They fail one after the other, and then no more.
         assert_eq!(told.counts.failed, 100, "SEED={seed}");
         let last = told.latest.completed.unwrap().id;
-        let manifest = storage.whole(last).unwrap();
+        let manifest = storage.manifest(last).and_then(|manifest| storage.check(manifest)).unwrap();
         let mut named: Vec<String> = manifest.files.into_keys().collect();
         named.push(format!("{JOB_ID}/chk-{last}/_metadata"));
         named.sort_unstable();

@@ -20,6 +20,12 @@ use task::{Checkpoints, JobOutcome, Restored};
 use crate::simulated::{Simulated, Unheard, load, seeds};
 
 pub(crate) const JOB_ID: &str = "00000000000000000000000000000001";
+
+/// Checkpoints as often as this, of which so many are kept. No failure fails the job.
+pub(crate) fn settings(interval: Option<Duration>, retained: usize) -> Settings {
+    let (timeout, min_pause) = (Duration::from_secs(60), Duration::ZERO);
+    Settings { interval, timeout, min_pause, tolerable_failures: None, retained }
+}
 /// Crashes of a job at most.
 const CRASHES: u64 = 5;
 
@@ -89,27 +95,22 @@ fn crashed_and_gone_on(
     let storage = |disk: &ModelDisk| {
         Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), Faults::none())), JOB_ID)
     };
-    let settings = Settings {
-        interval: Some(Duration::from_millis(1 + random.below(40))),
-        timeout: Duration::from_secs(60),
-        min_pause: Duration::ZERO,
-        tolerable_failures: None,
-        retained: 1 + random.below(2) as usize,
-    };
+    let interval = Some(Duration::from_millis(1 + random.below(40)));
+    let settings = settings(interval, 1 + random.below(2) as usize);
     let max_parallelism = Some(128);
     // Some crash early, some late.
     let bound = [100, 300, 1_000, 3_000][random.below(4) as usize];
     let mut gone_on = 0;
     for attempt in 0..=CRASHES {
         let storage = storage(&disk);
-        let latest = storage.latest().map_err(|error| error.to_string())?;
+        let latest = storage.latest(|manifest| Restored::read(manifest, &storage));
+        let latest = latest.map_err(|error| error.to_string())?;
         if !latest.damaged.is_empty() {
             return Err(format!("{:?}", latest.damaged));
         }
         storage.sweep(&[]).map_err(|error| error.to_string())?;
         let retained = storage.traces().map_err(|error| error.to_string())?;
-        let restored = latest.manifest.map(|manifest| Restored::read(manifest, &storage));
-        let restored = restored.transpose().map_err(|error| error.to_string())?.map(Arc::new);
+        let restored = latest.found.map(Arc::new);
         gone_on += u64::from(restored.is_some());
         let parallelism = [1, 2, 3, 7][random.below(4) as usize];
         let mut options = options(random.bits(), parallelism);

@@ -2,13 +2,12 @@
 //! starts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Fields, Schema};
 use checkpoint::manifest::JobName;
-use checkpoint::{Savepoint, Settings, Storage};
+use checkpoint::{Savepoint, Storage};
 use model::job_graph::{JobGraph, NodeKind};
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
@@ -17,7 +16,7 @@ use task::bootstrap::{Bootstrap, write};
 use task::simulation::options;
 use task::{Checkpoints, JobOutcome, Restored};
 
-use crate::checkpoints::{JOB_ID, seen, with_files};
+use crate::checkpoints::{JOB_ID, seen, settings, with_files};
 use crate::simulated::{Simulated, load};
 
 const UID: &str = "process-States-by-key";
@@ -77,13 +76,7 @@ fn gone_on(
     let mut options = options(1, 3);
     options.allow = vec![output.path().display().to_string()];
     options.checkpoints = Some(Checkpoints {
-        settings: Settings {
-            interval: None,
-            timeout: Duration::from_secs(60),
-            min_pause: Duration::ZERO,
-            tolerable_failures: None,
-            retained: 1,
-        },
+        settings: settings(None, 1),
         storage: Storage::new(store, JOB_ID),
         job_id: JOB_ID.to_owned(),
         takes_over: true,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
-use checkpoint::{Settings, Storage};
+use checkpoint::Storage;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
@@ -14,7 +14,7 @@ use platform::{Faults, Inbox, Platform, Random};
 use task::simulation::{Fault, options};
 use task::{Checkpoints, Restored};
 
-use crate::checkpoints::{JOB_ID, seen, with_files};
+use crate::checkpoints::{JOB_ID, seen, settings, with_files};
 use crate::simulated::{Simulated, Unheard, load, seeds};
 
 /// Files that come while a job runs, each under a name that counts for nothing before.
@@ -86,21 +86,15 @@ fn crashed_and_gone_on(
     let mut gone_on = 0;
     for attempt in 0..=crashes {
         let storage = Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), Faults::none())), JOB_ID);
-        let latest = storage.latest().map_err(|error| error.to_string())?;
-        let restored = latest.manifest.map(|manifest| Restored::read(manifest, &storage));
-        let restored = restored.transpose().map_err(|error| error.to_string())?.map(Arc::new);
+        let latest = storage.latest(|manifest| Restored::read(manifest, &storage));
+        let latest = latest.map_err(|error| error.to_string())?;
+        let restored = latest.found.map(Arc::new);
         gone_on += u64::from(restored.is_some());
         let mut options = options(random.bits(), [1, 2, 3, 7][random.below(4) as usize]);
         options.max_parallelism = Some(128);
         options.allow = vec![output.path().display().to_string()];
         options.checkpoints = Some(Checkpoints {
-            settings: Settings {
-                interval: Some(Duration::from_millis(1 + random.below(40))),
-                timeout: Duration::from_secs(60),
-                min_pause: Duration::ZERO,
-                tolerable_failures: None,
-                retained: 1,
-            },
+            settings: settings(Some(Duration::from_millis(1 + random.below(40))), 1),
             storage,
             job_id: JOB_ID.to_owned(),
             takes_over: attempt > 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use checkpoint::coordinator::Stop;
-use checkpoint::{Savepoint, Settings, Storage};
+use checkpoint::{Savepoint, Storage};
 use model::job_graph::JobGraph;
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
@@ -14,7 +14,7 @@ use platform::{Faults, Random, Store};
 use task::simulation::{Fault, Report, options};
 use task::{Checkpoints, Form, JobOutcome, Restored, SavepointRequest};
 
-use crate::checkpoints::{Case, JOB_ID, seen, with_files, words};
+use crate::checkpoints::{Case, JOB_ID, seen, settings, with_files, words};
 use crate::simulated::{Simulated, load, seeds};
 
 /// A world with a job's folders.
@@ -47,14 +47,9 @@ impl<'a> World<'a> {
         let mut options = options(self.random.bits(), parallelism);
         options.max_parallelism = Some(128);
         options.allow = vec![self.folder.path().display().to_string()];
+        let interval = self.random.one_in(2).then(|| Duration::from_millis(1 + self.random.below(40)));
         options.checkpoints = Some(Checkpoints {
-            settings: Settings {
-                interval: self.random.one_in(2).then(|| Duration::from_millis(1 + self.random.below(40))),
-                timeout: Duration::from_secs(60),
-                min_pause: Duration::ZERO,
-                tolerable_failures: None,
-                retained: 1,
-            },
+            settings: settings(interval, 1),
             storage,
             job_id: JOB_ID.to_owned(),
             takes_over: from.is_some(),

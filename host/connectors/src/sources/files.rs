@@ -57,6 +57,27 @@ impl Place {
         Ok(Self { path, monitor })
     }
 
+    /// Where a subtask takes its splits, and what it has read: of the files that are there, whose lengths these are, by
+    /// path, shared with others; or of those that it finds, each `cut` when it is.
+    fn queue<S: Send + 'static>(
+        &self,
+        context: &Context,
+        restored: &Restored,
+        files: impl Iterator<Item = (String, u64)>,
+        shared: impl FnOnce() -> Shared<S>,
+        cut: impl FnOnce() -> Cut<S>,
+    ) -> (Queue<S>, Progress) {
+        let subtask = context.subtask;
+        match self.monitor {
+            None => (Queue::Shared(shared(), subtask), Progress::of_shared(subtask, restored, files)),
+            Some(interval) => {
+                let (progress, finished) = Progress::of_own(subtask, context.parallelism, restored);
+                let watched = Watched::new(&self.path, interval, finished, cut(), context);
+                (Queue::Watched(Box::new(watched)), progress)
+            }
+        }
+    }
+
     /// The files that are there, where no new ones are looked for; otherwise whether they can be looked for.
     fn find(&self) -> Result<Vec<InputFile>, Diagnostic> {
         match self.monitor {
@@ -219,20 +240,11 @@ impl SourceFactory for FilesFactory {
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
-        let restored = self.restored();
-        let (queue, progress) = match self.place.monitor {
-            None => {
-                let cut = || self.cut(context.parallelism, context.batch_bytes as u64);
-                let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.bytes));
-                let progress = Progress::of_shared(context.subtask, &restored, files);
-                (Queue::Shared(self.splits.get_or_init(cut).clone(), context.subtask), progress)
-            }
-            Some(interval) => {
-                let (progress, finished) = Progress::of_own(context.subtask, context.parallelism, &restored);
-                let watched = Watched::new(&self.place.path, interval, finished, self.cut_found(), &context);
-                (Queue::Watched(Box::new(watched)), progress)
-            }
-        };
+        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.bytes));
+        let cut = || self.cut(context.parallelism, context.batch_bytes as u64);
+        let shared = || self.splits.get_or_init(cut).clone();
+        let found = || self.cut_found();
+        let (queue, progress) = self.place.queue(&context, &self.restored(), files, shared, found);
         Ok(Box::new(Files {
             queue,
             decoding: Arc::clone(&self.decoding),
@@ -243,6 +255,22 @@ impl SourceFactory for FilesFactory {
             context,
         }))
     }
+}
+
+/// Reads so many bytes of a file, from this one on; fewer where it ends before.
+fn fill(bytes: &mut Vec<u8>, length: usize, file: &File, at: u64) -> io::Result<()> {
+    bytes.resize(length, 0);
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(())
 }
 
 /// A subtask's reading.
@@ -316,17 +344,7 @@ impl Files {
                     None => Arc::new(File::open(&path)?),
                 };
                 faults.pass(Point::SourceRead)?;
-                bytes.resize(length, 0);
-                let mut filled = 0;
-                while filled < length {
-                    match file.read_at(&mut bytes[filled..], at + filled as u64) {
-                        Ok(0) => break,
-                        Ok(n) => filled += n,
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                bytes.truncate(filled);
+                fill(bytes, length, &file, at)?;
                 Ok(file)
             };
             let file = read(&mut bytes).map_err(|error| unread(&path, &error))?;
@@ -407,9 +425,8 @@ impl Source for Files {
         self.bytes_read
     }
     fn position(&self) -> Option<String> {
-        let path = self.current.as_ref().map(|current| current.split.path.to_string_lossy());
-        let read = self.current.as_ref().map(|current| (current.split.start, current.position()));
-        let current = path.as_deref().zip(read).map(|(path, (start, end))| (path, start, end));
+        let current = self.current.as_ref();
+        let current = current.map(|current| (&*current.split.path, current.split.start, current.position()));
         Some(self.progress.position(current))
     }
     fn splits(&self) -> Option<SplitsOf> {

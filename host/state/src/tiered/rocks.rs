@@ -10,15 +10,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use platform::Faults;
 use platform::faults::Point;
+use platform::{Faults, Random};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Error, IteratorMode, LogLevel, Options, ReadOptions,
     WriteBatch, WriteBufferManager, WriteOptions,
 };
-
-use platform::Random;
 
 use super::store::{OrderedStore, Row, StoreFailure, StoreFile, Write};
 
@@ -66,13 +64,13 @@ impl Rocks {
 pub struct RocksStore {
     /// Dropped before its folder.
     db: DB,
-    folder: Folder,
+    path: PathBuf,
     options: Options,
     /// What no other store has, with its frozen ones.
     identity: String,
-    /// The job's.
-    home: Option<Arc<Folder>>,
     faults: Faults,
+    /// What goes with it, and the job's; none = the files are somebody else's.
+    folders: Option<(Folder, Arc<Folder>)>,
 }
 
 /// The word for its files in checkpoints.
@@ -110,9 +108,6 @@ const FOLDERS: &str = "millstream-state-";
 impl Drop for Folder {
     fn drop(&mut self) {
         drop(self.lock.take());
-        if self.path.as_os_str().is_empty() {
-            return;
-        }
         // What cannot be removed now is by the next process.
         drop(std::fs::remove_dir_all(&self.path));
     }
@@ -177,23 +172,16 @@ impl RocksStore {
         let db =
             DB::open(&options, folder.path.join("now")).map_err(|error| failure(&folder.path, &error))?;
         let identity = format!("{:016x}", Random::unpredictable_seed());
-        Ok(Self {
-            db,
-            folder,
-            options,
-            identity,
-            home: Some(Arc::clone(&of.folder)),
-            faults: of.faults.clone(),
-        })
+        let (path, faults) = (folder.path.clone(), of.faults.clone());
+        Ok(Self { db, path, options, identity, faults, folders: Some((folder, Arc::clone(&of.folder))) })
     }
 
     /// A frozen one whose files have been laid in a folder, which stays.
     pub(super) fn read_only(files: &Path) -> Result<Self, StoreFailure> {
         let options = Options::default();
         let db = DB::open_for_read_only(&options, files, false).map_err(|error| failure(files, &error))?;
-        // It has no folder of its own.
-        let folder = Folder { path: PathBuf::new(), lock: None };
-        Ok(Self { db, folder, options, identity: String::new(), home: None, faults: Faults::none() })
+        let (path, faults) = (files.to_owned(), Faults::none());
+        Ok(Self { db, path, options, identity: String::new(), faults, folders: None })
     }
 
     /// How many bytes have been written from memory to files; none of them twice, as by compaction. RocksDB says it
@@ -207,11 +195,11 @@ impl RocksStore {
     }
 
     fn failed(&self, error: &Error) -> StoreFailure {
-        failure(&self.folder.path, error)
+        failure(&self.path, error)
     }
 
     fn pass(&self, point: Point) -> Result<(), StoreFailure> {
-        self.faults.pass(point).map_err(|error| failure(&self.folder.path, &error))
+        self.faults.pass(point).map_err(|error| failure(&self.path, &error))
     }
 }
 
@@ -264,7 +252,7 @@ impl OrderedStore for RocksStore {
 
     fn freeze(&self, epoch: u64) -> Result<Arc<dyn OrderedStore>, StoreFailure> {
         self.pass(Point::StateFreeze)?;
-        let folder = Folder { path: self.folder.path.join(format!("frozen-{epoch}")), lock: None };
+        let folder = Folder { path: self.path.join(format!("frozen-{epoch}")), lock: None };
         // What is in memory is written first: there is no log.
         let made =
             Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(&folder.path));
@@ -274,8 +262,10 @@ impl OrderedStore for RocksStore {
         let db =
             DB::open_for_read_only(&options, &folder.path, false).map_err(|error| self.failed(&error))?;
         self.pass(Point::StateFrozen)?;
-        let (identity, home, faults) = (self.identity.clone(), self.home.clone(), self.faults.clone());
-        Ok(Arc::new(Self { db, folder, options, identity, home, faults }))
+        let path = folder.path.clone();
+        let (identity, faults) = (self.identity.clone(), self.faults.clone());
+        let folders = self.folders.as_ref().map(|(_, home)| (folder, Arc::clone(home)));
+        Ok(Arc::new(Self { db, path, options, identity, faults, folders }))
     }
 
     fn kind(&self) -> &'static str {
@@ -283,9 +273,9 @@ impl OrderedStore for RocksStore {
     }
 
     fn files(&self) -> Result<Vec<StoreFile>, StoreFailure> {
-        let failed = |error: std::io::Error| failure(&self.folder.path, &error);
+        let failed = |error: std::io::Error| failure(&self.path, &error);
         let mut files = Vec::new();
-        for entry in std::fs::read_dir(&self.folder.path).map_err(failed)? {
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_table = name.ends_with(".sst");
@@ -300,7 +290,7 @@ impl OrderedStore for RocksStore {
     }
 
     fn read_file(&self, name: &str) -> Result<Vec<u8>, StoreFailure> {
-        let path = self.folder.path.join(name);
+        let path = self.path.join(name);
         std::fs::read(&path).map_err(|error| failure(&path, &error))
     }
 }

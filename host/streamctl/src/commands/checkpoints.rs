@@ -98,11 +98,13 @@ pub(crate) fn asked(
     let traces = storage.traces().map_err(unreadable)?;
     // All that a checkpoint names is read for this, so only where it is asked for.
     let latest = match (restore, restoring.since) {
-        (Some(Restore::Latest), _) | (_, Some(_)) => storage.latest().map_err(unreadable)?,
-        (Some(Restore::Path(_)) | None, None) => Latest::default(),
+        (Some(Restore::Latest), _) | (_, Some(_)) => {
+            storage.latest(|manifest| Restored::read(manifest, &storage)).map_err(unreadable)?
+        }
+        (Some(Restore::Path(_)) | None, None) => Latest { found: None, damaged: Vec::new(), next: 1 },
     };
     // A job that is restarted goes on from a checkpoint of its own; without any from where it began.
-    let newest = latest.manifest.as_ref().map(|manifest| manifest.checkpoint);
+    let newest = latest.found.as_ref().map(|restored| restored.manifest().checkpoint);
     let has_own = restoring.since.is_some_and(|since| newest >= Some(since));
     let (restore, savepoint) = if has_own { (Some(&Restore::Latest), None) } else { (restore, savepoint) };
     let cannot = |path: &Path, error: &StorageError| {
@@ -114,13 +116,10 @@ pub(crate) fn asked(
             for (number, damage) in &latest.damaged {
                 terminal.warning(&format!("checkpoint {number} is passed over: {damage}"));
             }
-            if latest.manifest.is_none() {
+            if latest.found.is_none() {
                 say(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
             }
-            let read = |manifest| Restored::read(manifest, &storage);
-            latest.manifest.map(read).transpose().map_err(|error| {
-                Diagnostic::user("the checkpoint cannot be restored").detail(error.to_string())
-            })?
+            latest.found
         }
         (Some(Restore::Path(path)), _, Some(folder)) => {
             let read = Restored::of_savepoint(&Savepoint::new(store(&folder.to_string_lossy())?, ""));
@@ -128,7 +127,7 @@ pub(crate) fn asked(
         }
         (Some(Restore::Path(path)), Some((root, _, number)), None) => {
             let from = Storage::new(store(root)?, &id);
-            let read = from.whole(*number).and_then(|manifest| Restored::read(manifest, &from));
+            let read = from.manifest(*number).and_then(|manifest| Restored::read(manifest, &from));
             Some(read.map_err(|error| cannot(path, &error))?)
         }
     };
@@ -239,7 +238,7 @@ pub(crate) fn open(config: &Config, path: &Path) -> Result<Restored, Diagnostic>
         None => {
             let (root, id, number) = parts_of(path)?;
             let storage = Storage::new(store(&root)?, &id);
-            storage.whole(number).and_then(|manifest| Restored::read(manifest, &storage))
+            storage.manifest(number).and_then(|manifest| Restored::read(manifest, &storage))
         }
     };
     read.map_err(|error| {

@@ -19,7 +19,7 @@ use platform::faults::Point;
 use state::backend::StateTable;
 use state::encoded::SnapshotWriter;
 use state::tiered::StoreFile;
-use state::{Backend, Extent, FrozenFiles, SharedBackend, Sweep};
+use state::{Backend, Extent, FrozenFiles, SharedBackend, StateChunk, Sweep};
 use window::running_aggregate::flat;
 
 use super::{Command, Content, FileOfStore, Line, Part, StagePart, section};
@@ -289,6 +289,12 @@ impl Snapshot {
         Ok(Self { barrier, node, is_finished, extent, sections, at, is_aggregate, writer, sealed, took })
     }
 
+    fn add(&mut self, chunk: StateChunk) -> Result<(), Diagnostic> {
+        let is_flat = self.is_aggregate && chunk.table != StateTable::Gone;
+        let chunk = if is_flat { flat(chunk) } else { Ok(chunk) };
+        chunk.and_then(|chunk| self.writer.add(&chunk)).map_err(|error| failed(&error))
+    }
+
     /// Writes on, a bit.
     pub(crate) fn write(
         &mut self,
@@ -297,19 +303,10 @@ impl Snapshot {
     ) -> Result<Written, Diagnostic> {
         if let Some(backend) = backends.get_mut(self.at) {
             match backend.sweep().map_err(|error| state_error(None, &error))? {
-                Sweep::Rows(chunk) => {
-                    let is_flat = self.is_aggregate && chunk.table != StateTable::Gone;
-                    let chunk = if is_flat { flat(chunk) } else { Ok(chunk) };
-                    let added = chunk.and_then(|chunk| self.writer.add(&chunk));
-                    added.map_err(|error| failed(&error))?;
-                }
+                Sweep::Rows(chunk) => self.add(chunk)?,
                 Sweep::Nothing => {}
                 Sweep::Files(FrozenFiles { store, files, types }) => {
-                    for chunk in types {
-                        let chunk = if self.is_aggregate { flat(chunk) } else { Ok(chunk) };
-                        let added = chunk.and_then(|chunk| self.writer.add(&chunk));
-                        added.map_err(|error| failed(&error))?;
-                    }
+                    types.into_iter().try_for_each(|chunk| self.add(chunk))?;
                     self.sections.extend(files.into_iter().map(|StoreFile { name, identity }| {
                         let file = identity.as_deref().unwrap_or(&name);
                         let section = section::of_store(self.at, store.kind(), file);
@@ -324,7 +321,7 @@ impl Snapshot {
                         let name = match (self.is_aggregate, table) {
                             (true, StateTable::Gone) => section::AGGREGATE_GONE.to_owned(),
                             (true, _) => section::AGGREGATE.to_owned(),
-                            (false, table) => format!("{}.{}", self.at, table.name()),
+                            (false, table) => section::of_table(self.at, table),
                         };
                         (name, Content::Bytes(bytes))
                     });

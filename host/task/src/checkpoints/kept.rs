@@ -55,7 +55,7 @@ impl Kept {
     pub(crate) fn tables(&self, number: usize) -> Vec<Table> {
         let stream_keys = u32::try_from(self.stream_keys).unwrap_or(u32::MAX);
         let of_state = |(place, state): (u32, &State)| Table {
-            section: format!("{number}.{}", table_of(place, state).name()),
+            section: section::of_table(number, table_of(place, state)),
             name: state.name.clone(),
             kind: kind_of(state),
             keys: if state.kind == StateKind::Broadcast { Vec::new() } else { self.keys.clone() },
@@ -68,7 +68,7 @@ impl Kept {
             values: names(&state.value),
         };
         let timers = Table {
-            section: format!("{number}.{}", StateTable::Timers.name()),
+            section: section::of_table(number, StateTable::Timers),
             name: StateTable::Timers.name(),
             kind: TableKind::Timers,
             keys: self.keys.clone(),

@@ -121,6 +121,8 @@ pub(crate) struct Line {
 /// The sections that stages keep, besides the tables of their backends, which are named
 /// `<number of the backend>.<table>`.
 pub(crate) mod section {
+    use state::backend::StateTable;
+
     /// Where a source stands.
     pub(crate) const POSITION: &str = "position";
     /// What a sink has prepared.
@@ -134,6 +136,11 @@ pub(crate) mod section {
 
     /// What the sections of a backend's store begin with.
     const STORE: &str = "store/";
+
+    /// The section of a table of a backend.
+    pub(crate) fn of_table(backend: usize, table: StateTable) -> String {
+        format!("{backend}.{}", table.name())
+    }
 
     /// The section of a file of a backend's store: `store/<number of the backend>/<kind of store>/<file>`, of a file
     /// that other checkpoints have too by what no other file has.

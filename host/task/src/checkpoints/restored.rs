@@ -443,7 +443,7 @@ impl Restored {
                 self.rows_of_backend(operator, (subtask, &backend), false).map_err(Unfit::Unreadable)?
             {
                 let chunk = chunk.map_err(Unfit::Unreadable)?;
-                let section = format!("{number}.{}", chunk.table.name());
+                let section = section::of_table(number, chunk.table);
                 let Some((new, state)) = self.resolve(operator, &section, chunk.table, kept)? else {
                     continue;
                 };

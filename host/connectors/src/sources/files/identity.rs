@@ -5,12 +5,14 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use model::Diagnostic;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::fill;
 
 /// So many bytes from its beginning on tell a file from another.
 const HEAD_BYTES: u64 = 4_096;
@@ -28,17 +30,8 @@ pub(super) struct Identity {
 
 /// A hash of the first bytes of a file that counts so long.
 pub(super) fn head_of(file: &File, length: u64) -> io::Result<u64> {
-    let mut bytes = vec![0; usize::try_from(length.min(HEAD_BYTES)).unwrap_or_default()];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(filled);
+    let mut bytes = Vec::new();
+    fill(&mut bytes, usize::try_from(length.min(HEAD_BYTES)).unwrap_or_default(), file, 0)?;
     Ok(xxh3_64(&bytes))
 }
 

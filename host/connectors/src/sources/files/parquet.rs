@@ -27,7 +27,7 @@ use super::find::InputFile;
 use super::identity::{Identity, STAY, other_head};
 use super::progress::{Progress, Restored};
 use super::queue::{Next, Queue, Shared};
-use super::watched::{Cut, Watched};
+use super::watched::Cut;
 use crate::formats::times::with_offset;
 use crate::formats::{Encoding, PARQUET, failure};
 use crate::options::Options;
@@ -267,20 +267,10 @@ impl SourceFactory for ParquetFactory {
         Ok(())
     }
     fn open(&self, context: Context) -> Result<Box<dyn Source>, Diagnostic> {
-        let restored = self.restored();
-        let (queue, progress) = match self.place.monitor {
-            None => {
-                let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.rows()));
-                let progress = Progress::of_shared(context.subtask, &restored, files);
-                let shared = self.splits.get_or_init(|| self.cut(context.parallelism)).clone();
-                (Queue::Shared(shared, context.subtask), progress)
-            }
-            Some(interval) => {
-                let (progress, finished) = Progress::of_own(context.subtask, context.parallelism, &restored);
-                let watched = Watched::new(&self.place.path, interval, finished, self.cut_found(), &context);
-                (Queue::Watched(Box::new(watched)), progress)
-            }
-        };
+        let files = self.found().iter().map(|file| (file.path.to_string_lossy().into(), file.rows()));
+        let shared = || self.splits.get_or_init(|| self.cut(context.parallelism)).clone();
+        let found = || self.cut_found();
+        let (queue, progress) = self.place.queue(&context, &self.restored(), files, shared, found);
         Ok(Box::new(Parquet {
             queue,
             schema: Arc::clone(&self.schema),
@@ -503,9 +493,8 @@ impl Source for Parquet {
         self.bytes_read
     }
     fn position(&self) -> Option<String> {
-        let path = self.current.as_ref().map(|current| current.split.path.to_string_lossy());
-        let read = self.current.as_ref().map(|current| (current.split.start, current.given));
-        let current = path.as_deref().zip(read).map(|(path, (start, end))| (path, start, end));
+        let current = self.current.as_ref();
+        let current = current.map(|current| (&*current.split.path, current.split.start, current.given));
         Some(self.progress.position(current))
     }
     fn splits(&self) -> Option<SplitsOf> {

@@ -4,6 +4,7 @@
 //! moments adds up: what none of them has done is still to be read, by whoever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use model::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -275,9 +276,11 @@ impl Progress {
     }
 
     /// In a form that [`Restored`] reads; with a range of one more file.
-    pub(super) fn position(&self, current: Option<(&str, u64, u64)>) -> String {
+    pub(super) fn position(&self, current: Option<(&Path, u64, u64)>) -> String {
         let mut files = self.files.clone();
-        current.into_iter().for_each(|(path, start, end)| done(&mut files, path, start, end));
+        if let Some((path, start, end)) = current {
+            done(&mut files, &path.to_string_lossy(), start, end);
+        }
         // Texts and numbers are all that is in it.
         serde_json::to_string(&Position { files: &files, finished: &self.finished }).unwrap_or_default()
     }

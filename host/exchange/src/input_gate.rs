@@ -22,6 +22,8 @@ use arrow_schema::ArrowError;
 use model::element::{Barrier, Mark};
 use model::{Batch, BatchRange, StreamElement};
 
+use crate::Moved;
+
 /// Rows are copied to be joined; so many are worth a call of their own.
 const LARGE: usize = 2 * 1024;
 /// How much may wait at a gate, until its subtask has measured itself.
@@ -37,6 +39,7 @@ pub struct InputGate {
     /// What follows the rows that were received last.
     next: Option<Mark>,
     barriers: Barriers,
+    received: Moved,
 }
 
 /// Which barrier is being aligned.
@@ -134,7 +137,7 @@ impl InputGate {
         };
         let times = Times { channels: Vec::new(), watermark: i64::MIN, idle: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), consumer });
-        Self { shared, open: 0, times, next: None, barriers: Barriers::default() }
+        Self { shared, open: 0, times, next: None, barriers: Barriers::default(), received: Moved::default() }
     }
 
     /// Adds a channel into this input.
@@ -192,6 +195,7 @@ impl InputGate {
                         state.rows -= batch.num_rows();
                         state.bytes -= batch.bytes();
                         taken_rows += batch.num_rows();
+                        self.received.add(batch.num_rows(), batch.bytes());
                         taken.push(batch);
                         credits.push(credit);
                     }
@@ -261,6 +265,12 @@ impl InputGate {
         }
         self.barriers.aligned = self.barriers.aligned.filter(|aligned| *aligned > barrier);
         self.barriers.passed = self.barriers.passed.max(barrier.checkpoint);
+    }
+
+    /// All rows that have been received.
+    #[must_use]
+    pub fn received(&self) -> Moved {
+        self.received
     }
 
     /// Rows that wait.

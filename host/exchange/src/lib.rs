@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod input_gate;
+mod moved;
 pub mod partition;
 
 pub use input_gate::{Channel, Credit, InputGate, SendBudget};
+pub use moved::Moved;
 pub use partition::Partitioner;

@@ -35,6 +35,7 @@ use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
 use crate::backends::NewBackend;
 use crate::job::{Control, Watch};
+use crate::metrics::times::TaskWatch;
 use crate::metrics::{Counters, GuestHooks, LogSink};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::{FunctionOperator, Work};
@@ -120,7 +121,7 @@ pub(crate) fn deploy(
         .iter()
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
-    let watch = Watch::of(&plan);
+    let watch = Watch::of(&plan, &platform.clock);
     let subtask_wakers: Vec<Waker> = wakers.iter().flatten().cloned().collect();
     let mut checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
         let ready = ReadySet::new(1);
@@ -284,6 +285,7 @@ impl Deployment<'_> {
         let waker = self.wakers[v][s].clone();
         let (outputs, exits) = self.outputs(v, s, &waker, channels)?;
         let mut stages = Vec::with_capacity(vertex.stages.len());
+        let mut watch = TaskWatch::new(self.platform.clock.clone());
         for (at, stage) in vertex.stages.iter().enumerate() {
             let mut targets: Vec<(NodeId, u32, Target)> =
                 exits.iter().filter(|(node, _, _)| stage.nodes.contains(node)).copied().collect();
@@ -306,6 +308,7 @@ impl Deployment<'_> {
                 _ => stage.nodes[0],
             };
             self.watch.counters.push((counted, Arc::clone(&counters)));
+            watch.stages.push(Arc::clone(&counters));
             stages.push(StageInstance {
                 operator,
                 input: Input::default(),
@@ -319,6 +322,8 @@ impl Deployment<'_> {
                 chain: Chain::default(),
             });
         }
+        let watch = Arc::new(watch);
+        self.watch.tasks[v].push(Arc::clone(&watch));
         Ok(Subtask {
             gate,
             stages,
@@ -328,6 +333,7 @@ impl Deployment<'_> {
             eaten: Eaten::default(),
             blocked: false,
             cuts: None,
+            watch,
         })
     }
 

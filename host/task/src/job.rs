@@ -11,13 +11,15 @@ use checkpoint::Statistics;
 use connectors::{SinkFactory, Splits, SplitsOf};
 use model::Diagnostic;
 use model::job_graph::{NodeId, NodeKind};
-use platform::{Inbox, Platform, ReadySet, spawn_thread};
+use platform::{Clock, Inbox, Platform, ReadySet, spawn_thread};
 
 use crate::backends::Maker;
 use crate::checkpoints::savepoint::Ask;
 use crate::checkpoints::teller;
 use crate::deploy::deploy;
-use crate::metrics::{Counters, LogSink, UserMetrics, read};
+use crate::metrics::times::TaskWatch;
+use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics, read};
+use crate::metrics::{SubtaskMetrics, VertexMetrics};
 use crate::operator::state_error;
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
@@ -170,6 +172,12 @@ pub(crate) struct Watch {
     pub(crate) splits: BTreeMap<(NodeId, u32), SplitsOf>,
     pub(crate) sink_nodes: Vec<NodeId>,
     pub(crate) bytes_total: Option<u64>,
+    pub(crate) description: Arc<JobDescription>,
+    /// By vertex and subtask.
+    pub(crate) tasks: Vec<Vec<Arc<TaskWatch>>>,
+    restarts: u32,
+    started_ms: i64,
+    clock: Clock,
 }
 
 const RUNNING: u8 = 0;
@@ -339,6 +347,18 @@ impl Job {
         teller::lock(&self.tracker).statistics()
     }
 
+    /// What the job is made of.
+    #[must_use]
+    pub fn description(&self) -> &Arc<JobDescription> {
+        &self.watch.description
+    }
+
+    /// All that has been counted until now.
+    #[must_use]
+    pub fn metrics(&self) -> JobMetrics {
+        JobMetrics { checkpoints: self.checkpoints(), ..self.watch.metrics() }
+    }
+
     /// The metrics of the guests' own.
     #[must_use]
     pub fn user_metrics(&self) -> UserMetrics {
@@ -378,6 +398,21 @@ impl Watch {
         self.timed.iter().filter_map(of_operator).min_by_key(|time| time.watermark)
     }
 
+    /// All but the checkpoints.
+    pub(crate) fn metrics(&self) -> JobMetrics {
+        let subtasks = |tasks: &Vec<Arc<TaskWatch>>| VertexMetrics {
+            subtasks: (0..).zip(tasks).map(|(subtask, watch)| SubtaskMetrics::of(subtask, watch)).collect(),
+        };
+        JobMetrics {
+            now_ms: self.clock.wall_ms(),
+            started_ms: self.started_ms,
+            restarts: self.restarts,
+            vertices: self.tasks.iter().map(subtasks).collect(),
+            user: lock(&self.user).clone(),
+            checkpoints: Statistics::default(),
+        }
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let mut progress = Progress { bytes_total: self.bytes_total, ..Progress::default() };
         for (node, counters) in &self.counters {
@@ -401,7 +436,7 @@ impl Watch {
         progress
     }
 
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan, clock: &Clock) -> Self {
         let nodes = |wanted: fn(&NodeKind) -> bool| -> Vec<NodeId> {
             (0..).zip(&plan.physical.job.nodes).filter(|(_, n)| wanted(&n.kind)).map(|(id, _)| id).collect()
         };
@@ -418,6 +453,11 @@ impl Watch {
             splits: BTreeMap::new(),
             sink_nodes: nodes(|kind| matches!(kind, NodeKind::Sink(_))),
             bytes_total,
+            description: Arc::new(JobDescription::of(&plan.physical, plan.options.execution)),
+            tasks: vec![Vec::new(); plan.physical.vertices.len()],
+            restarts: plan.options.attempt,
+            started_ms: clock.wall_ms(),
+            clock: clock.clone(),
         }
     }
 }

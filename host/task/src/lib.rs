@@ -28,7 +28,7 @@ pub use checkpoints::{
     Answer, CheckpointTracker, Checkpoints, Form, KeptTable, Restored, SavepointRequest, bootstrap,
 };
 pub use job::{EventTime, Job, JobOutcome, Progress, SplitHolds, start};
-pub use metrics::{LogRecord, LogSink};
+pub use metrics::{JobDescription, JobMetrics, LogRecord, LogSink};
 pub use operator::native::NativeFunction;
 pub use options::{AggPhase, Execution, RunOptions, Sizes};
 pub use restarts::{RestartStrategy, Restarts};

@@ -1,10 +1,23 @@
 //! What a running job counts, and what its guests say.
+//!
+//! Subtasks count while they work ([`Counters`], [`times`]); whoever wants to know takes a [`JobMetrics`] of a job and
+//! shows it by what its [`JobDescription`] calls things.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::job_graph::NodeId;
+
+pub mod description;
+pub mod report;
+pub mod times;
+
+pub use description::{
+    InputDescription, JobDescription, OperatorDescription, StageDescription, StageKind, VertexDescription,
+};
+pub use report::{JobMetrics, StageMetrics, SubtaskMetrics, VertexMetrics};
+pub use times::{ExecutionState, Spent, Standing};
 
 /// A message of a guest's or of the engine's, on its way to the user.
 #[derive(Clone, Debug)]
@@ -51,18 +64,41 @@ pub struct Counters {
     pub tables_read: AtomicU64,
     /// How often it could not be read again, and stayed as it was.
     pub tables_failed: AtomicU64,
-    /// The last watermark that it sent on, in milliseconds since the epoch.
-    watermark: AtomicI64,
-    has_watermark: AtomicBool,
+    /// The last watermark that came to it.
+    input: LastWatermark,
+    /// The last that it sent on.
+    output: LastWatermark,
     holds_nothing: AtomicBool,
+}
+
+/// A watermark, in milliseconds since the epoch; none at first.
+#[derive(Debug, Default)]
+struct LastWatermark {
+    time: AtomicI64,
+    is_there: AtomicBool,
+}
+
+impl LastWatermark {
+    fn set(&self, time: i64) {
+        self.time.store(time, Ordering::Relaxed);
+        self.is_there.store(true, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<i64> {
+        self.is_there.load(Ordering::Acquire).then(|| self.time.load(Ordering::Relaxed))
+    }
 }
 
 impl Counters {
     /// Says how far event time is, in milliseconds since the epoch.
     pub(crate) fn set_watermark(&self, time: i64) {
-        self.watermark.store(time, Ordering::Relaxed);
-        self.has_watermark.store(true, Ordering::Release);
+        self.output.set(time);
         self.hold();
+    }
+
+    /// Says how far the event time is that comes to it.
+    pub(crate) fn set_input_watermark(&self, time: i64) {
+        self.input.set(time);
     }
 
     /// Says that the subtask holds no watermark back: it is idle, or has ended.
@@ -83,7 +119,13 @@ impl Counters {
     /// How far event time is; none = there has been no watermark.
     #[must_use]
     pub fn watermark(&self) -> Option<i64> {
-        self.has_watermark.load(Ordering::Acquire).then(|| self.watermark.load(Ordering::Relaxed))
+        self.output.get()
+    }
+
+    /// How far the event time is that comes to it; none = there has been no watermark.
+    #[must_use]
+    pub fn input_watermark(&self) -> Option<i64> {
+        self.input.get()
     }
 }
 

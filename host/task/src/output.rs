@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use exchange::{Channel, Credit, Partitioner, SendBudget};
+use exchange::{Channel, Credit, Moved, Partitioner, SendBudget};
 use model::element::{Barrier, Mark};
 use model::{Batch, BatchRange, Diagnostic};
 use window::local::LocalWindow;
@@ -25,6 +25,7 @@ pub(crate) struct Output {
     ended: bool,
     /// The first phase of the consumer's aggregation, and where the consumer is, for errors.
     local: Option<(LocalWindow, Place)>,
+    sent: Moved,
 }
 
 /// What waits for room in a channel, or behind what waits.
@@ -44,7 +45,8 @@ impl Output {
     ) -> Self {
         let budget = SendBudget::new(bytes_max, producer.clone());
         let pending = VecDeque::new();
-        Self { partitioner, channels, first, pending, budget, producer, ended: false, local: None }
+        let sent = Moved::default();
+        Self { partitioner, channels, first, pending, budget, producer, ended: false, local: None, sent }
     }
 
     /// Rows go through the first phase of the consumer's aggregation.
@@ -60,8 +62,9 @@ impl Output {
             None => batch,
         };
         let credit = self.budget.charge(batch.bytes());
-        let Self { partitioner, channels, first, pending, producer, .. } = self;
+        let Self { partitioner, channels, first, pending, producer, sent, .. } = self;
         let split = partitioner.split(batch, |to, rows| {
+            sent.add(rows.num_rows(), rows.bytes());
             if pending.is_empty() {
                 let channel = &channels[(to - *first) as usize];
                 if let Err(rows) = channel.try_send(rows, Some(credit.clone()), producer) {
@@ -131,6 +134,11 @@ impl Output {
             self.ended = true;
             self.channels.iter().for_each(Channel::end);
         }
+    }
+
+    /// All rows that have been sent, those that wait too; such that go to several subtasks count for each.
+    pub(crate) fn sent(&self) -> Moved {
+        self.sent
     }
 
     /// Whether rows wait for room.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use checkpoint::coordinator::Stop;
-use exchange::InputGate;
 use exchange::input_gate::Received;
+use exchange::{InputGate, Moved};
 use model::element::{Barrier, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
@@ -21,7 +21,8 @@ use state::{Backend, Extent, SharedBackend};
 use crate::Sizes;
 use crate::checkpoints::cut::{Chain, Cuts, Snapshot, Told, Written};
 use crate::checkpoints::{Content, section};
-use crate::metrics::{Counters, add};
+use crate::metrics::times::TaskWatch;
+use crate::metrics::{Counters, Standing, add};
 use crate::operator::aggregate::AggregateOperator;
 use crate::operator::function::FunctionOperator;
 use crate::operator::keyed::KeyedStage;
@@ -45,6 +46,8 @@ pub(crate) struct Subtask {
     pub(crate) blocked: bool,
     /// Where checkpoints are made.
     pub(crate) cuts: Option<Cuts>,
+    /// What can be seen of it from outside.
+    pub(crate) watch: Arc<TaskWatch>,
 }
 
 /// A stage of a subtask: an operator, and where its rows go.
@@ -64,6 +67,16 @@ pub(crate) struct StageInstance {
     pub(crate) snapshot: Option<Snapshot>,
     /// Those before it, upon which it may build.
     pub(crate) chain: Chain,
+}
+
+impl StageInstance {
+    /// Puts a mark behind what the stage has to do.
+    fn take(&mut self, mark: Mark) {
+        if let Mark::Watermark(time) = mark {
+            self.counters.set_input_watermark(time);
+        }
+        self.input.elements.push_back(Element::Mark(mark));
+    }
 }
 
 /// Where rows of a port go.
@@ -117,6 +130,7 @@ impl Subtask {
     /// Does what there is to do, for about `step_time`. Never blocks.
     pub(crate) fn step(&mut self) -> Result<Step, Diagnostic> {
         let start = self.clock.now();
+        self.watch.begins(start);
         self.blocked = false;
         self.hear()?;
         let mut runs = 0;
@@ -146,8 +160,39 @@ impl Subtask {
             Step::Done => self.outputs.iter_mut().for_each(Output::end),
             Step::More => {}
         }
-        self.measure(self.clock.now() - start);
+        let end = self.clock.now();
+        self.measure(end - start);
+        self.tell(end, step);
         Ok(step)
+    }
+
+    /// Says how the subtask stands after a step.
+    fn tell(&self, now: Duration, step: Step) {
+        let standing = match step {
+            Step::Idle if self.blocked => Standing::BackPressured,
+            Step::Idle if !self.has_begun_something() => Standing::Idle,
+            _ => Standing::Busy,
+        };
+        self.watch.stands(now, standing);
+        let received = self.gate.as_ref().map_or(Moved::default(), InputGate::received);
+        let mut sent = Moved::default();
+        self.outputs.iter().for_each(|output| sent += output.sent());
+        self.watch.moved(received, sent);
+    }
+
+    /// Whether a stage has what it is not done with, and waits for what it has asked for: a sink for its writing, a
+    /// function for its state.
+    fn has_begun_something(&self) -> bool {
+        self.stages.iter().filter(|stage| !stage.ended && stage.halted.is_none()).any(|stage| {
+            match &stage.operator {
+                // A source has nothing until it comes; who is ahead in event time waits for others.
+                Operator::Source(..) | Operator::Watermarks(..) => false,
+                Operator::Function(function) if function.is_busy() => true,
+                Operator::Keyed(_, keyed) if keyed.is_busy() => true,
+                Operator::Lookup(_, lookup) if lookup.is_busy() => true,
+                _ => !stage.input.elements.is_empty(),
+            }
+        })
     }
 
     /// Runs the deepest stage that has something to do.
@@ -241,7 +286,7 @@ impl Subtask {
                 add(&head.counters.rows_in, rows.num_rows());
                 head.input.elements.push_back(Element::Rows(from, rows));
             }
-            Received::Mark(mark) => head.input.elements.push_back(Element::Mark(mark)),
+            Received::Mark(mark) => head.take(mark),
             Received::Barrier(barrier) => {
                 head.input.barrier = Some(barrier);
                 self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier, &self.clock));
@@ -307,7 +352,7 @@ impl Subtask {
         }
         for i in 0..self.stages[at].targets.len() {
             match self.stages[at].targets[i].2 {
-                Target::Stage(stage) => self.stages[stage].input.elements.push_back(Element::Mark(mark)),
+                Target::Stage(stage) => self.stages[stage].take(mark),
                 Target::Output(output) => self.outputs[output].mark(mark),
             }
         }

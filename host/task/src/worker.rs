@@ -10,6 +10,7 @@ use model::Diagnostic;
 use platform::{Clock, ReadySet};
 
 use crate::job::Control;
+use crate::metrics::ExecutionState;
 use crate::subtask::{Step, Subtask};
 
 /// The subtasks of one thread.
@@ -117,6 +118,7 @@ impl Worker {
         });
         match stepped {
             Ok(Step::Done) => {
+                subtask.watch.ends(ExecutionState::Finished);
                 self.subtasks[index] = None;
                 self.wakes.set(index, None);
                 Some(Step::Done)
@@ -127,6 +129,7 @@ impl Worker {
             }
             Ok(Step::More) => Some(Step::More),
             Err(error) => {
+                subtask.watch.ends(ExecutionState::Failed);
                 self.control.fail(error);
                 None
             }
@@ -141,6 +144,17 @@ impl Worker {
     /// Ends what is under way. After a cancellation, what has been written to sinks is flushed and
     /// finished, as far as that goes quickly; after a failure nothing more is done.
     fn stop(mut self) {
+        self.tell(ExecutionState::Canceling);
+        self.finish_sinks();
+        self.tell(ExecutionState::Canceled);
+    }
+
+    /// Says what becomes of the subtasks that have not ended.
+    fn tell(&self, state: ExecutionState) {
+        self.subtasks.iter().flatten().for_each(|subtask| subtask.watch.ends(state));
+    }
+
+    fn finish_sinks(&mut self) {
         if self.control.has_failed() {
             return;
         }

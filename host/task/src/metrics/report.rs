@@ -1,0 +1,169 @@
+//! What a running job has counted until now.
+
+use std::time::Duration;
+
+use super::times::{ExecutionState, Spent, Standing, TaskWatch};
+use super::{Counters, UserMetrics, read};
+
+/// All that is counted of a job, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobMetrics {
+    /// When, in milliseconds since the epoch.
+    pub now_ms: i64,
+    /// When this attempt was started.
+    pub started_ms: i64,
+    /// How often the job has been started again.
+    pub restarts: u32,
+    /// By vertex, in the order of the description.
+    pub vertices: Vec<VertexMetrics>,
+    /// The guests' own.
+    pub user: UserMetrics,
+    /// What is known of the job's checkpoints, over all its attempts.
+    pub checkpoints: checkpoint::Statistics,
+}
+
+/// Of a vertex.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VertexMetrics {
+    /// By subtask.
+    pub subtasks: Vec<SubtaskMetrics>,
+}
+
+/// Of a subtask. All counts only rise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubtaskMetrics {
+    /// From 0.
+    pub subtask: u32,
+    /// What has become of it.
+    pub state: ExecutionState,
+    /// When it was made, in milliseconds since the epoch.
+    pub started_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// Rows that have come from other subtasks.
+    pub records_in: u64,
+    /// Rows that have gone to other subtasks, each to as many as it went to.
+    pub records_out: u64,
+    /// The bytes of those that have come.
+    pub bytes_in: u64,
+    /// The bytes of those that have gone.
+    pub bytes_out: u64,
+    /// How it has spent its time.
+    pub spent: Spent,
+    /// What it spends it with now; after its end, what it did last.
+    pub standing: Standing,
+    /// By stage, in the order of the description.
+    pub stages: Vec<StageMetrics>,
+}
+
+/// Of a stage of a subtask: an operator, or functions that run as one. All counts only rise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StageMetrics {
+    /// Rows that came in (a source: that were read).
+    pub records_in: u64,
+    /// Rows that went out (a sink: that were written).
+    pub records_out: u64,
+    /// Bytes that a source has read.
+    pub bytes_read: u64,
+    /// How far the event time is that has come, in milliseconds since the epoch.
+    pub input_watermark: Option<i64>,
+    /// And that has gone on.
+    pub output_watermark: Option<i64>,
+    /// Rows that came too late for their window, and were dropped.
+    pub late_dropped: u64,
+    /// Rows that failed and were skipped.
+    pub skipped: u64,
+    /// Rows that failed and were diverted.
+    pub diverted: u64,
+    /// Timers that have fired.
+    pub timers_fired: u64,
+    /// Timers that failed and were dropped.
+    pub timers_skipped: u64,
+    /// Guest calls that trapped.
+    pub traps: u64,
+    /// Guest calls.
+    pub calls: u64,
+    /// CPU time of guest calls.
+    pub guest: Duration,
+    /// How often a lookup's table has been read.
+    pub tables_read: u64,
+    /// How often it could not be read again.
+    pub tables_failed: u64,
+}
+
+impl VertexMetrics {
+    /// What has become of all of it, as Flink says it: failed, or ending, if one subtask is; finished when all are.
+    #[must_use]
+    pub fn state(&self) -> ExecutionState {
+        let states = || self.subtasks.iter().map(|subtask| subtask.state);
+        let any = |state| states().any(|of| of == state);
+        let all = |state| states().all(|of| of == state);
+        if any(ExecutionState::Failed) {
+            ExecutionState::Failed
+        } else if any(ExecutionState::Canceling) {
+            ExecutionState::Canceling
+        } else if any(ExecutionState::Canceled) {
+            ExecutionState::Canceled
+        } else if all(ExecutionState::Finished) {
+            ExecutionState::Finished
+        } else if all(ExecutionState::Created) {
+            ExecutionState::Created
+        } else {
+            ExecutionState::Running
+        }
+    }
+
+    /// The sum of a count over the subtasks.
+    #[must_use]
+    pub fn sum(&self, of: impl Fn(&SubtaskMetrics) -> u64) -> u64 {
+        self.subtasks.iter().map(of).sum()
+    }
+}
+
+impl SubtaskMetrics {
+    pub(crate) fn of(subtask: u32, watch: &TaskWatch) -> Self {
+        let life = watch.life();
+        let [received, sent] = watch.all_moved();
+        Self {
+            subtask,
+            state: life.state,
+            started_ms: life.started_ms,
+            ended_ms: life.ended_ms,
+            records_in: received.rows,
+            records_out: sent.rows,
+            bytes_in: received.bytes,
+            bytes_out: sent.bytes,
+            spent: life.spent,
+            standing: life.standing,
+            stages: watch.stages.iter().map(|counters| StageMetrics::of(counters)).collect(),
+        }
+    }
+
+    /// How far the event time is that has come to it; none = a source, or nothing has come.
+    #[must_use]
+    pub fn input_watermark(&self) -> Option<i64> {
+        self.stages.first().and_then(|head| head.input_watermark)
+    }
+}
+
+impl StageMetrics {
+    fn of(counters: &Counters) -> Self {
+        Self {
+            records_in: read(&counters.rows_in),
+            records_out: read(&counters.rows_out),
+            bytes_read: read(&counters.bytes_read),
+            input_watermark: counters.input_watermark(),
+            output_watermark: counters.watermark(),
+            late_dropped: read(&counters.rows_late),
+            skipped: read(&counters.rows_skipped),
+            diverted: read(&counters.rows_diverted),
+            timers_fired: read(&counters.timers_fired),
+            timers_skipped: read(&counters.timers_skipped),
+            traps: read(&counters.traps),
+            calls: read(&counters.calls),
+            guest: Duration::from_nanos(read(&counters.guest_nanoseconds)),
+            tables_read: read(&counters.tables_read),
+            tables_failed: read(&counters.tables_failed),
+        }
+    }
+}

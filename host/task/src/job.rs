@@ -19,7 +19,7 @@ use crate::checkpoints::teller;
 use crate::deploy::deploy;
 use crate::metrics::times::TaskWatch;
 use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics, read};
-use crate::metrics::{SubtaskMetrics, VertexMetrics};
+use crate::metrics::{SubtaskMetrics, VertexDescription, VertexMetrics};
 use crate::operator::state_error;
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
@@ -400,14 +400,17 @@ impl Watch {
 
     /// All but the checkpoints.
     pub(crate) fn metrics(&self) -> JobMetrics {
-        let subtasks = |tasks: &Vec<Arc<TaskWatch>>| VertexMetrics {
-            subtasks: (0..).zip(tasks).map(|(subtask, watch)| SubtaskMetrics::of(subtask, watch)).collect(),
+        let subtasks = |(tasks, of): (&Vec<Arc<TaskWatch>>, &VertexDescription)| {
+            let of_subtask = |(subtask, watch): (u32, &Arc<TaskWatch>)| {
+                SubtaskMetrics::of(subtask, of.inputs.is_empty(), watch)
+            };
+            VertexMetrics { subtasks: (0..).zip(tasks).map(of_subtask).collect() }
         };
         JobMetrics {
             now_ms: self.clock.wall_ms(),
             started_ms: self.started_ms,
             restarts: self.restarts,
-            vertices: self.tasks.iter().map(subtasks).collect(),
+            vertices: self.tasks.iter().zip(&self.description.vertices).map(subtasks).collect(),
             user: lock(&self.user).clone(),
             checkpoints: Statistics::default(),
         }

@@ -1,7 +1,7 @@
 //! What a running job counts, and what its guests say.
 //!
 //! Subtasks count while they work ([`Counters`], [`times`]); whoever wants to know takes a [`JobMetrics`] of a job and
-//! shows it by what its [`JobDescription`] calls things.
+//! shows it by what its [`JobDescription`] calls things: as a list of [`names`] and values, or for [`prometheus`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,7 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::job_graph::NodeId;
 
 pub mod description;
+pub mod names;
+pub mod prometheus;
+pub mod rates;
 pub mod report;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod times;
 
 pub use description::{

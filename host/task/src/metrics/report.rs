@@ -40,6 +40,8 @@ pub struct SubtaskMetrics {
     pub started_ms: i64,
     /// When it ended.
     pub ended_ms: Option<i64>,
+    /// It has no input from other subtasks.
+    pub is_source: bool,
     /// Rows that have come from other subtasks.
     pub records_in: u64,
     /// Rows that have gone to other subtasks, each to as many as it went to.
@@ -121,7 +123,7 @@ impl VertexMetrics {
 }
 
 impl SubtaskMetrics {
-    pub(crate) fn of(subtask: u32, watch: &TaskWatch) -> Self {
+    pub(crate) fn of(subtask: u32, is_source: bool, watch: &TaskWatch) -> Self {
         let life = watch.life();
         let [received, sent] = watch.all_moved();
         Self {
@@ -129,6 +131,7 @@ impl SubtaskMetrics {
             state: life.state,
             started_ms: life.started_ms,
             ended_ms: life.ended_ms,
+            is_source,
             records_in: received.rows,
             records_out: sent.rows,
             bytes_in: received.bytes,

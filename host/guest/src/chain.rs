@@ -288,6 +288,8 @@ pub struct Chain {
     page_cpu: Duration,
     slices: u32,
     was_first_call: bool,
+    boundary: Duration,
+    memory_bytes: usize,
 }
 
 /// A failure's message is cut after so many bytes.
@@ -308,6 +310,8 @@ impl Chain {
             page_cpu: Duration::ZERO,
             slices: 0,
             was_first_call: false,
+            boundary: Duration::ZERO,
+            memory_bytes: 0,
         }
     }
 
@@ -367,13 +371,15 @@ impl Chain {
         match polled {
             Poll::Ready((instance, outcome)) => {
                 self.running = None;
-                self.instance = instance;
+                self.keep(instance);
                 Poll::Ready(outcome)
             }
             Poll::Pending if self.cpu - self.page_cpu > runtime.config.limits.call_time => {
                 // Dropping the future drops the instance with it.
                 self.running = None;
-                Poll::Ready(Err(GuestError::TimedOut(runtime.config.limits.call_time)))
+                let timed_out = GuestError::TimedOut(runtime.config.limits.call_time);
+                self.keep(None);
+                Poll::Ready(Err(timed_out))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -396,6 +402,19 @@ impl Chain {
         self.cpu.saturating_sub(self.opening_cpu)
     }
 
+    /// Of the last call that has returned: what the host did with its columns before and after. The copying into the
+    /// guest's memory and out of it is not in this, but in [`cpu`](Self::cpu), as the other is too.
+    #[must_use]
+    pub fn boundary(&self) -> Duration {
+        self.boundary
+    }
+
+    /// The linear memory of the instance as the last call left it; 0 = there is none.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Whether the last call had to make its instance first.
     #[must_use]
     pub fn was_first_call(&self) -> bool {
@@ -405,7 +424,15 @@ impl Chain {
     /// Throws the instance away, and a call that is under way; the next call makes a new one.
     pub fn reset(&mut self) {
         self.running = None;
-        self.instance = None;
+        self.keep(None);
+    }
+
+    /// Keeps the instance for the next call, if there is one.
+    fn keep(&mut self, instance: Option<Instance>) {
+        let host = instance.as_ref().map(|instance| instance.store.data());
+        (self.boundary, self.memory_bytes) =
+            host.map_or_else(Default::default, |host| (host.boundary, host.memory_bytes));
+        self.instance = instance;
     }
 }
 
@@ -469,12 +496,16 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
         Call::ProcessKeyed { groups, .. } | Call::Timers { groups, .. } => Some(groups.count),
     };
     instance.store.data_mut().state.reading.restart();
+    let clock = &program.0.runtime.platform.clock;
+    let start = clock.now();
+    let entered;
     let returned = match call {
         Call::Process { now, input, rows } => {
             let flat = lower::flat(rows.rows().columns());
             let lowered = Lowered::of(&flat);
             let columns = lowered.lent();
             let batch = lower::batch(rows, &columns);
+            entered = clock.now();
             instance.functions.call_process(&mut instance.store, moment(*now), *input, batch).await.map(
                 |outcome| Returned {
                     outputs: outcome.outputs,
@@ -517,6 +548,7 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
                 state: &state.lent(),
                 inputs: &[input],
             };
+            entered = clock.now();
             keyed.call_process_keyed(&mut instance.store, moment(*now), batch).await.map(Returned::from)
         }
         Call::Timers { now, domain, times, groups } => {
@@ -533,6 +565,7 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
                 state: &state.lent(),
                 inputs: &[],
             };
+            entered = clock.now();
             keyed
                 .call_on_timers(&mut instance.store, moment(*now), domain, times, batch)
                 .await
@@ -546,8 +579,10 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
             let (left, right) = (Lowered::of(&left), Lowered::of(&right));
             // There are no more of them than rows of a call.
             let count = call.length() as u32;
+            let (left, right) = (left.lent(), right.lent());
+            entered = clock.now();
             windows
-                .call_merge(&mut instance.store, count, &left.lent(), &right.lent())
+                .call_merge(&mut instance.store, count, &left, &right)
                 .await
                 .map(|merged| Returned { merged: Some(merged), ..Returned::default() })
         }
@@ -556,7 +591,9 @@ async fn run(program: &Program, opening: &Opening, mut instance: Instance, call:
         Ok(returned) => returned,
         Err(error) => return (None, Err(failure(&error, &instance.store, &program.0.runtime))),
     };
+    let left = clock.now();
     let checked = check(opening, call, returned);
+    instance.store.data_mut().boundary = entered.saturating_sub(start) + clock.now().saturating_sub(left);
     // An instance that lied is not asked again.
     (checked.is_ok().then_some(instance), checked)
 }

@@ -67,6 +67,10 @@ pub(crate) struct Host {
     /// Memory was refused: a trap that follows is its consequence.
     pub(crate) memory_refused: bool,
     pub(crate) memory_max: usize,
+    /// Its linear memories.
+    pub(crate) memory_bytes: usize,
+    /// What the host did with the columns of the last call.
+    pub(crate) boundary: Duration,
     pub(crate) rate: Rate,
     pub(crate) state: StateAccess,
 }
@@ -120,6 +124,9 @@ impl wasmtime::ResourceLimiter for Host {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let granted = self.limits.memory_growing(current, desired, maximum)?;
         self.memory_refused |= !granted;
+        if granted {
+            self.memory_bytes += desired.saturating_sub(current);
+        }
         Ok(granted)
     }
 

@@ -200,6 +200,8 @@ impl Runtime {
                 .build(),
             memory_refused: false,
             memory_max: limits.memory_bytes,
+            memory_bytes: 0,
+            boundary: Duration::ZERO,
             rate: Rate::new(self.platform.clock.now()),
             state: StateAccess::none(),
         };

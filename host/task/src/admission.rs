@@ -62,6 +62,11 @@ impl Plan {
         self.natives.insert(node, function);
     }
 
+    /// Writes to another sink in the place of one of the job's, for measuring what is before it.
+    pub fn replace_sink(&mut self, node: NodeId, sink: Arc<dyn SinkFactory>) {
+        self.sinks.insert(node, sink);
+    }
+
     /// Whether a window's rows are aggregated before they are exchanged, too.
     #[must_use]
     pub fn has_two_phases(&self, node: NodeId) -> bool {

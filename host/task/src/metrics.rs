@@ -40,12 +40,12 @@ pub struct LogRecord {
 /// Takes the messages of a job's guests. Called from worker threads; must not block for long.
 pub type LogSink = Arc<dyn Fn(LogRecord) + Send + Sync>;
 
-/// Counts of one subtask, or of a chain. All only rise.
+/// Counts of one subtask, or of a chain. All but the memory only rise.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Rows that came in (a source: that were read).
     pub rows_in: AtomicU64,
-    /// Rows that went out (a sink: that were written).
+    /// Rows that went out (a sink: that were written), but for those that were diverted.
     pub rows_out: AtomicU64,
     /// Bytes that sources have read.
     pub bytes_read: AtomicU64,
@@ -61,6 +61,10 @@ pub struct Counters {
     pub calls: AtomicU64,
     /// CPU time of guest calls, in nanoseconds.
     pub guest_nanoseconds: AtomicU64,
+    /// Of it, what the host did with the columns before and after, in nanoseconds.
+    pub boundary_nanoseconds: AtomicU64,
+    /// Bytes of the guest instance's memory, as the last call has left it. It falls when the instance is dropped.
+    guest_memory: AtomicU64,
     /// Timers that have fired.
     pub timers_fired: AtomicU64,
     /// Timers that failed and were dropped.
@@ -104,6 +108,17 @@ impl Counters {
     /// Says how far the event time is that comes to it.
     pub(crate) fn set_input_watermark(&self, time: i64) {
         self.input.set(time);
+    }
+
+    /// Says how large the guest instance's memory is.
+    pub(crate) fn set_guest_memory(&self, bytes: usize) {
+        self.guest_memory.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How large the guest instance's memory is, in bytes.
+    #[must_use]
+    pub fn guest_memory(&self) -> u64 {
+        self.guest_memory.load(Ordering::Relaxed)
     }
 
     /// Says that the subtask holds no watermark back: it is idle, or has ended.

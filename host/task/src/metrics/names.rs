@@ -304,7 +304,12 @@ pub const OPERATOR: &[OfOperator] = &[
         |stage| Value::Count(stage.records_in),
     ),
     OfOperator(
-        flinks("numRecordsOut", Counter, "", "Rows that it has given (a sink: that it has written)."),
+        flinks(
+            "numRecordsOut",
+            Counter,
+            "",
+            "Rows that it has given, those that it diverted too (a sink: that it has written).",
+        ),
         ANY,
         |stage| Value::Count(stage.records_out),
     ),
@@ -378,10 +383,31 @@ pub const OPERATOR: &[OfOperator] = &[
             "guestTimeNanos",
             Counter,
             "ns",
-            "Time of calls into the component, with what goes over the boundary.",
+            "Time of calls into the component that returned, with what goes over the boundary.",
         ),
         GUEST,
         |stage| Value::Count(nanos(stage.guest)),
+    ),
+    OfOperator(
+        ours(
+            "boundaryTimeNanos",
+            Counter,
+            "ns",
+            "Of it, what the host did with the columns before and after: lending, checking, lifting. The copying into \
+             the guest's memory and out of it counts as the guest's.",
+        ),
+        GUEST,
+        |stage| Value::Count(nanos(stage.boundary)),
+    ),
+    OfOperator(
+        ours(
+            "guestMemoryBytes",
+            Gauge,
+            "bytes",
+            "Linear memory of the component's instance, as the last call left it; 0 = there is no instance.",
+        ),
+        GUEST,
+        |stage| Value::Count(stage.guest_memory),
     ),
     OfOperator(
         ours("numTableReads", Counter, "", "How often a lookup's table has been read."),

@@ -58,12 +58,12 @@ pub struct SubtaskMetrics {
     pub stages: Vec<StageMetrics>,
 }
 
-/// Of a stage of a subtask: an operator, or functions that run as one. All counts only rise.
+/// Of a stage of a subtask: an operator, or functions that run as one. Counts only rise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StageMetrics {
     /// Rows that came in (a source: that were read).
     pub records_in: u64,
-    /// Rows that went out (a sink: that were written).
+    /// Rows that went out (a sink: that were written), those that were diverted too.
     pub records_out: u64,
     /// Bytes that a source has read.
     pub bytes_read: u64,
@@ -87,6 +87,10 @@ pub struct StageMetrics {
     pub calls: u64,
     /// CPU time of guest calls.
     pub guest: Duration,
+    /// Of it, what the host did with the columns before and after.
+    pub boundary: Duration,
+    /// Bytes of the guest instance's memory; it may fall.
+    pub guest_memory: u64,
     /// How often a lookup's table has been read.
     pub tables_read: u64,
     /// How often it could not be read again.
@@ -153,7 +157,7 @@ impl StageMetrics {
     fn of(counters: &Counters) -> Self {
         Self {
             records_in: read(&counters.rows_in),
-            records_out: read(&counters.rows_out),
+            records_out: read(&counters.rows_out) + read(&counters.rows_diverted),
             bytes_read: read(&counters.bytes_read),
             input_watermark: counters.input_watermark(),
             output_watermark: counters.watermark(),
@@ -165,6 +169,8 @@ impl StageMetrics {
             traps: read(&counters.traps),
             calls: read(&counters.calls),
             guest: Duration::from_nanos(read(&counters.guest_nanoseconds)),
+            boundary: Duration::from_nanos(read(&counters.boundary_nanoseconds)),
+            guest_memory: counters.guest_memory(),
             tables_read: read(&counters.tables_read),
             tables_failed: read(&counters.tables_failed),
         }

@@ -58,7 +58,7 @@ pub enum Standing {
     BackPressured,
 }
 
-/// How a subtask has spent its time, from its first step to its end or until now. The three make up all of it.
+/// How a subtask has spent its time, from when it was made to its end or until now. The three make up all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Working, or waiting for its turn.
@@ -113,8 +113,9 @@ impl TaskWatch {
             started_ms: clock.wall_ms(),
             ended_ms: None,
             spent: Spent::default(),
-            standing: Standing::Idle,
-            since: Duration::ZERO,
+            // It waits for its turn.
+            standing: Standing::Busy,
+            since: clock.now(),
         };
         Self {
             clock,
@@ -133,7 +134,7 @@ impl TaskWatch {
     pub(crate) fn begins(&self, now: Duration) {
         self.with(|life| {
             if life.state == ExecutionState::Created {
-                (life.state, life.since) = (ExecutionState::Running, now);
+                life.state = ExecutionState::Running;
             }
             life.turn(now, Standing::Busy);
         });
@@ -150,9 +151,6 @@ impl TaskWatch {
         self.with(|life| {
             if life.state.is_final() {
                 return;
-            }
-            if life.state == ExecutionState::Created {
-                life.since = now;
             }
             life.turn(now, life.standing);
             life.state = how;
@@ -179,8 +177,7 @@ impl TaskWatch {
     /// What has become of it until now.
     pub(crate) fn life(&self) -> Life {
         let mut life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        if life.state == ExecutionState::Running || life.state == ExecutionState::Canceling {
-            // The clock is asked when nothing can change any more: no time is counted twice.
+        if !life.state.is_final() {
             life.turn(self.clock.now(), life.standing);
         }
         life

@@ -445,10 +445,8 @@ impl FunctionOperator {
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
         let Some(part) = self.work.running.take() else { return Ok(()) };
-        let cpu = self.chain.cpu().as_nanos() as f64;
         self.measure(part.what.kind(), part.what.len());
-        add(&counters.calls, 1);
-        add(&counters.guest_nanoseconds, cpu as usize);
+        self.count_call(counters);
         if !outcome.failures.is_empty() {
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
@@ -474,6 +472,20 @@ impl FunctionOperator {
             self.chain.reset();
         }
         Ok(())
+    }
+
+    /// Counts the last call, which has returned.
+    pub(super) fn count_call(&self, counters: &Counters) {
+        add(&counters.calls, 1);
+        add(&counters.guest_nanoseconds, self.chain.cpu().as_nanos() as usize);
+        add(&counters.boundary_nanoseconds, self.chain.boundary().as_nanos() as usize);
+        counters.set_guest_memory(self.chain.memory_bytes());
+    }
+
+    /// Counts the last call, which has trapped.
+    pub(super) fn count_trap(&self, counters: &Counters) {
+        add(&counters.traps, 1);
+        counters.set_guest_memory(self.chain.memory_bytes());
     }
 
     /// Takes into account what each row, timer or pair of the last call has taken.
@@ -503,7 +515,7 @@ impl FunctionOperator {
         emit: &mut EmitFrom<'_>,
     ) -> Result<(), Diagnostic> {
         let Some(mut part) = self.work.running.take() else { return Ok(()) };
-        add(&counters.traps, 1);
+        self.count_trap(counters);
         if !error.is_of_a_row() {
             return Err(self.trapped(&error, None));
         }

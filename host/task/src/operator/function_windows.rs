@@ -302,8 +302,7 @@ impl FunctionOperator {
         let Some(job) = &mut self.work.merge else { return };
         let pairs = job.merging.under_way();
         self.measure(MERGES, pairs);
-        add(&counters.calls, 1);
-        add(&counters.guest_nanoseconds, self.chain.cpu().as_nanos() as usize);
+        self.count_call(counters);
         if let (Some(job), Some(merged)) = (&mut self.work.merge, outcome.merged) {
             job.merging.on_merged(merged);
         }
@@ -319,7 +318,7 @@ impl FunctionOperator {
         counters: &Counters,
     ) -> Result<(), Diagnostic> {
         self.work.is_merging = false;
-        add(&counters.traps, 1);
+        self.count_trap(counters);
         if !error.is_of_a_row() {
             return Err(self.trapped(error, None));
         }

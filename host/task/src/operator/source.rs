@@ -35,6 +35,7 @@ impl SourceOperator {
         self.count_bytes(counters);
         add(&counters.rows_in, decoded.batch.num_rows() + decoded.failures.len());
         if decoded.batch.num_rows() > 0 {
+            add(&counters.rows_out, decoded.batch.num_rows());
             emit(decoded.port, decoded.batch)?;
         }
         if !decoded.failures.is_empty() {

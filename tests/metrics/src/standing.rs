@@ -1,0 +1,100 @@
+//! What subtasks spend their time with.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use connectors::{Context, Need, Sink, SinkFactory};
+use model::{Batch, Diagnostic};
+use platform::Clock;
+use task::JobOutcome;
+use task::metrics::{ExecutionState, Standing};
+
+use crate::support::{plan, sinks, start, subtasks, text, until};
+
+/// Takes a batch every 20 ms.
+struct Slow {
+    clock: Clock,
+    next: Duration,
+}
+
+struct SlowFactory;
+
+impl SinkFactory for SlowFactory {
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn open(&self, context: Context) -> Result<Box<dyn Sink>, Diagnostic> {
+        Ok(Box::new(Slow { clock: context.platform.clock, next: Duration::ZERO }))
+    }
+}
+
+impl Sink for Slow {
+    fn poll_ready(&mut self) -> Poll<Result<(), Diagnostic>> {
+        if self.clock.now() < self.next { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn write(&mut self, _: &Batch) -> Result<(), Diagnostic> {
+        self.next = self.clock.now() + Duration::from_millis(20);
+        Ok(())
+    }
+
+    fn wakes_at(&self) -> Option<Duration> {
+        Some(self.next).filter(|next| *next > self.clock.now())
+    }
+}
+
+#[test]
+fn a_slow_sink_makes_the_chain_before_it_back_pressured() {
+    let file = text(200_000);
+    let input = file.path().display().to_string();
+    let mut plan = plan("word_count", "word_count", &["--input", &input, "--output", "blackhole"], 1);
+    for sink in sinks(&plan) {
+        plan.replace_sink(sink, Arc::new(SlowFactory));
+    }
+    let job = start(plan);
+    let metrics = until(&job, "half a second of back-pressure", |metrics| {
+        metrics.vertices[0].subtasks[0].spent.backpressured > Duration::from_millis(500)
+    });
+    let (before, sink) = (&metrics.vertices[0].subtasks[0], &metrics.vertices[1].subtasks[0]);
+    assert!(before.spent.backpressured > 2 * (before.spent.busy + before.spent.idle), "{before:?}");
+    assert_eq!(sink.spent.backpressured, Duration::ZERO, "nothing is after it: {sink:?}");
+    assert!(sink.spent.busy > 2 * sink.spent.idle, "it waits for its writing: {sink:?}");
+    assert_eq!(sink.state, ExecutionState::Running);
+    let standing = |metrics: &task::JobMetrics| metrics.vertices[0].subtasks[0].standing;
+    until(&job, "back-pressured when looked at", |m| standing(m) == Standing::BackPressured);
+    job.cancel();
+    assert!(matches!(job.wait(), JobOutcome::Cancelled));
+    let ended = job.metrics();
+    assert!(subtasks(&ended).all(|subtask| subtask.state == ExecutionState::Canceled), "{ended:?}");
+    assert!(subtasks(&ended).all(|subtask| subtask.ended_ms.is_some()));
+}
+
+#[test]
+fn a_job_that_waits_for_a_socket_is_idle() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let job = start(plan("word_count", "word_count", &["--host", "127.0.0.1", "--port", &port], 1));
+    let (_peer, _) = listener.accept().unwrap();
+    let metrics = until(&job, "half a second idle", |metrics| {
+        subtasks(metrics).all(|subtask| subtask.spent.idle > Duration::from_millis(500))
+    });
+    for subtask in subtasks(&metrics) {
+        assert_eq!(subtask.standing, Standing::Idle);
+        assert_eq!(subtask.spent.backpressured, Duration::ZERO);
+        assert!(subtask.spent.idle > 4 * subtask.spent.busy, "{subtask:?}");
+    }
+    // Of whoever looks twice nobody sees time go back.
+    let mut last = metrics;
+    for _ in 0..1_000 {
+        let now = job.metrics();
+        for (was, is) in subtasks(&last).zip(subtasks(&now)) {
+            assert!(was.spent.idle <= is.spent.idle && was.spent.busy <= is.spent.busy, "{was:?} {is:?}");
+        }
+        last = now;
+    }
+    job.cancel();
+    assert!(matches!(job.wait(), JobOutcome::Cancelled));
+}

@@ -11,7 +11,7 @@
 //!
 //! Invariants: a channel with elements is in `ready` exactly once, and not at all while it is blocked; `rows` and `bytes` are the sums
 //! over all queues; after `End` a channel has nothing more; no two watermarks wait one after the
-//! other on a channel, so that they need no room.
+//! other on a channel, and few latency markers, so that they need no room.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,8 @@ use crate::Moved;
 const LARGE: usize = 2 * 1024;
 /// How much may wait at a gate, until its subtask has measured itself.
 const ROWS_MAX: usize = 16 * 1024;
+/// How many latency markers may wait on a channel.
+const MARKERS_MAX: usize = 16;
 /// How many bytes may wait at a gate.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -100,6 +102,8 @@ struct State {
 struct Queue {
     input: u32,
     elements: VecDeque<(StreamElement, Option<Credit>)>,
+    /// How many of them are latency markers.
+    markers: usize,
     ended: bool,
     /// It has brought a barrier that others have not.
     blocked: bool,
@@ -144,7 +148,13 @@ impl InputGate {
     pub fn add_channel(&mut self, input: u32) -> Channel {
         let mut state = lock(&self.shared);
         let index = state.channels.len();
-        state.channels.push(Queue { input, elements: VecDeque::new(), ended: false, blocked: false });
+        state.channels.push(Queue {
+            input,
+            elements: VecDeque::new(),
+            markers: 0,
+            ended: false,
+            blocked: false,
+        });
         self.open += 1;
         self.times.channels.push(ChannelTime { watermark: i64::MIN, status: Status::Active });
         Channel { shared: Arc::clone(&self.shared), index }
@@ -204,6 +214,10 @@ impl InputGate {
                     }
                     Some((StreamElement::Mark(Mark::Idle), _)) => {
                         self.next = self.times.stop(channel, Status::Idle);
+                    }
+                    Some((StreamElement::Mark(mark @ Mark::Latency(_)), _)) => {
+                        queue.markers -= 1;
+                        self.next = Some(mark);
                     }
                     Some((StreamElement::Barrier(barrier), _)) => {
                         if self.barriers.came(channel, barrier, state) {
@@ -356,7 +370,7 @@ impl Times {
     fn after(&mut self, mark: Mark) -> Option<Mark> {
         match mark {
             Mark::Watermark(_) => self.go_on(),
-            Mark::Idle => None,
+            Mark::Idle | Mark::Latency(_) => None,
         }
     }
 }
@@ -387,12 +401,25 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends how far event time is, for which there is always room.
+    /// Sends how far event time is, for which there is always room; or a latency marker, which is left out where
+    /// several wait already.
     pub fn mark(&self, mark: Mark) {
         let mut state = lock(&self.shared);
+        let queue = &mut state.channels[self.index];
+        if let Mark::Latency(_) = mark {
+            if queue.markers >= MARKERS_MAX {
+                return;
+            }
+            queue.markers += 1;
+        }
         // One that waits at the end of the queue is outdated, but idleness after a watermark is more.
-        match (state.channels[self.index].elements.back_mut(), mark) {
-            (Some((StreamElement::Mark(waiting), _)), Mark::Watermark(_)) => *waiting = mark,
+        match (queue.elements.back_mut(), mark) {
+            (
+                Some((StreamElement::Mark(waiting @ (Mark::Watermark(_) | Mark::Idle)), _)),
+                Mark::Watermark(_),
+            ) => {
+                *waiting = mark;
+            }
             (Some((StreamElement::Mark(Mark::Idle), _)), Mark::Idle) => {}
             _ => self.push(state, StreamElement::Mark(mark), None),
         }

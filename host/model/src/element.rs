@@ -1,5 +1,7 @@
 //! What travels an edge.
 
+use std::time::Duration;
+
 use crate::BatchRange;
 
 /// An element of a stream: all that can travel an edge of a job, on one path.
@@ -7,7 +9,7 @@ use crate::BatchRange;
 pub enum StreamElement {
     /// Rows.
     Batch(BatchRange),
-    /// How far event time is.
+    /// How far event time is, or how long rows take.
     Mark(Mark),
     /// What came before it is in the checkpoint, what comes after it is not.
     Barrier(Barrier),
@@ -25,12 +27,23 @@ pub struct Barrier {
     pub checkpoint: u64,
 }
 
-/// How far event time is on a channel.
+/// How far event time is on a channel, or what measures how long rows take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// No row of an event time up to this one, in milliseconds since the epoch, is expected any
     /// more. (Flink: `Watermark`.)
     Watermark(i64),
-    /// Until the next element the channel holds no watermark back. (Flink: `WatermarkStatus.IDLE`.)
+    /// Until the next rows or watermark the channel holds no watermark back. (Flink: `WatermarkStatus.IDLE`.)
     Idle,
+    /// It says nothing of event time. (Flink: `LatencyMarker`.)
+    Latency(LatencyMarker),
+}
+
+/// Goes from a source with its rows, waits where they wait, and is measured at each operator that it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencyMarker {
+    /// When the source gave it, by the process's clock.
+    pub given: Duration,
+    /// The source's vertex, by its place.
+    pub source: u32,
 }

@@ -52,7 +52,7 @@ use crate::operator::window_keys::{KeyedBy, extent_state};
 use crate::operator::windowed::{Windowed, keyed_by};
 use crate::operator::{Input, Place, native_error, state_error};
 use crate::output::Output;
-use crate::subtask::{Eaten, Operator, StageInstance, Subtask, Target};
+use crate::subtask::{Eaten, Operator, Pulse, StageInstance, Subtask, Target};
 use crate::worker::{Wakes, Worker};
 use crate::{AggPhase, Execution, Plan};
 
@@ -322,6 +322,14 @@ impl Deployment<'_> {
                 chain: Chain::default(),
             });
         }
+        let is_source = matches!(&stages[..], [StageInstance { operator: Operator::Source(..), .. }, ..]);
+        let interval = self.plan.options.latency_interval.filter(|_| is_source);
+        let pulse = interval.map(|every| Pulse {
+            // Jobs have at most 10,000 operators.
+            source: v as u32,
+            every,
+            next: self.platform.clock.now() + every,
+        });
         let watch = Arc::new(watch);
         self.watch.tasks[v].push(Arc::clone(&watch));
         Ok(Subtask {
@@ -334,6 +342,7 @@ impl Deployment<'_> {
             blocked: false,
             cuts: None,
             watch,
+            pulse,
         })
     }
 

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::job_graph::NodeId;
 
 pub mod description;
+pub mod latency;
 pub mod names;
 pub mod prometheus;
 pub mod rates;
@@ -21,8 +23,11 @@ pub mod times;
 pub use description::{
     InputDescription, JobDescription, OperatorDescription, StageDescription, StageKind, VertexDescription,
 };
+pub use latency::Latency;
 pub use report::{JobMetrics, StageMetrics, SubtaskMetrics, VertexMetrics};
 pub use times::{ExecutionState, Spent, Standing};
+
+use latency::Latencies;
 
 /// A message of a guest's or of the engine's, on its way to the user.
 #[derive(Clone, Debug)]
@@ -78,6 +83,7 @@ pub struct Counters {
     /// The last that it sent on.
     output: LastWatermark,
     holds_nothing: AtomicBool,
+    latencies: Mutex<Latencies>,
 }
 
 /// A watermark, in milliseconds since the epoch; none at first.
@@ -108,6 +114,17 @@ impl Counters {
     /// Says how far the event time is that comes to it.
     pub(crate) fn set_input_watermark(&self, time: i64) {
         self.input.set(time);
+    }
+
+    /// Says how long a marker has taken from a source's vertex.
+    pub(crate) fn took(&self, source: u32, time: Duration) {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).add(source, time);
+    }
+
+    /// How long markers have taken, by the source's vertex.
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<u32, Latency> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// Says how large the guest instance's memory is.

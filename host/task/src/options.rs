@@ -54,6 +54,9 @@ pub struct RunOptions {
     pub checkpoints: Option<Checkpoints>,
     /// Where they are counted, over all attempts.
     pub checkpoint_tracker: CheckpointTracker,
+    /// How often sources give markers that measure how long rows take; none = never.
+    /// Flink: `metrics.latency.interval`.
+    pub latency_interval: Option<Duration>,
     /// 0 at first, one more with each restart of the job, which takes over what the one before has left.
     pub attempt: u32,
 }
@@ -88,6 +91,7 @@ impl Default for RunOptions {
             state_backend: StateBackend::HashMap,
             checkpoints: None,
             checkpoint_tracker: CheckpointTracker::default(),
+            latency_interval: None,
             attempt: 0,
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Output {
     /// The first phase of the consumer's aggregation, and where the consumer is, for errors.
     local: Option<(LocalWindow, Place)>,
     sent: Moved,
+    /// How many latency markers have gone.
+    markers: usize,
 }
 
 /// What waits for room in a channel, or behind what waits.
@@ -46,7 +48,18 @@ impl Output {
         let budget = SendBudget::new(bytes_max, producer.clone());
         let pending = VecDeque::new();
         let sent = Moved::default();
-        Self { partitioner, channels, first, pending, budget, producer, ended: false, local: None, sent }
+        Self {
+            partitioner,
+            channels,
+            first,
+            pending,
+            budget,
+            producer,
+            ended: false,
+            local: None,
+            sent,
+            markers: 0,
+        }
     }
 
     /// Rows go through the first phase of the consumer's aggregation.
@@ -77,9 +90,15 @@ impl Output {
         split.map_err(|error| Diagnostic::internal(error.to_string()))
     }
 
-    /// Sends how far event time is to all channels, after the rows before it.
+    /// Sends how far event time is to all channels, after the rows before it; a latency marker to one, each in turn.
     pub(crate) fn mark(&mut self, mark: Mark) {
-        for (to, channel) in (self.first..).zip(&self.channels) {
+        let mut reached = 0..self.channels.len();
+        if let (Mark::Latency(_), false) = (mark, reached.is_empty()) {
+            let one = self.markers % self.channels.len();
+            self.markers = self.markers.wrapping_add(1);
+            reached = one..one + 1;
+        }
+        for (to, channel) in (self.first..).zip(&self.channels).skip(reached.start).take(reached.len()) {
             match self.pending.is_empty() {
                 true => channel.mark(mark),
                 false => self.pending.push_back((to, Pending::Mark(mark))),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use checkpoint::coordinator::Stop;
 use exchange::input_gate::Received;
 use exchange::{InputGate, Moved};
-use model::element::{Barrier, Mark};
+use model::element::{Barrier, LatencyMarker, Mark};
 use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
@@ -48,6 +48,17 @@ pub(crate) struct Subtask {
     pub(crate) cuts: Option<Cuts>,
     /// What can be seen of it from outside.
     pub(crate) watch: Arc<TaskWatch>,
+    /// A source's: when it gives latency markers.
+    pub(crate) pulse: Option<Pulse>,
+}
+
+/// When a source gives latency markers.
+pub(crate) struct Pulse {
+    /// Its vertex, by its place.
+    pub(crate) source: u32,
+    pub(crate) every: Duration,
+    /// When it gives the next.
+    pub(crate) next: Duration,
 }
 
 /// A stage of a subtask: an operator, and where its rows go.
@@ -133,6 +144,7 @@ impl Subtask {
         self.watch.begins(start);
         self.blocked = false;
         self.hear()?;
+        self.give_marker(start);
         let mut runs = 0;
         let step = loop {
             let mut room = true;
@@ -164,6 +176,20 @@ impl Subtask {
         self.measure(end - start);
         self.tell(end, step);
         Ok(step)
+    }
+
+    /// Gives a latency marker, if it is time for one and there is room for what the source gives.
+    fn give_marker(&mut self, now: Duration) {
+        let Some(pulse) = self.pulse.as_ref().filter(|pulse| pulse.next <= now) else { return };
+        let head = &self.stages[0];
+        let is_open = !head.ended && head.halted.is_none() && head.input.barrier.is_none();
+        if !is_open || !self.has_room(head) {
+            return;
+        }
+        let marker = LatencyMarker { given: now, source: pulse.source };
+        let next = now + pulse.every;
+        self.send(0, Mark::Latency(marker));
+        self.pulse.iter_mut().for_each(|pulse| pulse.next = next);
     }
 
     /// Says how the subtask stands after a step.
@@ -344,12 +370,20 @@ impl Subtask {
         }
     }
 
-    /// Sends how far event time is to all that a stage feeds, once each.
+    /// Takes note of a mark that has passed a stage, and sends it on.
     pub(crate) fn forward(&mut self, at: usize, mark: Mark) {
         match mark {
             Mark::Watermark(time) => self.stages[at].counters.set_watermark(time),
             Mark::Idle => self.stages[at].counters.hold_nothing(),
+            Mark::Latency(LatencyMarker { given, source }) => {
+                self.stages[at].counters.took(source, self.clock.now().saturating_sub(given));
+            }
         }
+        self.send(at, mark);
+    }
+
+    /// Sends a mark to all that a stage feeds.
+    fn send(&mut self, at: usize, mark: Mark) {
         for i in 0..self.stages[at].targets.len() {
             match self.stages[at].targets[i].2 {
                 Target::Stage(stage) => self.stages[stage].take(mark),
@@ -384,7 +418,12 @@ impl Subtask {
             .iter()
             .filter(|stage| !stage.ended && stage.halted.is_none() && self.has_room(stage))
             .filter_map(|stage| match &stage.operator {
-                Operator::Source(_, source) => source.source.wakes_at(),
+                Operator::Source(_, source) => source
+                    .source
+                    .wakes_at()
+                    .into_iter()
+                    .chain(self.pulse.as_ref().map(|pulse| pulse.next))
+                    .min(),
                 Operator::Watermarks(_, watermarks) => watermarks.idle_at(),
                 Operator::Function(function) => function.next_timer().map(timer_at),
                 Operator::Keyed(_, keyed) => keyed.next_timer().map(timer_at),

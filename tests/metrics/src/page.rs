@@ -1,7 +1,7 @@
 //! The page of metrics says what the code says: `UPDATE=1` writes its tables anew.
 
 use task::metrics::names::{About, JOB, OPERATOR, OPERATOR_RATES, Scope, TASK, TASK_RATES};
-use task::metrics::prometheus::name_of;
+use task::metrics::prometheus::{LATENCY, name_of};
 
 use crate::support::root;
 
@@ -27,6 +27,7 @@ fn put(page: &str, mark: &str, text: &str) -> String {
 fn the_page_has_every_metric() {
     let file = root().join("docs/metrics.md");
     let is = std::fs::read_to_string(&file).unwrap();
+    assert!(is.contains(LATENCY), "latency markers are not told of");
     let task = Scope::Task { vertex: 0, subtask: 0 };
     let operator = Scope::Operator { vertex: 0, subtask: 0, stage: 0 };
     let of_task = TASK.iter().map(|of| &of.0).chain(TASK_RATES.iter().map(|of| &of.0));

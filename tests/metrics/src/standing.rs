@@ -8,10 +8,11 @@ use std::time::Duration;
 use connectors::{Context, Need, Sink, SinkFactory};
 use model::{Batch, Diagnostic};
 use platform::Clock;
-use task::JobOutcome;
+use task::metrics::prometheus::{self, JobView, Place};
 use task::metrics::{ExecutionState, Standing};
+use task::{JobOutcome, RunOptions};
 
-use crate::support::{plan, sinks, start, subtasks, text, until};
+use crate::support::{plan, plan_with, sinks, start, subtasks, text, until};
 
 /// Takes a batch every 20 ms.
 struct Slow {
@@ -97,4 +98,68 @@ fn a_job_that_waits_for_a_socket_is_idle() {
     }
     job.cancel();
     assert!(matches!(job.wait(), JobOutcome::Cancelled));
+}
+
+#[test]
+fn latency_markers_wait_where_rows_wait() {
+    let file = text(200_000);
+    let input = file.path().display().to_string();
+    let args = ["--input", &input, "--output", "blackhole"];
+    let latency_interval = Some(Duration::from_millis(5));
+    let options = RunOptions { parallelism: 2, latency_interval, ..RunOptions::default() };
+    let mut plan = plan_with("word_count", "word_count", &args, options);
+    for sink in sinks(&plan) {
+        plan.replace_sink(sink, Arc::new(SlowFactory));
+    }
+    let job = start(plan);
+    let metrics = until(&job, "20 markers at each sink", |metrics| {
+        let came =
+            |stage: &task::metrics::StageMetrics| stage.latencies.get(&0).is_some_and(|of| of.count >= 20);
+        metrics.vertices[1].subtasks.iter().all(|subtask| subtask.stages.iter().all(came))
+    });
+    for subtask in &metrics.vertices[0].subtasks {
+        assert!(subtask.stages[0].latencies.is_empty(), "a source is no way from itself");
+        // It is in the same step.
+        assert!(subtask.stages[1].latencies[&0].quantile(0.5) < Duration::from_millis(50), "{subtask:?}");
+    }
+    for subtask in &metrics.vertices[1].subtasks {
+        // Rows wait at the gate for a sink that takes 20 ms a batch.
+        let took = subtask.stages[1].latencies[&0].quantile(0.5);
+        assert!(took >= Duration::from_millis(20), "{subtask:?}");
+        assert!(took < Duration::from_secs(20), "{subtask:?}");
+    }
+    let view = JobView { id: "00", description: job.description(), metrics: &metrics, rates: None };
+    let text = prometheus::text(Place { host: "localhost", tm_id: "local" }, &[view]);
+    let of_sink = job.description().vertices[1].stages[1].id.as_str();
+    let is_median = |line: &&str| {
+        line.starts_with(prometheus::LATENCY)
+            && line.contains(of_sink)
+            && line.contains("operator_subtask_index=\"1\"")
+            && line.contains("quantile=\"0.5\"")
+    };
+    assert_eq!(text.lines().filter(is_median).count(), 1, "{text}");
+    job.cancel();
+    job.wait();
+}
+
+#[test]
+fn an_idle_source_gives_markers_too_and_none_where_they_are_off() {
+    let markers = |latency_interval| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let options = RunOptions { latency_interval, ..RunOptions::default() };
+        let job =
+            start(plan_with("word_count", "word_count", &["--host", "127.0.0.1", "--port", &port], options));
+        let (_peer, _) = listener.accept().unwrap();
+        until(&job, "300 ms idle", |metrics| {
+            subtasks(metrics).all(|subtask| subtask.spent.idle > Duration::from_millis(300))
+        });
+        job.cancel();
+        job.wait();
+        let metrics = job.metrics();
+        metrics.vertices[1].subtasks[0].stages[0].latencies.get(&0).map_or(0, |of| of.count)
+    };
+    assert_eq!(markers(None), 0);
+    let count = markers(Some(Duration::from_millis(10)));
+    assert!((5..=60).contains(&count), "{count} markers in a third of a second");
 }

@@ -22,10 +22,14 @@ fn load(name: &str) -> Program {
 
 /// The plan of a job of this guest.
 pub(crate) fn plan(guest: &str, job: &str, args: &[&str], parallelism: u32) -> Plan {
+    plan_with(guest, job, args, RunOptions { parallelism, ..RunOptions::default() })
+}
+
+/// The same with other options.
+pub(crate) fn plan_with(guest: &str, job: &str, args: &[&str], options: RunOptions) -> Plan {
     let program = load(guest);
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let graph = program.plan(job, &args).unwrap().unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    let options = RunOptions { parallelism, ..RunOptions::default() };
     task::plan(&program, job, &args, graph, options).unwrap()
 }
 

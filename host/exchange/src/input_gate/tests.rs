@@ -6,6 +6,8 @@ use super::*;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use model::element::LatencyMarker;
+use std::time::Duration;
 
 fn batch(values: std::ops::Range<i64>) -> BatchRange {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
@@ -69,6 +71,7 @@ fn all(gate: &mut InputGate) -> String {
         match gate.receive(100).unwrap() {
             Received::Mark(Mark::Watermark(time)) => said.push(format!("w{time}")),
             Received::Mark(Mark::Idle) => said.push("idle".to_owned()),
+            Received::Mark(Mark::Latency(marker)) => said.push(format!("m{}", marker.source)),
             Received::Barrier(barrier) => said.push(format!("b{}", barrier.checkpoint)),
             Received::Nothing => return said.join(" "),
             Received::End => {
@@ -124,6 +127,32 @@ fn what_is_idle_or_has_ended_holds_nothing_back() {
     a.end();
     b.end();
     assert_eq!(all(&mut gate), "end");
+}
+
+#[test]
+fn latency_markers_wait_behind_rows_and_say_nothing_of_event_time() {
+    let mut gate = InputGate::new(Waker::noop().clone());
+    let (a, b) = (gate.add_channel(0), gate.add_channel(0));
+    let waker = Waker::noop();
+    let marker = |source| Mark::Latency(LatencyMarker { given: Duration::ZERO, source });
+    a.try_send(batch(0..1), None, waker).unwrap();
+    a.mark(marker(1));
+    a.try_send(batch(1..2), None, waker).unwrap();
+    a.mark(Mark::Watermark(5));
+    a.mark(marker(2));
+    // The one before the marker is not outdated: it stands where it stood.
+    a.mark(Mark::Watermark(6));
+    b.mark(Mark::Idle);
+    assert_eq!(all(&mut gate), "[0] m1 [1] m2 w6");
+    // Idle stays idle.
+    b.mark(marker(3));
+    a.mark(Mark::Watermark(7));
+    assert_eq!(all(&mut gate), "m3 w7");
+    // Where nobody reads they do not pile up.
+    (0..1_000).for_each(|_| a.mark(marker(4)));
+    assert_eq!(all(&mut gate), vec!["m4"; MARKERS_MAX].join(" "));
+    a.mark(marker(5));
+    assert_eq!(all(&mut gate), "m5", "there is room again");
 }
 
 #[test]

@@ -111,6 +111,7 @@ pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> 
             "TWO_PHASE" => AggPhase::TwoPhase,
             _ => AggPhase::Auto,
         },
+        latency_interval: config.optional_duration("metrics.latency.interval"),
         state_backend: state_backend(config),
         allow: args.allow.clone(),
         checkpoint_tracker: checkpoint_tracker(config),

@@ -24,7 +24,7 @@ pub(crate) struct Key {
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 41] = [
+pub(crate) const KEYS: [Key; 42] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -98,6 +98,12 @@ pub(crate) const KEYS: [Key; 41] = [
         default: "false",
         what: "true: a job may go on from a savepoint with which it was drained",
         check: flag,
+    },
+    Key {
+        name: "metrics.latency.interval",
+        default: "0ms",
+        what: "how often sources give markers that measure how long rows take to each operator; 0ms: never",
+        check: |value| time(value).map(drop),
     },
     Key {
         name: "millstream.aggregate.fold",

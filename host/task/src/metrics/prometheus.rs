@@ -129,6 +129,7 @@ pub fn text(place: Place<'_>, jobs: &[JobView<'_>]) -> String {
         for metric in names::list(job.description, job.metrics, job.rates) {
             add(&mut families, place, job, &of_job, &metric);
         }
+        latencies(&mut families, place, job, &of_job);
         users(&mut families, place, job, &of_job);
     }
     families.text()
@@ -170,6 +171,42 @@ fn add(
     }
     let name = name_of(metric.scope, metric.about);
     families.add(&name, (sort, &help), "", &Labels::of(&labels), metric.value.number());
+}
+
+/// What the summary of latencies is called.
+pub const LATENCY: &str =
+    "flink_taskmanager_job_latency_source_id_operator_id_operator_subtask_index_latency";
+/// Which quantiles it has, Flink's.
+const QUANTILES: [(f64, &str); 6] =
+    [(0.5, "0.5"), (0.75, "0.75"), (0.95, "0.95"), (0.98, "0.98"), (0.99, "0.99"), (0.999, "0.999")];
+
+/// How long latency markers have taken.
+fn latencies(families: &mut Families, place: Place<'_>, job: &JobView<'_>, of_job: &[(&str, &str)]) {
+    let about = ("summary", "How long markers took from a source to an operator, as rows do (ms)");
+    for (of, vertex) in job.description.vertices.iter().zip(&job.metrics.vertices) {
+        for task in &vertex.subtasks {
+            let subtask = task.subtask.to_string();
+            for (stage, counted) in of.stages.iter().zip(&task.stages) {
+                for (source, latency) in &counted.latencies {
+                    let Some(source) = job.description.vertices.get(*source as usize) else { continue };
+                    let mut labels = vec![("host", place.host)];
+                    labels.extend(of_job);
+                    labels.extend([
+                        ("tm_id", place.tm_id),
+                        ("source_id", source.id.as_str()),
+                        ("operator_id", stage.id.as_str()),
+                        ("operator_subtask_index", subtask.as_str()),
+                    ]);
+                    families.add(LATENCY, about, "_count", &Labels::of(&labels), latency.count as f64);
+                    for (part, name) in QUANTILES {
+                        let took = latency.quantile(part).as_secs_f64() * 1e3;
+                        let labels: Vec<_> = labels.iter().copied().chain([("quantile", name)]).collect();
+                        families.add(LATENCY, about, "", &Labels::of(&labels), took);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The guests' own, over all subtasks of an operator. One that is called as one of the engine's has `user_` before it.

@@ -1,9 +1,10 @@
 //! What a running job has counted until now.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::times::{ExecutionState, Spent, Standing, TaskWatch};
-use super::{Counters, UserMetrics, read};
+use super::{Counters, Latency, UserMetrics, read};
 
 /// All that is counted of a job, at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +96,8 @@ pub struct StageMetrics {
     pub tables_read: u64,
     /// How often it could not be read again.
     pub tables_failed: u64,
+    /// How long latency markers have taken from the vertices of sources, by their places; empty where none are given.
+    pub latencies: BTreeMap<u32, Latency>,
 }
 
 impl VertexMetrics {
@@ -173,6 +176,7 @@ impl StageMetrics {
             guest_memory: counters.guest_memory(),
             tables_read: read(&counters.tables_read),
             tables_failed: read(&counters.tables_failed),
+            latencies: counters.latencies(),
         }
     }
 }

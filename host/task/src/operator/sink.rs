@@ -46,9 +46,10 @@ impl SinkOperator {
     }
 
     pub(crate) fn run(&mut self, input: &mut Input, counters: &Counters) -> Result<Ran, Diagnostic> {
-        if let Some(Element::Mark(_)) = input.elements.front() {
+        if let Some(Element::Mark(mark)) = input.elements.front() {
+            let mark = *mark;
             input.elements.pop_front();
-            return Ok(Ran::Progress);
+            return Ok(Ran::Forward(mark));
         }
         if input.elements.is_empty() {
             if !input.ended {

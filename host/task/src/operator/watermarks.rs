@@ -102,8 +102,9 @@ impl WatermarksOperator {
                 self.take(rows, counters, emit)?;
                 Ok(Ran::Progress)
             }
+            Some(Element::Mark(mark @ Mark::Latency(_))) => Ok(Ran::Forward(mark)),
             // Watermarks are made here, and those from before are not heard.
-            Some(Element::Mark(_)) => Ok(Ran::Progress),
+            Some(Element::Mark(Mark::Watermark(_) | Mark::Idle)) => Ok(Ran::Progress),
             None if input.ended => {
                 self.alignment = None;
                 Ok(Ran::Ended)

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
@@ -27,6 +27,25 @@ use crate::value_table::StoreError;
 /// What is being brought near.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(pub u64);
+
+/// How much is kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Keys.
+    pub keys: usize,
+    /// Their timers.
+    pub timers: usize,
+    /// What all takes, in bytes, about.
+    pub bytes: usize,
+}
+
+impl AddAssign for Held {
+    fn add_assign(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.timers += other.timers;
+        self.bytes += other.bytes;
+    }
+}
 
 /// A change of a key's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +83,8 @@ pub trait Backend: Send {
     fn ids(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<KeyId>) -> Result<(), ArrowError>;
     /// All numbers are below this.
     fn bound(&self) -> usize;
+    /// How much it keeps in memory.
+    fn held(&self) -> Held;
     /// The keys of these numbers, as columns.
     ///
     /// # Errors

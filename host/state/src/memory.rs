@@ -20,7 +20,7 @@ use arrow_schema::{ArrowError, DataType};
 use arrow_select::concat::concat;
 use model::job_graph::{State, StateKind, TimeDomain};
 
-use crate::backend::{Backend, Extent, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, Extent, Held, NotSealed, StateChunk, StateTable, Sweep, Ticket, TimerChange};
 use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, EntryRows, EntryTable, Riders};
 use crate::key_index::{KeyId, KeyIndex};
@@ -572,6 +572,10 @@ impl Backend for MemoryBackend {
 
     fn bound(&self) -> usize {
         self.index.bound()
+    }
+
+    fn held(&self) -> Held {
+        Held { keys: self.index.len(), timers: self.timers.len(), bytes: self.memory() }
     }
 
     fn keys(&self, ids: &[KeyId]) -> Result<Vec<ArrayRef>, ArrowError> {

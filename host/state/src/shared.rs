@@ -7,7 +7,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 
-use crate::backend::{Backend, Extent, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
+use crate::backend::{Backend, Extent, Held, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
 use crate::entry_table::{EntryChange, EntryPage, Riders};
 use crate::key_index::KeyId;
 use crate::timers::Due;
@@ -44,6 +44,9 @@ impl Backend for SharedBackend {
     }
     fn bound(&self) -> usize {
         self.lock().bound()
+    }
+    fn held(&self) -> Held {
+        self.lock().held()
     }
     fn keys(&self, ids: &[KeyId]) -> Result<Vec<ArrayRef>, ArrowError> {
         self.lock().keys(ids)

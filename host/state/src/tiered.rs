@@ -30,7 +30,7 @@ use model::job_graph::{State, StateKind, TimeDomain};
 use platform::{Inbox, IoPool};
 
 use crate::backend::{
-    Backend, Extent, FrozenFiles, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange,
+    Backend, Extent, FrozenFiles, Held, NotSealed, Rest, StateChunk, StateTable, Sweep, Ticket, TimerChange,
 };
 use crate::chunks::Chunks;
 use crate::entry_table::{EntryChange, EntryPage, Riders};
@@ -502,6 +502,10 @@ impl Backend for TieredBackend {
 
     fn bound(&self) -> usize {
         self.near.bound()
+    }
+
+    fn held(&self) -> Held {
+        self.near.held()
     }
 
     fn keys(&self, ids: &[KeyId]) -> Result<Vec<ArrayRef>, ArrowError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Waker;
+use std::time::Duration;
 
 use arrow_schema::{ArrowError, SchemaRef};
 use checkpoint::manifest::{JobName, Table as KeptTable};
@@ -342,6 +343,7 @@ impl Deployment<'_> {
             blocked: false,
             cuts: None,
             watch,
+            held_told: Duration::ZERO,
             pulse,
         })
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::job_graph::NodeId;
+use state::backend::Held;
 
 pub mod description;
 pub mod latency;
@@ -45,7 +46,7 @@ pub struct LogRecord {
 /// Takes the messages of a job's guests. Called from worker threads; must not block for long.
 pub type LogSink = Arc<dyn Fn(LogRecord) + Send + Sync>;
 
-/// Counts of one subtask, or of a chain. All but the memory only rise.
+/// Counts of one subtask, or of a chain. All but what is kept in memory only rise.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Rows that came in (a source: that were read).
@@ -70,6 +71,8 @@ pub struct Counters {
     pub boundary_nanoseconds: AtomicU64,
     /// Bytes of the guest instance's memory, as the last call has left it. It falls when the instance is dropped.
     guest_memory: AtomicU64,
+    /// Keys, timers and bytes of the keyed state in memory.
+    held: [AtomicU64; 3],
     /// Timers that have fired.
     pub timers_fired: AtomicU64,
     /// Timers that failed and were dropped.
@@ -130,6 +133,19 @@ impl Counters {
     /// Says how large the guest instance's memory is.
     pub(crate) fn set_guest_memory(&self, bytes: usize) {
         self.guest_memory.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Says how much keyed state is kept in memory.
+    pub(crate) fn set_held(&self, held: Held) {
+        for (counter, value) in self.held.iter().zip([held.keys, held.timers, held.bytes]) {
+            counter.store(value as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How much keyed state is kept in memory: keys, timers and bytes.
+    #[must_use]
+    pub fn held(&self) -> [u64; 3] {
+        [0, 1, 2].map(|of: usize| read(&self.held[of]))
     }
 
     /// How large the guest instance's memory is, in bytes.

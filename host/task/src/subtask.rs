@@ -15,7 +15,7 @@ use model::job_graph::NodeId;
 use model::{Batch, Diagnostic};
 use platform::Clock;
 use platform::faults::Point;
-use state::backend::Rest;
+use state::backend::{Held, Rest};
 use state::{Backend, Extent, SharedBackend};
 
 use crate::Sizes;
@@ -48,6 +48,8 @@ pub(crate) struct Subtask {
     pub(crate) cuts: Option<Cuts>,
     /// What can be seen of it from outside.
     pub(crate) watch: Arc<TaskWatch>,
+    /// When it last said how much state it keeps.
+    pub(crate) held_told: Duration,
     /// A source's: when it gives latency markers.
     pub(crate) pulse: Option<Pulse>,
 }
@@ -87,6 +89,16 @@ impl StageInstance {
             self.counters.set_input_watermark(time);
         }
         self.input.elements.push_back(Element::Mark(mark));
+    }
+
+    /// Says how much state the stage keeps in memory.
+    fn tell_held(&self) {
+        let mut held = Held::default();
+        self.backends.iter().for_each(|backend| held += backend.held());
+        if let Operator::Aggregate(_, aggregate) = &self.operator {
+            held.keys += aggregate.aggregate.keys_held();
+        }
+        self.counters.set_held(held);
     }
 }
 
@@ -134,6 +146,8 @@ const QUEUE_TIME: Duration = Duration::from_millis(2);
 const MEASURED_ROWS: usize = 8 * 1024;
 /// The bounds of that bound.
 const QUEUE_ROWS: (usize, usize) = (1_024, 1 << 20);
+/// How often a subtask that has always something to do says how much state it keeps.
+const HELD_EVERY: Duration = Duration::from_millis(100);
 /// How long a step writes sealed state.
 const SWEEP_TIME: Duration = Duration::from_micros(200);
 
@@ -193,7 +207,7 @@ impl Subtask {
     }
 
     /// Says how the subtask stands after a step.
-    fn tell(&self, now: Duration, step: Step) {
+    fn tell(&mut self, now: Duration, step: Step) {
         let standing = match step {
             Step::Idle if self.blocked => Standing::BackPressured,
             Step::Idle if !self.has_begun_something() => Standing::Idle,
@@ -204,6 +218,10 @@ impl Subtask {
         let mut sent = Moved::default();
         self.outputs.iter().for_each(|output| sent += output.sent());
         self.watch.moved(received, sent);
+        if step != Step::More || now.saturating_sub(self.held_told) >= HELD_EVERY {
+            self.held_told = now;
+            self.stages.iter().for_each(StageInstance::tell_held);
+        }
     }
 
     /// Whether a stage has what it is not done with, and waits for what it has asked for: a sink for its writing, a

@@ -53,6 +53,9 @@ fn what_leaves_a_chain_comes_to_the_next() {
     assert_eq!(sum(&metrics, sink, |stage| stage.records_in), 5 * LINES);
     assert_eq!(sum(&metrics, sink, |stage| stage.records_out), 5 * LINES);
 
+    // Each word is a key of one subtask: 1,009 numbers, `to` and `be`.
+    assert_eq!(sum(&metrics, total, |stage| stage.state_keys), 1_009 + 2);
+
     for subtask in subtasks(&metrics) {
         assert_eq!(subtask.state, ExecutionState::Finished);
         let lived = subtask.ended_ms.unwrap() - subtask.started_ms;

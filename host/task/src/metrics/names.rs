@@ -41,6 +41,27 @@ pub struct Metric {
     pub value: Value,
 }
 
+impl Metric {
+    /// Its name among all of its vertex, or of the job, as Flink's REST interface has it: `0.Source__files.numRecordsIn`.
+    #[must_use]
+    pub fn id(&self, description: &JobDescription) -> String {
+        let name = self.about.name;
+        match self.scope {
+            Scope::Job => name.to_owned(),
+            Scope::Task { subtask, .. } => format!("{subtask}.{name}"),
+            Scope::Operator { vertex, subtask, stage } => {
+                let stage = description.vertices.get(vertex).and_then(|vertex| vertex.stages.get(stage));
+                format!("{subtask}.{}.{name}", stage.map(|stage| id_part(&stage.name)).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A name as part of such an id.
+fn id_part(name: &str) -> String {
+    name.replace([' ', '.', ':', ','], "_")
+}
+
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct About {
@@ -409,6 +430,22 @@ pub const OPERATOR: &[OfOperator] = &[
         GUEST,
         |stage| Value::Count(stage.guest_memory),
     ),
+    OfOperator(ours("stateKeys", Gauge, "", "Keys whose state is in memory."), WINDOWS, |stage| {
+        Value::Count(stage.state_keys)
+    }),
+    OfOperator(ours("stateTimers", Gauge, "", "Their timers that are still to fire."), WINDOWS, |stage| {
+        Value::Count(stage.state_timers)
+    }),
+    OfOperator(
+        ours(
+            "stateMemoryBytes",
+            Gauge,
+            "bytes",
+            "What they take, about; running aggregates of the engine's own are in it only where the job makes checkpoints.",
+        ),
+        WINDOWS,
+        |stage| Value::Count(stage.state_bytes),
+    ),
     OfOperator(
         ours("numTableReads", Counter, "", "How often a lookup's table has been read."),
         &[Native],
@@ -513,4 +550,32 @@ pub fn list(description: &JobDescription, metrics: &JobMetrics, rates: Option<&R
         }
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::tests::{described, job};
+
+    #[test]
+    fn ids_are_flinks() {
+        let description = described();
+        let list = list(&description, &job(), None);
+        let ids: Vec<String> = list.iter().map(|metric| metric.id(&description)).collect();
+        for id in ["numRestarts", "0.numRecordsOut", "0.Source__a.numRecordsOut", "0.Sink__b.numRecordsSend"]
+        {
+            assert!(ids.iter().any(|other| other == id), "{id} is not in {ids:?}");
+        }
+        assert_eq!(id_part("Source: gen -> Map"), "Source__gen_->_Map");
+    }
+
+    #[test]
+    fn values_are_written_as_flink_does() {
+        let values =
+            [Value::Count(3), Value::Integer(-1), Value::Real(94.65), Value::Real(0.0), Value::Flag(false)];
+        assert_eq!(values.map(|value| value.to_string()), ["3", "-1", "94.65", "0.0", "false"]);
+        let list = list(&described(), &job(), None);
+        let watermark = list.iter().find(|metric| metric.about.name == "currentInputWatermark").unwrap();
+        assert_eq!(watermark.value.to_string(), "-9223372036854775808");
+    }
 }

@@ -83,6 +83,13 @@ impl Sampler {
 }
 
 impl Rates {
+    /// A rate of a subtask by its name, `busyTimeMsPerSecond`; none = there is no such.
+    #[must_use]
+    pub fn of_task(&self, vertex: usize, subtask: u32, name: &str) -> Option<f64> {
+        let place = TASK_RATES.iter().position(|TaskRate(about, _)| about.name == name)?;
+        self.of(vertex, subtask)?.task.get(place).copied()
+    }
+
     pub(crate) fn of(&self, vertex: usize, subtask: u32) -> Option<&SubtaskRates> {
         self.vertices.get(vertex)?.get(subtask as usize)
     }

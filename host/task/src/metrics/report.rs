@@ -92,6 +92,12 @@ pub struct StageMetrics {
     pub boundary: Duration,
     /// Bytes of the guest instance's memory; it may fall.
     pub guest_memory: u64,
+    /// Keys whose state is in memory; it may fall.
+    pub state_keys: u64,
+    /// Their timers that are still to fire.
+    pub state_timers: u64,
+    /// Bytes that they take, about; 0 of running aggregates of the engine's own without checkpoints.
+    pub state_bytes: u64,
     /// How often a lookup's table has been read.
     pub tables_read: u64,
     /// How often it could not be read again.
@@ -158,6 +164,7 @@ impl SubtaskMetrics {
 
 impl StageMetrics {
     fn of(counters: &Counters) -> Self {
+        let [state_keys, state_timers, state_bytes] = counters.held();
         Self {
             records_in: read(&counters.rows_in),
             records_out: read(&counters.rows_out) + read(&counters.rows_diverted),
@@ -174,6 +181,9 @@ impl StageMetrics {
             guest: Duration::from_nanos(read(&counters.guest_nanoseconds)),
             boundary: Duration::from_nanos(read(&counters.boundary_nanoseconds)),
             guest_memory: counters.guest_memory(),
+            state_keys,
+            state_timers,
+            state_bytes,
             tables_read: read(&counters.tables_read),
             tables_failed: read(&counters.tables_failed),
             latencies: counters.latencies(),

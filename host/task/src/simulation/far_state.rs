@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use model::job_graph::TimeDomain;
 use model::key::{KeyHash, hash_keys};
 use platform::{Inbox, IoPool, Random};
-use state::backend::{Extent, NotSealed, Rest, Ticket};
+use state::backend::{Extent, Held, NotSealed, Rest, Ticket};
 use state::key_index::KeyId;
 use state::timers::Due;
 use state::{Backend, EntryChange, EntryPage, Riders, StateChunk, StoreError, Sweep, TimerChange};
@@ -111,6 +111,10 @@ impl Backend for FarState {
 
     fn bound(&self) -> usize {
         self.near.bound()
+    }
+
+    fn held(&self) -> Held {
+        self.near.held()
     }
 
     fn keys(&self, ids: &[KeyId]) -> Result<Vec<ArrayRef>, ArrowError> {

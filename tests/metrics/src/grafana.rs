@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use task::RunOptions;
 use task::metrics::prometheus::{JobView, Place, text};
 use task::metrics::rates::Sampler;
 
-use crate::support::{plan, root, start};
+use crate::support::{plan_with, root, start};
 
 /// All names of metrics in the queries of a dashboard.
 fn named(dashboard: &Value, names: &mut BTreeSet<String>) {
@@ -36,8 +37,10 @@ fn every_metric_of_the_dashboard_is_there() {
     let mut names = BTreeSet::new();
     named(&dashboard, &mut names);
     assert!(names.len() > 15, "only {names:?}");
-    // A job with a source, functions, timers, event time and a sink.
-    let job = start(plan("sessions", "sessions", &["--output", "blackhole"], 1));
+    // A job with a source, functions, timers, event time and a sink; a marker of latency with every step.
+    let latency_interval = Some(std::time::Duration::from_nanos(1));
+    let options = RunOptions { latency_interval, ..RunOptions::default() };
+    let job = start(plan_with("sessions", "sessions", &["--output", "blackhole"], options));
     job.wait();
     let metrics = job.metrics();
     let mut sampler = Sampler::default();

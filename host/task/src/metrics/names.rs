@@ -184,12 +184,16 @@ pub const JOB: &[OfJob] = &[
     OfJob(flinks("numRestarts", Counter, "", "How often the job has been started again."), |job| {
         Value::Count(u64::from(job.restarts))
     }),
-    OfJob(flinks("uptime", Gauge, "ms", "How long the job has run since it was started last."), |job| {
-        Value::Integer(job.now_ms.saturating_sub(job.started_ms))
-    }),
-    OfJob(flinks("runningTime", Gauge, "ms", "The same."), |job| {
-        Value::Integer(job.now_ms.saturating_sub(job.started_ms))
-    }),
+    OfJob(
+        flinks(
+            "uptime",
+            Gauge,
+            "ms",
+            "How long the job has run since it was started last, until now or its end.",
+        ),
+        |job| Value::Integer(job.uptime_ms()),
+    ),
+    OfJob(flinks("runningTime", Gauge, "ms", "The same."), |job| Value::Integer(job.uptime_ms())),
     OfJob(
         flinks("totalNumberOfCheckpoints", Counter, "", "Checkpoints that were begun, savepoints too."),
         |job| Value::Count(job.checkpoints.counts.total),

@@ -106,6 +106,23 @@ pub struct StageMetrics {
     pub latencies: BTreeMap<u32, Latency>,
 }
 
+impl JobMetrics {
+    /// When the last of its subtasks ended, in milliseconds since the epoch; none = one has not.
+    #[must_use]
+    pub fn ended_ms(&self) -> Option<i64> {
+        let subtasks = self.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+        subtasks
+            .map(|subtask| subtask.ended_ms)
+            .try_fold(self.started_ms, |last, ended| Some(last.max(ended?)))
+    }
+
+    /// How long this attempt has run, or ran, in milliseconds.
+    #[must_use]
+    pub fn uptime_ms(&self) -> i64 {
+        self.ended_ms().unwrap_or(self.now_ms).saturating_sub(self.started_ms)
+    }
+}
+
 impl VertexMetrics {
     /// What has become of all of it, as Flink says it: failed, or ending, if one subtask is; finished when all are.
     #[must_use]

@@ -70,6 +70,9 @@ fn what_leaves_a_chain_comes_to_the_next() {
         // The SDK's stack alone takes so much.
         assert!(split.guest_memory >= 64 << 10, "{subtask:?}");
     }
+    let ended = subtasks(&metrics).filter_map(|subtask| subtask.ended_ms).max();
+    assert_eq!(metrics.ended_ms(), ended);
+    assert_eq!(metrics.uptime_ms(), ended.unwrap() - metrics.started_ms);
     assert_eq!(
         job.metrics(),
         JobMetrics { now_ms: job.metrics().now_ms, ..metrics },

@@ -64,6 +64,7 @@ fn a_slow_sink_makes_the_chain_before_it_back_pressured() {
     assert_eq!(sink.spent.backpressured, Duration::ZERO, "nothing is after it: {sink:?}");
     assert!(sink.spent.busy > 2 * sink.spent.idle, "it waits for its writing: {sink:?}");
     assert_eq!(sink.state, ExecutionState::Running);
+    assert_eq!((metrics.ended_ms(), metrics.uptime_ms()), (None, metrics.now_ms - metrics.started_ms));
     let standing = |metrics: &task::JobMetrics| metrics.vertices[0].subtasks[0].standing;
     until(&job, "back-pressured when looked at", |m| standing(m) == Standing::BackPressured);
     job.cancel();

@@ -31,6 +31,9 @@ pub struct Settings {
     pub retained: usize,
 }
 
+/// The first of a job that goes on from one begins after this, or after the interval if that is shorter.
+const SOON: Duration = Duration::from_millis(100);
+
 /// How long after a failure the last checkpoint of a job is tried again, beyond the pause.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -235,6 +238,12 @@ impl<P> Coordinator<P> {
             ended: BTreeSet::new(),
             is_over: false,
         }
+    }
+
+    /// The job, which goes on from a checkpoint, runs from `now` on: the first of its own comes soon, so that little is
+    /// done again after one more crash, and what it gives can be seen early.
+    pub fn goes_on(&mut self, now: Duration) {
+        self.due = self.settings.interval.map(|interval| now + interval.min(SOON));
     }
 
     /// When to say [`Event::Tick`] at the latest.

@@ -186,7 +186,9 @@ pub enum Damage {
 }
 
 impl Place {
-    fn bytes(&self) -> u64 {
+    /// How many bytes lie there.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         match self {
             Self::Inline(text) => text.len() as u64,
             Self::File { length, .. } => *length,

@@ -224,6 +224,11 @@ pub trait Backend: Send {
     /// # Errors
     /// If they are not of this operator's types.
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError>;
+    /// All rows of a snapshot, and of those that it builds upon, have been put back, and no others: the next one may
+    /// build upon it. Whether that can be.
+    fn build_upon(&mut self) -> bool {
+        false
+    }
 }
 
 /// How far a backend has come with making room.

@@ -548,6 +548,13 @@ impl EntryTable {
         self.sealed = Some(Sealed { since, removed, given: None, saved: Vec::new() });
     }
 
+    /// The entries as they are now are those of a snapshot that can be built upon.
+    pub(crate) fn build_upon(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.base = Some(self.generation);
+        self.removed.clear();
+    }
+
     /// These keys, which have no entry, are forgotten: what the snapshot under way still has to say of them.
     pub(crate) fn forget(&mut self, ids: &[KeyId]) -> Result<Option<EntryRows>, ArrowError> {
         take_of_keys(&mut self.removed, ids);

@@ -105,6 +105,11 @@ impl KeyIndex {
         self.numbering.bound
     }
 
+    /// Numbers below the bound that are nobody's.
+    pub(crate) fn free(&self) -> &[KeyId] {
+        &self.numbering.free
+    }
+
     /// Bytes of memory that the keys and their table take, about.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -78,6 +78,15 @@ impl Bits {
         Self(Chunks::new(1))
     }
 
+    fn all_below(bound: usize) -> Self {
+        let mut bits = Self::new();
+        bits.0.grow_to(bound.div_ceil(64), u64::MAX);
+        if let (last @ 1.., words @ 1..) = (bound % 64, bits.0.len()) {
+            *bits.0.element_mut(words - 1, 0) = (1 << last) - 1;
+        }
+        bits
+    }
+
     fn set(&mut self, id: KeyId) {
         let id = id as usize;
         self.0.grow_to(id / 64 + 1, 0);
@@ -794,6 +803,26 @@ impl Backend for MemoryBackend {
 
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
         self.take_in(chunk, false).map(drop)
+    }
+
+    fn build_upon(&mut self) -> bool {
+        for table in &mut self.tables {
+            if let Table::Entries { entries, .. } = table {
+                entries.build_upon();
+            }
+        }
+        // Every key that is there has come out of the snapshot.
+        self.known = Bits::all_below(self.index.bound());
+        for id in self.index.free() {
+            self.known.take(*id);
+        }
+        #[cfg(test)]
+        if self.forgets_gone {
+            self.known = Bits::new();
+        }
+        self.gone.clear();
+        self.is_tracked = true;
+        true
     }
 }
 

@@ -145,4 +145,7 @@ impl Backend for SharedBackend {
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
         self.lock().import(chunk)
     }
+    fn build_upon(&mut self) -> bool {
+        self.lock().build_upon()
+    }
 }

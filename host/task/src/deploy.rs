@@ -16,20 +16,20 @@ use model::Diagnostic;
 use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
-use state::backend::StateTable;
 use state::{Backend, SharedBackend};
 use window::KeyedAggregate;
 use window::assigner::instant_type;
 use window::keyed_aggregate::state_names;
 use window::local::{Folding, LocalWindow, local_schema};
 use window::operator::{Setting, operator_of};
-use window::running_aggregate::{as_one_value, running_aggregate};
+use window::running_aggregate::running_aggregate;
 
 use crate::checkpoints::Checkpoints;
 use crate::checkpoints::checkpointer::{About, Checkpointer};
 use crate::checkpoints::cut::{Chain, Cuts};
+use crate::checkpoints::filling::{Filling, fill_all};
 use crate::checkpoints::kept::{self, Kept};
-use crate::checkpoints::restored::Share;
+use crate::checkpoints::restored::{Restored, Share};
 use crate::checkpoints::teller::Teller;
 
 use crate::admission::{NativeShape, input_schema};
@@ -135,9 +135,20 @@ pub(crate) fn deploy(
         (checkpointer, ready)
     });
     let (alignments, split_times, tables) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let kept = BTreeMap::new();
-    let mut deployment =
-        Deployment { plan, platform, log, backends, wakers, watch, alignments, split_times, tables, kept };
+    let (kept, fillings) = (BTreeMap::new(), Vec::new());
+    let mut deployment = Deployment {
+        plan,
+        platform,
+        log,
+        backends,
+        wakers,
+        watch,
+        alignments,
+        split_times,
+        tables,
+        kept,
+        fillings,
+    };
     let (mut gates, mut channels) = deployment.exchanges();
     let mut number = 0;
     for (v, subtasks) in places.iter().enumerate() {
@@ -151,8 +162,18 @@ pub(crate) fn deploy(
             workers[*worker].ready.mark(*index);
         }
     }
+    let (filled, fillings): (Vec<_>, Vec<_>) = std::mem::take(&mut deployment.fillings).into_iter().unzip();
+    if let Some(restored) = deployment.restored() {
+        let threads = if platform.clock.is_simulated() { 1 } else { cores };
+        for ((v, s, stage), chain) in filled.into_iter().zip(fill_all(restored, fillings, threads)?) {
+            let (worker, index) = places[v][s];
+            if let Some(subtask) = &mut workers[worker].subtasks[index] {
+                subtask.stages[stage].chain = chain;
+            }
+        }
+    }
     if let Some((checkpointer, _)) = &mut checkpointer {
-        checkpointer.name_tables(deployment.kept);
+        checkpointer.begin(deployment.kept);
     }
     Ok(Deployed { workers, checkpointer, control, watch: deployment.watch })
 }
@@ -179,13 +200,7 @@ fn about(plan: &Plan, checkpoints: &Checkpoints) -> About {
 }
 
 /// Which part of an operator's state is a subtask's.
-fn share<'a>(
-    physical: &PhysicalGraph,
-    uid: &'a str,
-    subtask: u32,
-    parallelism: u32,
-    key_columns: usize,
-) -> Share<'a> {
+fn share(physical: &PhysicalGraph, uid: String, subtask: u32, parallelism: u32, key_columns: usize) -> Share {
     Share {
         uid,
         subtask,
@@ -223,6 +238,16 @@ struct Deployment<'a> {
     tables: BTreeMap<NodeId, Arc<Table>>,
     /// By the operator: what the tables of its keyed state are called.
     kept: BTreeMap<NodeId, Vec<KeptTable>>,
+    /// The state that is to be restored, and whose it is: vertex, subtask and stage.
+    fillings: Vec<((usize, usize, usize), Filling)>,
+}
+
+/// Where a stage's keyed state is.
+#[derive(Default)]
+struct StateOfStage {
+    backends: Vec<SharedBackend>,
+    /// It is to be restored.
+    filling: Option<Filling>,
 }
 
 /// The gates by vertex and subtask.
@@ -233,6 +258,11 @@ type Exits = Vec<(NodeId, u32, Target)>;
 type Channels = Vec<Vec<Vec<Channel>>>;
 
 impl Deployment<'_> {
+    /// What the job goes on from.
+    fn restored(&self) -> Option<&Arc<Restored>> {
+        self.plan.options.checkpoints.as_ref()?.restored.as_ref()
+    }
+
     /// Makes the gates and channels of all edges.
     fn exchanges(&self) -> (Gates, Channels) {
         let physical = &self.plan.physical;
@@ -295,8 +325,9 @@ impl Deployment<'_> {
                 _ => None,
             }));
             let counters = Arc::new(Counters::default());
-            let mut backends = Vec::new();
-            let mut operator = self.operator((v, s), &vertex, stage, &targets, &waker, &mut backends)?;
+            let mut state = StateOfStage::default();
+            let mut operator = self.operator((v, s), &vertex, stage, &targets, &waker, &mut state)?;
+            self.fillings.extend(state.filling.map(|filling| ((v, s, at), filling)));
             if let (Operator::Watermarks(node, watermarks), Some((from, _, 0))) =
                 (&mut operator, stage.fed_by)
                 && let Some(StageInstance { operator: Operator::Source(_, source), .. }) = stages.get(from)
@@ -318,7 +349,7 @@ impl Deployment<'_> {
                 ended: false,
                 halted: None,
                 node: stage.nodes[0],
-                backends,
+                backends: state.backends,
                 snapshot: None,
                 chain: Chain::default(),
             });
@@ -436,7 +467,7 @@ impl Deployment<'_> {
         stage: &Stage,
         targets: &[(NodeId, u32, Target)],
         waker: &Waker,
-        shared: &mut Vec<SharedBackend>,
+        state_of: &mut StateOfStage,
     ) -> Result<Operator, Diagnostic> {
         let head = stage.nodes[0];
         let table = self.table(head);
@@ -491,12 +522,12 @@ impl Deployment<'_> {
                 checkpoints.is_some(),
             )))),
             NodeKind::Window(_) | NodeKind::Join(_) | NodeKind::Top(_) => {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, state_of)?)))
             }
             NodeKind::Aggregate(_)
                 if node.outputs[0].changes || plan.options.keeps_aggregates_in_a_backend() =>
             {
-                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, shared)?)))
+                Ok(Operator::Keyed(head, Box::new(self.keyed(head, place, waker, state_of)?)))
             }
             NodeKind::Aggregate(aggregates) => {
                 let input = input_schema(&plan.physical.job, head).ok_or_else(missing)?;
@@ -510,7 +541,7 @@ impl Deployment<'_> {
                 let names = keys.iter().map(|key| input.field(*key as usize).name().clone()).collect();
                 self.kept.insert(head, vec![kept::of_aggregate(names, state)]);
                 if let Some(restored) = restored {
-                    let share = share(&plan.physical, &uid, subtask, vertex.parallelism, keys.len());
+                    let share = share(&plan.physical, uid, subtask, vertex.parallelism, keys.len());
                     let share = Share { is_global: keys.is_empty(), ..share };
                     restored.fill_aggregate(&share, &mut |chunk| aggregate.import(&chunk))?;
                 }
@@ -594,7 +625,7 @@ impl Deployment<'_> {
                             &mut |types, states| {
                                 let new = NewBackend { key_types: types, states, seed, waker };
                                 let backend = SharedBackend::new(backends(&new)?);
-                                shared.push(backend.clone());
+                                state_of.backends.push(backend.clone());
                                 kept.push(Kept::new(&key_names, types, states));
                                 Ok(Box::new(backend))
                             },
@@ -606,12 +637,14 @@ impl Deployment<'_> {
                     let new = NewBackend { key_types: &types, states: &states, seed, waker };
                     let backend =
                         SharedBackend::new((self.backends)(&new).map_err(|error| state_error(None, &error))?);
-                    shared.push(backend.clone());
+                    state_of.backends.push(backend.clone());
                     kept.push(Kept::new(&key_names, &types, &states));
-                    self.kept.insert(head, tables_of(&kept));
-                    if let Some(restored) = restored {
-                        let share = share(&plan.physical, &uid, subtask, vertex.parallelism, key_columns);
-                        restored.fill_all(&share, shared, &kept)?;
+                    let tables = tables_of(&kept);
+                    self.kept.insert(head, tables.clone());
+                    if restored.is_some() {
+                        let share = share(&plan.physical, uid, subtask, vertex.parallelism, key_columns);
+                        let backends = state_of.backends.clone();
+                        state_of.filling = Some(Filling { share, backends, kept, aggregate: None, tables });
                     }
                     let keyed = KeyedState::new(Box::new(backend), keys, &function.states);
                     Some(match (kind, &windows) {
@@ -704,7 +737,7 @@ impl Deployment<'_> {
         id: NodeId,
         place: Place,
         waker: &Waker,
-        shared: &mut Vec<SharedBackend>,
+        state_of: &mut StateOfStage,
     ) -> Result<KeyedStage, Diagnostic> {
         let (plan, backends) = (&self.plan, &mut self.backends);
         let job = &plan.physical.job;
@@ -736,7 +769,7 @@ impl Deployment<'_> {
             backend: &mut |types, states| {
                 let new = NewBackend { key_types: types, states, seed, waker };
                 let backend = SharedBackend::new(backends(&new)?);
-                shared.push(backend.clone());
+                state_of.backends.push(backend.clone());
                 kept.push(Kept::new(&key_names, types, states));
                 Ok(Box::new(backend))
             },
@@ -750,20 +783,6 @@ impl Deployment<'_> {
             None => operator_of(&node.kind, setting),
         };
         let operator = operator.map_err(|error| native_error(&place, &error))?;
-        let checkpoints = plan.options.checkpoints.as_ref();
-        if let Some(restored) = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref()) {
-            let uid = uid_of(job, id);
-            let share = share(&plan.physical, &uid, place.subtask, place.parallelism, keys);
-            let share = Share { is_global: keys == 0, ..share };
-            match running {
-                Some(list) => restored.fill_aggregate(&share, &mut |chunk| {
-                    let is_gone = chunk.table == StateTable::Gone;
-                    let chunk = if is_gone { chunk } else { as_one_value(chunk, list, &shape.inputs[0])? };
-                    shared.iter_mut().try_for_each(|backend| Ok(backend.import(&chunk)?))
-                })?,
-                None => restored.fill_all(&share, shared, &kept)?,
-            }
-        }
         let tables = match running {
             Some(list) => {
                 let names = state_names(list, &shape.inputs[0], &shape.outputs[0]);
@@ -771,6 +790,13 @@ impl Deployment<'_> {
             }
             None => tables_of(&kept),
         };
+        if self.restored().is_some() {
+            let share = share(&plan.physical, uid_of(job, id), place.subtask, place.parallelism, keys);
+            let share = Share { is_global: keys == 0, ..share };
+            let aggregate = running.map(|list| (list.clone(), Arc::clone(&shape.inputs[0])));
+            let (backends, tables) = (state_of.backends.clone(), tables.clone());
+            state_of.filling = Some(Filling { share, backends, kept, aggregate, tables });
+        }
         self.kept.insert(id, tables);
         let mut stage = KeyedStage::new(operator, self.platform.clock.clone(), place, batch);
         stage.is_aggregate = running.is_some();

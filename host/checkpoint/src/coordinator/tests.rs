@@ -64,6 +64,21 @@ fn a_checkpoint_is_complete_when_all_have_answered_and_its_manifest_is_there() {
 }
 
 #[test]
+fn the_first_after_a_restore_comes_soon() {
+    let kind = Kind::Checkpoint;
+    for (interval, first) in [(Some(10_000), Some(5_100)), (Some(40), Some(5_040)), (None, None)] {
+        let mut it = coordinator(Settings { interval: interval.map(ms), ..settings() });
+        it.goes_on(ms(5_000));
+        assert_eq!(it.wakes_at(), first.map(ms));
+        let Some((first, interval)) = first.zip(interval) else { continue };
+        assert_eq!(it.on(Event::Tick, ms(first)), [Action::Trigger { checkpoint: 1, kind }]);
+        complete(&mut it, 1, first + 1);
+        // From there on they come as always: not before the pause is over.
+        assert_eq!(it.wakes_at(), Some(ms((first + interval).max(first + 1 + 50))));
+    }
+}
+
+#[test]
 fn what_is_late_twice_or_of_nobody_changes_nothing() {
     let mut it = coordinator(settings());
     drop(it.on(Event::Tick, ms(100)));

@@ -482,8 +482,10 @@ fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), St
         if extent == Extent::Apart {
             continue;
         }
-        // Put back one upon the other they are the same.
-        for kind in SOUND {
+        // Put back one upon the other they are the same. In some rounds the job goes on so, its next snapshots
+        // building upon them.
+        for kind in SOUND.into_iter().chain((epoch % 3 == 0).then_some(kind)) {
+            let goes_on = matches!(kind, Kind::Memory { .. }) && epoch % 3 == 0;
             let mut again = Backing::new(kind);
             for layer in &layers {
                 let (gone, others): (Vec<_>, Vec<_>) =
@@ -493,9 +495,13 @@ fn chain(kind: Kind, rounds: &[(Extent, Vec<Deed>, Vec<Deed>)]) -> Result<(), St
                 }
             }
             far.iter().for_each(|chunk| again.backend.import(chunk).unwrap());
-            let again = sorted(read(&mut again));
-            if again != sealed {
-                return Err(format!("{extent:?} {epoch} put back: {again:?} instead of {sealed:?}"));
+            let builds_upon = goes_on && far.is_empty() && again.backend.build_upon();
+            let there = sorted(read(&mut again));
+            if there != sealed {
+                return Err(format!("{extent:?} {epoch} put back: {there:?} instead of {sealed:?}"));
+            }
+            if builds_upon {
+                (backing, plain) = (again, sealed.clone());
             }
         }
     }
@@ -528,9 +534,15 @@ proptest! {
 fn a_key_that_is_not_said_to_have_gone_is_missed() {
     let deeds = |value: Option<i64>| -> Vec<Deed> { (1..40).map(|key| Deed::Count(key, value)).collect() };
     let rounds = [(Extent::Whole, deeds(Some(1)), Vec::new()), (Extent::Changes, deeds(None), Vec::new())];
-    let of = |forgets| chain(Kind::Memory { forgets }, &rounds);
-    assert_eq!(of(Forgets::Nothing), Ok(()));
-    assert!(of(Forgets::WhatHasGone).is_err());
+    let of = |forgets, rounds: &[_]| chain(Kind::Memory { forgets }, rounds);
+    assert_eq!(of(Forgets::Nothing, &rounds), Ok(()));
+    assert!(of(Forgets::WhatHasGone, &rounds).is_err());
+    // So it is with one that was put back.
+    let [first, last] = rounds;
+    let nothing = || (Extent::Changes, Vec::new(), Vec::new());
+    let put_back = [first, nothing(), nothing(), last];
+    assert_eq!(of(Forgets::Nothing, &put_back), Ok(()));
+    assert!(of(Forgets::WhatHasGone, &put_back).is_err());
 }
 
 /// The one key of a stream without a key has snapshots of changes, too.

@@ -128,7 +128,11 @@ pub(crate) fn asked(
         (Some(Restore::Path(path)), Some((root, _, number)), None) => {
             let from = Storage::new(store(root)?, &id);
             let read = from.manifest(*number).and_then(|manifest| Restored::read(manifest, &from));
-            Some(read.map_err(|error| cannot(path, &error))?)
+            let mut read = read.map_err(|error| cannot(path, &error))?;
+            if folder.as_ref() != Some(root) {
+                read.lies_elsewhere();
+            }
+            Some(read)
         }
     };
     if restore.is_none() && restoring.since.is_some() {

@@ -40,10 +40,12 @@ pub(crate) struct Checkpointer {
     next_request: u64,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
-    /// The manifest that was put last: what the next may build upon, if it is complete.
+    /// The manifest that was put last, or that the job goes on from: what the next may build upon, if it is complete.
     newest: Arc<Mutex<Option<Manifest>>>,
     /// The checkpoint that was complete last, but for savepoints.
     complete: Option<CheckpointId>,
+    /// The job goes on from a checkpoint or savepoint.
+    goes_on: bool,
     /// Tells what becomes of them.
     teller: Teller,
 }
@@ -77,6 +79,9 @@ impl Checkpointer {
         let now = platform.clock.now();
         let Checkpoints { settings, storage, next, retained, restored, .. } = checkpoints;
         restored.iter().for_each(|restored| teller.restored(restored.manifest()));
+        // What subtasks have been filled with they may build upon.
+        let newest = restored.as_ref().filter(|restored| restored.can_be_built_upon());
+        let newest = newest.map(|restored| restored.manifest().clone());
         let numbers = (0..).zip(subtasks).map(|(number, _): (SubtaskId, _)| number);
         Self {
             coordinator: Coordinator::new(settings.clone(), numbers, *next, retained.iter().copied(), now),
@@ -92,8 +97,9 @@ impl Checkpointer {
             asked: BTreeMap::new(),
             next_request: 1,
             began: (0, now),
-            newest: Arc::default(),
-            complete: None,
+            complete: newest.as_ref().map(|newest| newest.checkpoint),
+            newest: Arc::new(Mutex::new(newest)),
+            goes_on: restored.is_some(),
             teller,
         }
     }
@@ -102,16 +108,20 @@ impl Checkpointer {
     pub(crate) fn line(&self, number: SubtaskId) -> Line {
         Line {
             number,
+            complete: self.complete,
             commands: self.commands[number as usize].clone(),
             events: self.events.clone(),
             faults: self.platform.faults.clone(),
         }
     }
 
-    /// Says what the tables of keyed state are called. Before the first step.
-    pub(crate) fn name_tables(&mut self, tables: BTreeMap<u32, Vec<Table>>) {
+    /// All subtasks are made; the tables of their keyed state are called so. Before the first step.
+    pub(crate) fn begin(&mut self, tables: BTreeMap<u32, Vec<Table>>) {
         if let Some(about) = Arc::get_mut(&mut self.about) {
             about.tables = tables;
+        }
+        if self.goes_on {
+            self.coordinator.goes_on(self.platform.clock.now());
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use checkpoint::Event;
 use checkpoint::coordinator::{CheckpointId, Kind, Stop};
+use checkpoint::manifest::Section;
 use checkpoint::statistics::Took;
 use model::Diagnostic;
 use model::element::Barrier;
@@ -59,9 +60,9 @@ pub(crate) enum Told {
 impl Cuts {
     pub(crate) fn new(line: Line) -> Self {
         Self {
-            line,
             heard: None,
-            complete: None,
+            complete: line.complete,
+            line,
             triggered: None,
             last: None,
             aligning: None,
@@ -215,6 +216,21 @@ pub(crate) struct Chain {
 const CHANGES: usize = 20;
 
 impl Chain {
+    /// Of a stage whose backends have been filled with what a checkpoint has in these sections of keyed state. One
+    /// more may build upon them even if the changes come to more than the whole, so that the first checkpoint after
+    /// a crash is soon there.
+    pub(crate) fn upon<'a>(checkpoint: CheckpointId, sections: impl Iterator<Item = &'a Section>) -> Self {
+        let (mut whole, mut changes, mut layers) = (0, 0, 0);
+        for Section { layer, place, .. } in sections {
+            let bytes = usize::try_from(place.bytes()).unwrap_or(usize::MAX);
+            let of = if *layer == 0 { &mut whole } else { &mut changes };
+            *of = bytes.saturating_add(*of);
+            layers = layers.max(*layer as usize);
+        }
+        let bytes = (whole, changes.min(whole.saturating_sub(1)));
+        Self { last: Some(checkpoint), bytes, changes: layers }
+    }
+
     /// Whether one more of changes costs less than to begin anew.
     fn can_grow(&self) -> bool {
         self.last.is_some() && self.changes < CHANGES && self.bytes.1 < self.bytes.0

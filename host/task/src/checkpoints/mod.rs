@@ -1,11 +1,12 @@
 //! Checkpoints of a running job: what a subtask does with a barrier ([`cut`]), who decides and writes
 //! ([`checkpointer`], [`savepoint`]), what the parts are called ([`kept`]), and how a job goes on from one
-//! ([`restored`]). What is in one is shown by `tables`, and made of rows by [`bootstrap`]; what is told of all of them
+//! ([`restored`], [`filling`]). What is in one is shown by `tables`, and made of rows by [`bootstrap`]; what is told of all of them
 //! is told by [`teller`].
 
 pub mod bootstrap;
 pub(crate) mod checkpointer;
 pub(crate) mod cut;
+pub(crate) mod filling;
 pub(crate) mod kept;
 pub(crate) mod restored;
 pub(crate) mod savepoint;
@@ -113,6 +114,8 @@ impl Content {
 /// A subtask's line to the job's checkpoints.
 pub(crate) struct Line {
     pub(crate) number: SubtaskId,
+    /// The checkpoint that the job goes on from, if others can build upon it.
+    pub(crate) complete: Option<CheckpointId>,
     pub(crate) commands: Inbox<Command>,
     pub(crate) events: Inbox<Event<Part>>,
     pub(crate) faults: Faults,

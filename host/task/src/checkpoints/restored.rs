@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, new_empty_array};
 use arrow_schema::{ArrowError, DataType, Field};
-use checkpoint::manifest::{File, Operator, Place, Section, Subtask, TableKind};
+use checkpoint::manifest::{File, Operator, Place, Section, Subtask, Table, TableKind};
 use checkpoint::storage::StorageError;
 use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
@@ -23,6 +23,7 @@ use state::{Backend, SharedBackend, StateChunk};
 use window::AggregateError;
 use window::running_aggregate::flat;
 
+use super::cut::Chain;
 use super::kept::{Kept, kind_of, table_of};
 use super::savepoint::table_of_section;
 use super::section;
@@ -38,6 +39,8 @@ pub struct Restored {
     _scratch: Option<Scratch>,
     /// State that nobody in the job asks for is left out.
     allows_non_restored: bool,
+    /// It is a checkpoint of the job's own, where the next are put.
+    is_own: bool,
 }
 
 /// Lays the files of RocksDB's stores where RocksDB can read them, a folder a store: together they may be larger than
@@ -175,7 +178,8 @@ impl Restored {
     /// # Errors
     /// If anything is damaged or missing.
     pub fn read(manifest: Manifest, storage: &Storage) -> Result<Self, StorageError> {
-        Self::with(manifest, |path, file| storage.file(path, file))
+        let read = Self::with(manifest, |path, file| storage.file(path, file))?;
+        Ok(Self { is_own: !read.manifest.is_savepoint, ..read })
     }
 
     /// Reads a savepoint.
@@ -200,12 +204,22 @@ impl Restored {
         }
         let Spool { scratch, names, .. } = spool;
         let spooled = names.into_iter().map(|(path, (folder, _))| (path, folder)).collect();
-        Ok(Self { manifest, files, spooled, _scratch: scratch, allows_non_restored: false })
+        Ok(Self { manifest, files, spooled, _scratch: scratch, allows_non_restored: false, is_own: false })
     }
 
     /// State that nobody in the job asks for is left out, instead of refused. Flink: `--allowNonRestoredState`.
     pub fn allow_non_restored(&mut self) {
         self.allows_non_restored = true;
+    }
+
+    /// The job's next checkpoints are put elsewhere.
+    pub fn lies_elsewhere(&mut self) {
+        self.is_own = false;
+    }
+
+    /// Whether checkpoints can name its files.
+    pub(crate) fn can_be_built_upon(&self) -> bool {
+        self.is_own
     }
 
     pub(crate) fn allows_non_restored(&self) -> bool {
@@ -315,24 +329,46 @@ impl Restored {
         StoreReader::new(files, &types).map(Some)
     }
 
-    /// Fills the backends of an operator's subtask with its key groups' rows.
-    pub(crate) fn fill_all(
+    /// What the next snapshot of a subtask's stage may build upon, if its backends have been filled with rows as they
+    /// were: it has the same keys as it had, and its tables are called as they were.
+    pub(crate) fn chain(&self, share: &Share, tables: &[Table]) -> Option<Chain> {
+        let operator = self.operator(&share.uid).filter(|_| self.is_own)?;
+        let is_by_key =
+            share.key_columns > 0 && tables.iter().all(|table| table.kind != TableKind::Broadcast);
+        let has_same_keys =
+            (operator.parallelism, operator.max_parallelism) == (share.parallelism, share.max_parallelism);
+        if !is_by_key || !has_same_keys || operator.tables != tables {
+            return None;
+        }
+        let Subtask { is_finished: false, sections } = operator.subtasks.get(share.subtask as usize)? else {
+            return None;
+        };
+        if sections.iter().any(|section| section::store_of(&section.kind).is_some()) {
+            return None;
+        }
+        let keyed = sections.iter().filter(|section| section::backend_of(&section.kind).is_some());
+        Some(Chain::upon(self.manifest.checkpoint, keyed))
+    }
+
+    /// Fills the backends of an operator's subtask with its key groups' rows. Whether they are as they were.
+    pub(super) fn fill_all(
         &self,
-        share: &Share<'_>,
+        share: &Share,
         backends: &mut [SharedBackend],
         kept: &[Kept],
-    ) -> Result<(), Diagnostic> {
-        let Some(operator) = self.operator(share.uid).filter(|_| !share.is_elsewhere()) else {
-            return Ok(());
+    ) -> Result<bool, Diagnostic> {
+        let Some(operator) = self.operator(&share.uid).filter(|_| !share.is_elsewhere()) else {
+            return Ok(false);
         };
-        let wrong = |unfit: Unfit| unfit.diagnostic(share.uid, &operator.name);
+        let mut are_as_they_were = true;
+        let wrong = |unfit: Unfit| unfit.diagnostic(&share.uid, &operator.name);
         for ((number, backend), kept) in backends.iter_mut().enumerate().zip(kept) {
             let import = &mut |chunk: StateChunk| {
                 backend.import(&chunk).map_err(|error| Unfit::Unreadable(error.to_string()))
             };
-            self.each_chunk(share, number, kept, import).map_err(&wrong)?;
+            are_as_they_were &= self.each_chunk(share, number, kept, import).map_err(&wrong)?;
         }
-        Ok(())
+        Ok(are_as_they_were)
     }
 
     /// Looks whether an operator's state can be restored, by the types of its first rows. If not `whole`, `kept` is
@@ -399,7 +435,7 @@ impl Restored {
     /// Gives a subtask's running aggregate its key groups' rows.
     pub(crate) fn fill_aggregate(
         &self,
-        share: &Share<'_>,
+        share: &Share,
         import: &mut dyn FnMut(StateChunk) -> Result<(), AggregateError>,
     ) -> Result<(), Diagnostic> {
         let wrong = |what: String| {
@@ -408,7 +444,7 @@ impl Restored {
         if share.is_elsewhere() {
             return Ok(());
         }
-        let Some(operator) = self.operator(share.uid) else { return Ok(()) };
+        let Some(operator) = self.operator(&share.uid) else { return Ok(()) };
         for (subtask, is_whole) in share.parts_of(operator) {
             for chunk in
                 self.rows_of_backend(operator, (subtask, section::AGGREGATE), false).map_err(wrong)?
@@ -428,15 +464,16 @@ impl Restored {
         times.min().unwrap_or(i64::MIN)
     }
 
-    /// Gives a subtask's rows of the tables of a backend, as they are kept now.
+    /// Gives a subtask's rows of the tables of a backend, as they are kept now. Whether that is as they were.
     fn each_chunk(
         &self,
-        share: &Share<'_>,
+        share: &Share,
         number: usize,
         kept: &Kept,
         give: &mut dyn FnMut(StateChunk) -> Result<(), Unfit>,
-    ) -> Result<(), Unfit> {
-        let Some(operator) = self.operator(share.uid) else { return Ok(()) };
+    ) -> Result<bool, Unfit> {
+        let Some(operator) = self.operator(&share.uid) else { return Ok(false) };
+        let mut are_as_they_were = true;
         for (subtask, is_whole) in share.parts_of(operator) {
             let backend = number.to_string();
             for chunk in
@@ -445,8 +482,12 @@ impl Restored {
                 let chunk = chunk.map_err(Unfit::Unreadable)?;
                 let section = section::of_table(number, chunk.table);
                 let Some((new, state)) = self.resolve(operator, &section, chunk.table, kept)? else {
+                    are_as_they_were = false;
                     continue;
                 };
+                let type_of =
+                    |chunk: &StateChunk| chunk.columns.last().map(|value| value.data_type().clone());
+                let before = (chunk.table, type_of(&chunk), chunk.touched.is_some());
                 types_fit(&chunk, new, state, kept)?;
                 let own = share.own(chunk, is_whole);
                 let mut own = evolved(own.map_err(|error| unreadable(&error))?, new, state)?;
@@ -454,10 +495,11 @@ impl Restored {
                     // It has a time to live from now on, which begins with the checkpoint.
                     own.touched = Some(Int64Array::from_value(self.manifest.began, own.rows()));
                 }
+                are_as_they_were &= before == (own.table, type_of(&own), own.touched.is_some());
                 give(own)?;
             }
         }
-        Ok(())
+        Ok(are_as_they_were)
     }
 }
 
@@ -530,8 +572,8 @@ fn evolved(mut chunk: StateChunk, new: StateTable, state: Option<&State>) -> Res
 }
 
 /// Which part of an operator's state is a subtask's.
-pub(crate) struct Share<'a> {
-    pub(crate) uid: &'a str,
+pub(crate) struct Share {
+    pub(crate) uid: String,
     pub(crate) subtask: u32,
     pub(crate) parallelism: u32,
     pub(crate) max_parallelism: u32,
@@ -541,7 +583,7 @@ pub(crate) struct Share<'a> {
     pub(crate) is_global: bool,
 }
 
-impl Share<'_> {
+impl Share {
     fn key_groups(&self) -> Range<u32> {
         key_group_range(self.max_parallelism, self.parallelism, self.subtask)
     }

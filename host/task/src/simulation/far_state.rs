@@ -239,4 +239,8 @@ impl Backend for FarState {
     fn import(&mut self, chunk: &StateChunk) -> Result<(), StoreError> {
         self.near.import(chunk)
     }
+
+    fn build_upon(&mut self) -> bool {
+        self.near.build_upon()
+    }
 }

@@ -16,7 +16,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use model::key::{hash_keys, key_group};
 
 use crate::backend::{StateChunk, StateTable};
-use crate::encoded::read_table;
+use crate::encoded::TableReader;
 
 /// What the columns of a table are called.
 #[derive(Clone, Copy, Debug)]
@@ -181,18 +181,22 @@ pub fn of_file(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError
     Ok((schema, reader.collect::<Result<_, ArrowError>>()?))
 }
 
+/// Rows of a table, some at a time.
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<StateChunk, ArrowError>> + Send + 'a>;
+
 /// The rows of a table of a checkpoint, or of a savepoint in either form.
 ///
 /// # Errors
 /// If the bytes are in neither.
-pub fn read(table: StateTable, bytes: &[u8]) -> Result<Vec<StateChunk>, ArrowError> {
-    match bytes {
-        [] => Ok(Vec::new()),
+pub fn read(table: StateTable, bytes: &[u8]) -> Result<Rows<'_>, ArrowError> {
+    Ok(match bytes {
+        [] => Box::new(std::iter::empty()),
         bytes if bytes.starts_with(MAGIC) => {
-            of_file(bytes)?.1.iter().map(|batch| of_named(table, batch)).collect()
+            let reader = FileReader::try_new(Cursor::new(bytes), None)?;
+            Box::new(reader.map(move |batch| of_named(table, &batch?)))
         }
-        bytes => read_table(table, bytes),
-    }
+        bytes => Box::new(TableReader::new(table, bytes)?),
+    })
 }
 
 #[cfg(test)]
@@ -228,9 +232,10 @@ mod tests {
         };
         let batch = named(chunk, &names, flat).unwrap();
         let bytes = to_file(&batch.schema(), &[batch.clone(), batch.clone()]).unwrap();
-        assert_eq!(read(chunk.table, &bytes).unwrap(), [chunk.clone(), chunk.clone()]);
+        let all = |bytes: &[u8]| read(chunk.table, bytes).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        assert_eq!(all(&bytes).unwrap(), [chunk.clone(), chunk.clone()]);
         for cut in [3, 6, bytes.len() / 2, bytes.len() - 1] {
-            assert!(read(chunk.table, &bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(all(&bytes[..cut]).is_err(), "cut at {cut}");
         }
         batch.schema().fields().iter().map(|field| field.name().clone()).collect()
     }

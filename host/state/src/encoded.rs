@@ -1,7 +1,7 @@
 //! A snapshot as bytes: each table's rows as a stream of Arrow's IPC format.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{self, Cursor, Write};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
@@ -18,8 +18,52 @@ pub struct SnapshotWriter {
     tables: BTreeMap<StateTable, Table>,
 }
 
+/// Bytes in pieces: to add some moves none that are there.
+#[derive(Debug, Default)]
+pub struct Pieces(Vec<Vec<u8>>);
+
+/// Bytes of a piece, but for the first, which begins small.
+const PIECE_BYTES: usize = 256 << 10;
+
+impl Pieces {
+    /// How many bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// The pieces, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|piece| &piece[..])
+    }
+
+    /// All bytes in one piece.
+    #[must_use]
+    pub fn joined(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_full = |piece: &Vec<u8>| piece.len() == PIECE_BYTES;
+        if self.0.last().is_none_or(is_full) {
+            let first = self.0.is_empty();
+            self.0.push(if first { Vec::new() } else { Vec::with_capacity(PIECE_BYTES) });
+        }
+        let Some(last) = self.0.last_mut() else { return Ok(0) };
+        let taken = bytes.len().min(PIECE_BYTES - last.len());
+        last.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 struct Table {
-    writer: StreamWriter<Vec<u8>>,
+    writer: StreamWriter<Pieces>,
     /// Batches of few rows, to be written as one: each takes some hundreds of bytes beside its rows.
     few: Vec<RecordBatch>,
     rows: usize,
@@ -73,7 +117,7 @@ impl SnapshotWriter {
         let writer = match self.tables.entry(chunk.table) {
             std::collections::btree_map::Entry::Occupied(writer) => writer.into_mut(),
             std::collections::btree_map::Entry::Vacant(none) => {
-                let writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+                let writer = StreamWriter::try_new(Pieces::default(), &batch.schema())?;
                 none.insert(Table { writer, few: Vec::new(), rows: 0 })
             }
         };
@@ -84,7 +128,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// If a stream cannot be ended.
-    pub fn finish(self) -> Result<Vec<(StateTable, Vec<u8>)>, ArrowError> {
+    pub fn finish(self) -> Result<Vec<(StateTable, Pieces)>, ArrowError> {
         let finished = |(of, mut table): (StateTable, Table)| {
             table.write()?;
             Ok((of, table.writer.into_inner()?))
@@ -93,29 +137,47 @@ impl SnapshotWriter {
     }
 }
 
-/// The rows of a table, as a [`SnapshotWriter`] has written them.
-///
-/// # Errors
-/// If the bytes are no such stream.
-pub fn read_table(table: StateTable, bytes: &[u8]) -> Result<Vec<StateChunk>, ArrowError> {
-    let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-    let schema = reader.schema();
-    let places = |prefix: char| -> Vec<usize> {
-        let is_of = |field: &Field| {
-            let number = field.name().strip_prefix(prefix);
-            number.is_some_and(|number| number.parse::<usize>().is_ok())
+/// Reads the rows of a table, as a [`SnapshotWriter`] has written them, some at a time.
+pub struct TableReader<'a> {
+    table: StateTable,
+    reader: StreamReader<Cursor<&'a [u8]>>,
+    /// The places of the key's columns, and of the others.
+    keys: Vec<usize>,
+    columns: Vec<usize>,
+    touched: Option<usize>,
+}
+
+impl<'a> TableReader<'a> {
+    /// Of these bytes.
+    ///
+    /// # Errors
+    /// If they are no such stream.
+    pub fn new(table: StateTable, bytes: &'a [u8]) -> Result<Self, ArrowError> {
+        let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
+        let schema = reader.schema();
+        let places = |prefix: char| -> Vec<usize> {
+            let is_of = |field: &Field| {
+                let number = field.name().strip_prefix(prefix);
+                number.is_some_and(|number| number.parse::<usize>().is_ok())
+            };
+            (0..schema.fields().len()).filter(|place| is_of(schema.field(*place))).collect()
         };
-        (0..schema.fields().len()).filter(|place| is_of(schema.field(*place))).collect()
-    };
-    let (keys, columns, touched) = (places('k'), places('c'), schema.index_of(TOUCHED).ok());
-    let mut chunks = Vec::new();
-    for batch in reader {
-        let batch = batch?;
-        let of = |places: &[usize]| places.iter().map(|place| Arc::clone(batch.column(*place))).collect();
-        let touched = touched.map(|place| Int64Array::from(batch.column(place).to_data()));
-        chunks.push(StateChunk { table, keys: of(&keys), columns: of(&columns), touched });
+        let (keys, columns, touched) = (places('k'), places('c'), schema.index_of(TOUCHED).ok());
+        Ok(Self { table, reader, keys, columns, touched })
     }
-    Ok(chunks)
+}
+
+impl Iterator for TableReader<'_> {
+    type Item = Result<StateChunk, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let chunk = |batch: RecordBatch| {
+            let of = |places: &[usize]| places.iter().map(|place| Arc::clone(batch.column(*place))).collect();
+            let touched = self.touched.map(|place| Int64Array::from(batch.column(place).to_data()));
+            StateChunk { table: self.table, keys: of(&self.keys), columns: of(&self.columns), touched }
+        };
+        Some(self.reader.next()?.map(chunk))
+    }
 }
 
 impl StateTable {
@@ -153,6 +215,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pieces_are_bytes_in_their_order() {
+        let (mut pieces, mut all) = (Pieces::default(), Vec::new());
+        for length in [1, 0, PIECE_BYTES - 1, 3, 5 * PIECE_BYTES / 2, PIECE_BYTES, 7] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+            pieces.write_all(&bytes).unwrap();
+            all.extend(bytes);
+        }
+        assert_eq!((pieces.bytes(), pieces.joined()), (all.len(), all));
+        assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
+    }
+
+    #[test]
     fn rows_come_back_as_they_were_written() {
         let chunk = |table, rows: std::ops::Range<i64>, touched: bool| {
             let column: ArrayRef =
@@ -171,9 +245,11 @@ mod tests {
         chunks.iter().for_each(|chunk| writer.add(chunk).unwrap());
         let mut read = Vec::new();
         for (table, bytes) in writer.finish().unwrap() {
+            let bytes = bytes.joined();
             assert_eq!(StateTable::of_name(&table.name()), Some(table));
-            read.extend(read_table(table, &bytes).unwrap());
-            assert!(read_table(table, &bytes[..bytes.len() / 2]).is_err());
+            read.extend(TableReader::new(table, &bytes).unwrap().map(Result::unwrap));
+            let half = TableReader::new(table, &bytes[..bytes.len() / 2]);
+            assert!(half.is_err() || half.is_ok_and(|mut half| half.any(|chunk| chunk.is_err())));
         }
         let [a, b, c, d] = chunks;
         // Few rows of a table are joined.

@@ -49,6 +49,9 @@ struct Arguments {
     /// Runs one subject in this process: that is how benches run them
     #[arg(long, hide = true)]
     subject: Option<String>,
+    /// Drives state in this process, and writes the rows to `--json`: the same
+    #[arg(long, hide = true)]
+    drive: Option<String>,
     /// The text of the subject
     #[arg(long, hide = true)]
     file: Option<PathBuf>,
@@ -69,6 +72,15 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let mut report = Report::default();
+    if let Some(driven) = &arguments.drive {
+        match driven.as_str() {
+            "snapshot" => snapshot::drive(&mut report, arguments.rounds.max(1))?,
+            "backends" => backends::drive(&mut report)?,
+            other => bail!("nothing is driven as `{other}`"),
+        }
+        std::fs::write(arguments.json.context("rows go to a file")?, report.json()?)?;
+        return Ok(());
+    }
     let wanted = |name: &str| arguments.name.as_deref().is_none_or(|wanted| wanted == name);
     if ![
         "word_count",

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use platform::Clock;
 
+use crate::report::Report;
+
 /// What a run took.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -102,6 +104,19 @@ pub(crate) fn subject(name: &str, file: &std::path::Path) -> anyhow::Result<Comm
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--subject", name, "--file"]).arg(file);
     Ok(command)
+}
+
+/// Drives state in a process of its own, whose allocator is set up as `streamctl` sets up its own; adds the rows.
+pub(crate) fn drive(report: &mut Report, name: &str, rounds: usize) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let rows = folder.path().join("rows.json");
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--drive", name, "--rounds", &rounds.to_string(), "--json"]).arg(&rows);
+    command.env("MIMALLOC_PURGE_DELAY", "60000").env("MIMALLOC_ALLOW_THP", "0");
+    if !command.status()?.success() {
+        bail!("{name} could not be driven");
+    }
+    report.add_json(&std::fs::read_to_string(rows)?)
 }
 
 /// The binary under test, and a guest.

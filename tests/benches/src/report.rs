@@ -1,9 +1,9 @@
 //! Rows of figures.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A figure, beside what it is compared with.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) bench: String,
     pub(crate) subject: String,
@@ -44,6 +44,13 @@ impl Report {
             baseline: against.map(|(name, _)| name.to_owned()),
             rounds,
         });
+    }
+
+    /// Adds the rows that another process has written as JSON.
+    pub(crate) fn add_json(&mut self, text: &str) -> anyhow::Result<()> {
+        let rows: Vec<Row> = serde_json::from_str(text)?;
+        self.rows.extend(rows);
+        Ok(())
     }
 
     pub(crate) fn json(&self) -> anyhow::Result<String> {

@@ -20,7 +20,7 @@ use state::key_index::KeyId;
 use state::memory::MemoryBackend;
 use state::{Backend, Extent, StoreError};
 
-use crate::measure::{median, resident};
+use crate::measure::{self, median, resident};
 use crate::report::Report;
 
 const BENCH: &str = "snapshot";
@@ -69,6 +69,10 @@ impl Batches {
 }
 
 pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
+    measure::drive(report, BENCH, rounds)
+}
+
+pub(crate) fn drive(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let clock = Clock::system();
     let before = resident();
     let mut subtask = Subtask::new()?;
@@ -145,7 +149,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Each key once, with what it had been counted to when the state was sealed.
-pub(crate) fn check(chunk: &StateChunk, sealed: &[i64], is_given: &mut [bool]) -> anyhow::Result<()> {
+fn check(chunk: &StateChunk, sealed: &[i64], is_given: &mut [bool]) -> anyhow::Result<()> {
     let keys = chunk.keys[0].as_primitive::<Int64Type>().values();
     let numbers = chunk.columns[0].as_struct();
     for number in numbers.columns() {

@@ -393,8 +393,8 @@ impl About {
                     let layer = if section::backend_of(&kind).is_some() { next } else { 0 };
                     let place = match content {
                         Content::Text(text) if text.len() <= INLINE_BYTES => Place::Inline(text),
-                        Content::Text(text) => append(&mut data, text.as_bytes()),
-                        Content::Bytes(bytes) => append(&mut data, &bytes),
+                        Content::Text(text) => append(&mut data, [text.as_bytes()].into_iter()),
+                        Content::Bytes(pieces) => append(&mut data, pieces.iter()),
                         Content::File(file) => {
                             let known = newest.filter(|_| file.is_shared);
                             let known = known.and_then(|newest| known_file(newest, uid, place, &kind));
@@ -444,8 +444,8 @@ fn carry_on(newest: &Manifest, uid: &str, place: usize, files: &mut BTreeMap<Str
     sections
 }
 
-fn append(data: &mut Vec<u8>, bytes: &[u8]) -> Place {
+fn append<'a>(data: &mut Vec<u8>, pieces: impl Iterator<Item = &'a [u8]>) -> Place {
     let offset = data.len() as u64;
-    data.extend_from_slice(bytes);
-    Place::File { path: DATA.to_owned(), offset, length: bytes.len() as u64 }
+    pieces.for_each(|piece| data.extend_from_slice(piece));
+    Place::File { path: DATA.to_owned(), offset, length: data.len() as u64 - offset }
 }

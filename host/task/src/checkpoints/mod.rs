@@ -20,6 +20,7 @@ use checkpoint::statistics::Took;
 use checkpoint::{Event, Settings, Storage};
 use model::job_graph::NodeId;
 use platform::{Faults, Inbox};
+use state::encoded::Pieces;
 use state::tiered::OrderedStore;
 
 pub use restored::Restored;
@@ -80,7 +81,7 @@ pub(crate) struct StagePart {
 #[derive(Debug)]
 pub(crate) enum Content {
     Text(String),
-    Bytes(Vec<u8>),
+    Bytes(Pieces),
     /// A file of a backend's store.
     File(FileOfStore),
 }
@@ -105,7 +106,7 @@ impl Content {
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Bytes(bytes) => bytes.len(),
+            Self::Bytes(pieces) => pieces.bytes(),
             Self::File(_) => 0,
         }
     }

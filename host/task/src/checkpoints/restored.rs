@@ -15,7 +15,7 @@ use model::Diagnostic;
 use model::job_graph::{State, StateKind};
 use model::key::key_group_range;
 use state::backend::StateTable;
-use state::canonical::read;
+use state::canonical::{Rows, read};
 use state::evolve::{Misfit, evolve, fits};
 use state::layers::fold;
 use state::tiered::{IN_MEMORY, ROCKS, Scratch, StoreFiles, StoreReader};
@@ -87,7 +87,9 @@ impl Spool {
 }
 
 /// The rows that a backend of a subtask has kept.
-pub(super) struct RowsOfBackend {
+pub(super) struct RowsOfBackend<'a> {
+    /// Those of the sections that are not read yet.
+    near: VecDeque<Rows<'a>>,
     ready: VecDeque<StateChunk>,
     far: Option<StoreReader>,
     is_aggregate: bool,
@@ -95,10 +97,16 @@ pub(super) struct RowsOfBackend {
     pub(super) is_far: bool,
 }
 
-impl Iterator for RowsOfBackend {
+impl Iterator for RowsOfBackend<'_> {
     type Item = Result<StateChunk, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        while let Some(rows) = self.near.front_mut() {
+            match rows.next() {
+                Some(chunk) => return Some(chunk.map_err(|error| error.to_string())),
+                None => drop(self.near.pop_front()),
+            }
+        }
         while self.ready.is_empty() {
             match self.far.as_mut()?.next_rows() {
                 Ok(None) => return None,
@@ -124,6 +132,12 @@ fn as_structure((chunk, kind): (StateChunk, StateKind)) -> (StateChunk, StateKin
     let fields = chunk.columns.iter().enumerate().map(field).collect();
     let value = new_empty_array(&DataType::Struct(fields));
     (StateChunk { columns: vec![value], ..chunk }, kind)
+}
+
+/// Whether a backend of a subtask has a store.
+fn has_store(subtask: &Subtask, backend: &str) -> bool {
+    let of_store = |section: &Section| section::store_of(&section.kind).is_some_and(|(of, ..)| of == backend);
+    subtask.sections.iter().any(of_store)
 }
 
 /// Which entries the table of a section has; none = it is of timers, or of what has gone.
@@ -261,42 +275,52 @@ impl Restored {
     /// The rows of a backend of a subtask (or of its aggregate), as a backend takes them in: those of the whole snapshot,
     /// of the changes upon it in their order, then those of its store. By `is_folded` what changes replace, and what
     /// they say to have gone, is left out.
-    pub(super) fn rows_of_backend(
-        &self,
+    pub(super) fn rows_of_backend<'a>(
+        &'a self,
         operator: &Operator,
-        (subtask, backend): (&Subtask, &str),
+        (subtask, backend): (&'a Subtask, &str),
         is_folded: bool,
-    ) -> Result<RowsOfBackend, String> {
-        let mut layers: BTreeMap<u32, Vec<StateChunk>> = BTreeMap::new();
-        let (mut types, mut seen): (Vec<(StateChunk, StateKind)>, Vec<&str>) = (Vec::new(), Vec::new());
-        for section in &subtask.sections {
-            if section::backend_of(&section.kind) != Some(backend) {
-                continue;
-            }
+    ) -> Result<RowsOfBackend<'a>, String> {
+        let said = |error: ArrowError| error.to_string();
+        let rows_of = |section: &'a Section| -> Result<(StateTable, Rows<'a>), String> {
             let table = table_of_section(&section.kind);
             let table = table.ok_or_else(|| format!("there is no table `{}`", section.kind))?;
             let bytes = self.bytes(&section.place).ok_or("a section is missing")?;
-            let chunks = read(table, bytes).map_err(|error| error.to_string())?;
-            if let Some(first) = chunks.first().filter(|_| !seen.contains(&&*section.kind)) {
-                seen.push(&section.kind);
-                types.extend(kind_of_section(operator, section).map(|kind| (first.clone(), kind)));
-            }
-            layers.entry(section.layer).or_default().extend(chunks);
-        }
+            Ok((table, read(table, bytes).map_err(said)?))
+        };
+        let of_backend = |section: &&Section| section::backend_of(&section.kind) == Some(backend);
+        let sections = subtask.sections.iter().filter(of_backend);
         // A running aggregate's columns stand for themselves, and may be null.
         let is_aggregate = backend == section::AGGREGATE;
-        let near: Vec<StateChunk> = if is_folded {
-            fold(layers.into_values().collect(), !is_aggregate).map_err(|error| error.to_string())?
-        } else {
-            let in_order = |mut layer: Vec<StateChunk>| {
-                layer.sort_by_key(|chunk| chunk.table != StateTable::Gone);
-                layer
-            };
-            layers.into_values().flat_map(in_order).collect()
-        };
         let store = if is_aggregate { "0" } else { backend };
-        let far = self.store_of(subtask, store, types, is_aggregate).map_err(|error| error.to_string())?;
-        Ok(RowsOfBackend { ready: near.into(), far, is_aggregate, is_far: false })
+        let (mut types, mut seen): (Vec<(StateChunk, StateKind)>, Vec<&str>) = (Vec::new(), Vec::new());
+        let mut layers: BTreeMap<u32, Vec<(StateTable, Rows<'a>)>> = BTreeMap::new();
+        let has_store = has_store(subtask, store);
+        for section in sections {
+            if has_store
+                && !seen.contains(&&*section.kind)
+                && let Some(first) = rows_of(section)?.1.next()
+            {
+                seen.push(&section.kind);
+                let first = first.map_err(said)?;
+                types.extend(kind_of_section(operator, section).map(|kind| (first, kind)));
+            }
+            layers.entry(section.layer).or_default().push(rows_of(section)?);
+        }
+        let (mut near, mut ready) = (VecDeque::new(), VecDeque::new());
+        if is_folded {
+            let all =
+                |layer: Vec<(StateTable, Rows<'a>)>| layer.into_iter().flat_map(|(_, rows)| rows).collect();
+            let layers: Result<_, _> = layers.into_values().map(all).collect();
+            ready = fold(layers.map_err(said)?, !is_aggregate).map_err(said)?.into();
+        } else {
+            for mut layer in layers.into_values() {
+                layer.sort_by_key(|(table, _)| *table != StateTable::Gone);
+                near.extend(layer.into_iter().map(|(_, rows)| rows));
+            }
+        }
+        let far = self.store_of(subtask, store, types, is_aggregate).map_err(said)?;
+        Ok(RowsOfBackend { near, ready, far, is_aggregate, is_far: false })
     }
 
     /// What reads a backend's store; none = it has had none.
@@ -391,9 +415,9 @@ impl Restored {
                     Err(unfit) => return Err(wrong(unfit)),
                 };
                 let bytes = self.bytes(&section.place).unwrap_or_default();
-                let chunks = read(old, bytes).map_err(|error| wrong(unreadable(&error)))?;
-                let Some(chunk) = chunks.first() else { continue };
-                types_fit(chunk, new, state, kept).map_err(wrong)?;
+                let first = read(old, bytes).and_then(|mut rows| rows.next().transpose());
+                let Some(chunk) = first.map_err(|error| wrong(unreadable(&error)))? else { continue };
+                types_fit(&chunk, new, state, kept).map_err(wrong)?;
             }
         }
         Ok(())

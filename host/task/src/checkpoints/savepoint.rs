@@ -136,7 +136,8 @@ pub(crate) fn table_of_section(kind: &str) -> Option<StateTable> {
 /// A section as a file with names.
 fn file_of(table: &Table, max_parallelism: u32, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let of = table_of_section(&table.section).ok_or("it is of no table that there is")?;
-    let chunks = read(of, bytes).map_err(|error| error.to_string())?;
+    let chunks: Result<Vec<_>, _> = read(of, bytes).and_then(Iterator::collect);
+    let chunks = chunks.map_err(|error| error.to_string())?;
     let (names, flat) = (names_of(table, max_parallelism), can_be_flat(&chunks));
     let batches = chunks.iter().map(|chunk| named(chunk, &names, flat)).collect::<Result<Vec<_>, _>>();
     let batches = batches.map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! A native aggregate in its subtask: a row for each row, or one a key at the end.
 
 use model::Diagnostic;
-use state::encoded::SnapshotWriter;
+use state::encoded::{Pieces, SnapshotWriter};
 use window::{AggregateError, KeyedAggregate};
 
 use super::{Element, Emit, Input, Place, Ran, native_error};
@@ -45,7 +45,7 @@ impl AggregateOperator {
     }
 
     /// All keys with what is kept of them.
-    pub(crate) fn snapshot(&mut self) -> Result<Vec<u8>, Diagnostic> {
+    pub(crate) fn snapshot(&mut self) -> Result<Pieces, Diagnostic> {
         let chunk = self.aggregate.snapshot().map_err(|error| self.failed(&error))?;
         let mut writer = SnapshotWriter::default();
         let written = writer.add(&chunk).and_then(|()| writer.finish());

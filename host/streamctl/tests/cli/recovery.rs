@@ -179,3 +179,91 @@ fn what_cannot_be_restored_is_refused() {
     again.fails(2, &["is not empty"]);
     assert!(again.err.contains("--restore latest"), "{}", again.err);
 }
+
+/// What a manifest says of how its keyed state lies: the highest layer, and whether it names files of other
+/// checkpoints.
+fn layers_of(checkpoint: &Path) -> (u64, bool) {
+    let text = std::fs::read_to_string(checkpoint.join("_metadata")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let subtasks = manifest["operators"].as_object().unwrap().values().flat_map(|operator| {
+        let subtasks = operator["subtasks"].as_array().unwrap();
+        subtasks.iter().flat_map(|subtask| subtask["sections"].as_array().unwrap())
+    });
+    let layer = subtasks.map(|section| section["layer"].as_u64().unwrap_or(0)).max().unwrap();
+    let own = format!("chk-{}/", manifest["checkpoint"]);
+    let names_others = manifest["files"].as_object().unwrap().keys().any(|path| !path.contains(&own));
+    (layer, names_others)
+}
+
+/// Lines in so many files that few of them are read between two checkpoints.
+fn in_many_files(folder: &Folder) -> String {
+    const FILES: usize = 500;
+    let text = text(300_000);
+    std::fs::create_dir(folder.path("texts")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    for (number, lines) in lines.chunks(lines.len().div_ceil(FILES)).enumerate() {
+        folder.write(&format!("texts/{number:03}.txt"), lines.join("\n") + "\n");
+    }
+    text
+}
+
+/// A job that ends as soon as its first checkpoint is complete, and before any other is removed.
+fn killed_after_the_first(folder: &Folder, wasm: &str, parallelism: &str) -> (u64, bool) {
+    let mut command = folder.command();
+    let args = run_of(wasm, parallelism).into_iter().map(|arg| if arg == "text.txt" { "texts" } else { arg });
+    command.args(args).env("MILLSTREAM_FAULTS", "source.read=stall:5,checkpoint.completed@1=kill");
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, -1, "{}", ran.err);
+    let job = std::fs::read_dir(folder.path("chk")).unwrap().next().unwrap().unwrap();
+    layers_of(&newest(&job.path()))
+}
+
+/// Goes on to the end: nothing is lost, and of all that was named on the way nothing is left but what the last names.
+fn goes_on_to_the_end(folder: &Folder, wasm: &str, parallelism: &str, text: &str) {
+    let args = run_of(wasm, parallelism).into_iter().map(|arg| if arg == "text.txt" { "texts" } else { arg });
+    folder.streamctl(&args.collect::<Vec<_>>()).succeeds();
+    assert!(folder.parts("out") == expected(text), "other rows than the text's");
+    assert_eq!(checkpoints(folder), 1, "more is left than is kept");
+}
+
+#[test]
+fn the_first_checkpoint_after_a_crash_builds_upon_the_one_before_and_the_chain_stays_short() {
+    let (folder, wasm) = (Folder::new(), component("word_count"));
+    let text = in_many_files(&folder);
+    let mut layers = Vec::new();
+    // Where few rows came a subtask may have had none.
+    while layers.len() < 60 {
+        let (layer, names_others) = killed_after_the_first(&folder, &wasm, "2");
+        assert_eq!(layer > 0, names_others, "after {layers:?}");
+        let before = layers.last().copied();
+        layers.push(layer);
+        if before.is_some_and(|before| before > layer) {
+            break;
+        }
+    }
+    let (last, grown) = layers.split_last().unwrap();
+    assert_eq!((*last, grown.last()), (0, Some(&20)), "{layers:?}");
+    assert!(grown.windows(2).all(|two| two[1] - two[0] <= 1), "{layers:?}");
+    goes_on_to_the_end(&folder, &wasm, "2", &text);
+}
+
+#[test]
+fn at_another_parallelism_the_first_checkpoint_is_whole_and_the_next_builds_upon_it() {
+    let (folder, wasm) = (Folder::new(), component("word_count"));
+    let text = in_many_files(&folder);
+    let first = killed_after_the_first(&folder, &wasm, "2");
+    assert_eq!(first, (0, false));
+    let until = |parallelism: &str, wanted: (u64, bool)| {
+        // As above.
+        let mut seen = Vec::new();
+        while seen.last() != Some(&wanted) {
+            assert!(seen.len() < 5, "{seen:?}");
+            seen.push(killed_after_the_first(&folder, &wasm, parallelism));
+        }
+        seen[0]
+    };
+    until("2", (1, true));
+    assert_eq!(until("3", (1, true)), (0, false));
+    assert_eq!(until("1", (1, true)), (0, false));
+    goes_on_to_the_end(&folder, &wasm, "3", &text);
+}

@@ -100,7 +100,7 @@ fn crashed_and_gone_on(
     let max_parallelism = Some(128);
     // Some crash early, some late.
     let bound = [100, 300, 1_000, 3_000][random.below(4) as usize];
-    let mut gone_on = 0;
+    let (mut gone_on, mut parallelism) = (0, 1);
     for attempt in 0..=CRASHES {
         let storage = storage(&disk);
         let latest = storage.latest(|manifest| Restored::read(manifest, &storage));
@@ -112,7 +112,10 @@ fn crashed_and_gone_on(
         let retained = storage.traces().map_err(|error| error.to_string())?;
         let restored = latest.found.map(Arc::new);
         gone_on += u64::from(restored.is_some());
-        let parallelism = [1, 2, 3, 7][random.below(4) as usize];
+        // Half go on as they were, so that their checkpoints build upon the one before.
+        if attempt == 0 || random.one_in(2) {
+            parallelism = [1, 2, 3, 7][random.below(4) as usize];
+        }
         let mut options = options(random.bits(), parallelism);
         options.max_parallelism = max_parallelism;
         options.allow = vec![folder.path().display().to_string()];

@@ -15,7 +15,7 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
-use model::job_graph::TimeDomain;
+use model::job_graph::{State, TimeDomain};
 use model::key::{hash_keys, key_group};
 
 use crate::entry_table::{EntryChange, EntryPage, Riders};
@@ -206,6 +206,21 @@ pub trait Backend: Send {
     /// # Errors
     /// As [`change_timers`](Self::change_timers).
     fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Result<Due, ArrowError>;
+
+    /// The states, which were `old`, are `new` from now on: those of equal names go on, values of another type
+    /// [mapped](crate::evolve) when they are touched; others are dropped, or begin empty. No snapshot is under way, and
+    /// the next is to have all of the state.
+    ///
+    /// # Errors
+    /// If the backend cannot do that, or values of a type cannot be kept; then nothing has changed.
+    fn evolve(&mut self, old: &[State], new: &[State]) -> Result<(), ArrowError> {
+        let same = old.len() == new.len()
+            && old.iter().zip(new).all(|(old, new)| (&old.name, &old.value) == (&new.name, &new.value));
+        match same {
+            true => Ok(()),
+            false => Err(ArrowError::NotYetImplemented("other states in what lies on disk".into())),
+        }
+    }
 
     /// What is there now belongs to the snapshot of this epoch, whatever changes before it is written.
     /// At once. How much of it the snapshot will have: what is asked for, or more.

@@ -30,6 +30,7 @@ use crate::value_table::{StoreError, ValueTable};
 /// The keyed state of an operator's subtask, in memory.
 pub struct MemoryBackend {
     index: KeyIndex,
+    seed: u64,
     /// There are columns in a key.
     is_keyed: bool,
     /// By the state's place in the function.
@@ -57,6 +58,20 @@ pub struct MemoryBackend {
 enum Table {
     Values(ValueTable),
     Entries { entries: EntryTable, is_broadcast: bool },
+}
+
+impl Table {
+    fn new(state: &State, seed: u64) -> Result<Self, ArrowError> {
+        let value = state.value.field(0).data_type();
+        let keys: Vec<DataType> = state.key.fields().iter().map(|field| field.data_type().clone()).collect();
+        let entries = match &state.kind {
+            StateKind::Value => return Ok(Self::Values(ValueTable::new(value, state.ttl)?)),
+            StateKind::Sequence => EntryTable::sequence(value, state.ttl)?,
+            StateKind::Broadcast => EntryTable::dictionary(&keys, value, None, seed)?,
+            StateKind::Dictionary(_) => EntryTable::dictionary(&keys, value, state.ttl, seed)?,
+        };
+        Ok(Self::Entries { entries, is_broadcast: state.kind == StateKind::Broadcast })
+    }
 }
 
 /// A snapshot that is being written.
@@ -219,22 +234,11 @@ impl MemoryBackend {
     /// # Errors
     /// If keys or states of these types cannot be kept.
     pub fn new(key_types: &[DataType], states: &[State], seed: u64) -> Result<Self, ArrowError> {
-        let table = |state: &State| {
-            let value = state.value.field(0).data_type();
-            let keys: Vec<DataType> =
-                state.key.fields().iter().map(|field| field.data_type().clone()).collect();
-            let entries = match &state.kind {
-                StateKind::Value => return Ok(Table::Values(ValueTable::new(value, state.ttl)?)),
-                StateKind::Sequence => EntryTable::sequence(value, state.ttl)?,
-                StateKind::Broadcast => EntryTable::dictionary(&keys, value, None, seed)?,
-                StateKind::Dictionary(_) => EntryTable::dictionary(&keys, value, state.ttl, seed)?,
-            };
-            Ok(Table::Entries { entries, is_broadcast: state.kind == StateKind::Broadcast })
-        };
         Ok(Self {
             index: KeyIndex::new(key_types, seed)?,
+            seed,
             is_keyed: !key_types.is_empty(),
-            tables: states.iter().map(table).collect::<Result<_, ArrowError>>()?,
+            tables: states.iter().map(|state| Table::new(state, seed)).collect::<Result<_, ArrowError>>()?,
             timers: Timers::default(),
             sealed: None,
             sealed_rows: (0..=states.len()).map(|_| SealedRows::new()).collect(),
@@ -429,7 +433,7 @@ impl MemoryBackend {
     /// Those rows of a snapshot that are there, of these keys.
     fn value_rows(&mut self, state: u32, mut ids: Vec<KeyId>) -> Result<Option<StateChunk>, ArrowError> {
         let is_delta = self.is_delta();
-        let Some(Table::Values(table)) = self.tables.get(state as usize) else { return Ok(None) };
+        let Some(Table::Values(table)) = self.tables.get_mut(state as usize) else { return Ok(None) };
         // In one of changes null says that there is none any more.
         ids.retain(|id| table.is_present(*id) || (is_delta && self.known.is_set(*id)));
         if ids.is_empty() {
@@ -737,6 +741,35 @@ impl Backend for MemoryBackend {
         Ok(due)
     }
 
+    fn evolve(&mut self, old: &[State], new: &[State]) -> Result<(), ArrowError> {
+        if self.sealed.is_some() {
+            return Err(ArrowError::ComputeError("a snapshot is being written".into()));
+        }
+        let mut made: Vec<Option<Table>> = Vec::with_capacity(new.len());
+        for state in new {
+            // What cannot be kept is noticed before anything changes.
+            ValueTable::new(state.value.field(0).data_type(), None)?;
+            let is_there = old.iter().any(|old| old.name == state.name);
+            made.push(if is_there { None } else { Some(Table::new(state, self.seed)?) });
+        }
+        let mut before: Vec<Option<Table>> = std::mem::take(&mut self.tables).into_iter().map(Some).collect();
+        for (state, made) in new.iter().zip(made) {
+            let place = old.iter().position(|old| old.name == state.name);
+            let kept = place.and_then(|place| before.get_mut(place)?.take());
+            let mut table = match kept.or(made) {
+                Some(table) => table,
+                None => Table::new(state, self.seed)?,
+            };
+            if let Table::Values(values) = &mut table {
+                values.evolve(state.value.field(0).data_type())?;
+            }
+            self.tables.push(table);
+        }
+        let of_timers = self.sealed_rows.pop().unwrap_or_else(SealedRows::new);
+        self.sealed_rows = new.iter().map(|_| SealedRows::new()).chain([of_timers]).collect();
+        Ok(())
+    }
+
     fn seal(&mut self, epoch: u64, extent: Extent) -> Result<Extent, NotSealed> {
         if let Some(sealed) = &self.sealed {
             return Err(NotSealed(sealed.epoch));
@@ -790,8 +823,14 @@ impl Backend for MemoryBackend {
                 (self.timer_rows_of(&ids)?, false)
             }
             None => {
-                let epoch = sealed.epoch;
+                let (epoch, is_delta) = (sealed.epoch, sealed.is_delta);
                 self.sealed = None;
+                for table in &mut self.tables {
+                    // All that there was has been given, and so is of the types that there are now.
+                    if let (Table::Values(values), false) = (table, is_delta) {
+                        values.forget_older();
+                    }
+                }
                 return Ok(Sweep::Done(epoch));
             }
         };

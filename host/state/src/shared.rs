@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
-use model::job_graph::TimeDomain;
+use model::job_graph::{State, TimeDomain};
 
 use crate::backend::{Backend, Extent, Held, NotSealed, Rest, StateChunk, Sweep, Ticket, TimerChange};
 use crate::entry_table::{EntryChange, EntryPage, Riders};
@@ -56,6 +56,9 @@ impl Backend for SharedBackend {
     }
     fn rest(&mut self) -> Result<Rest, ArrowError> {
         self.lock().rest()
+    }
+    fn evolve(&mut self, old: &[State], new: &[State]) -> Result<(), ArrowError> {
+        self.lock().evolve(old, new)
     }
     fn value_bytes(&self, ids: &[KeyId]) -> usize {
         self.lock().value_bytes(ids)

@@ -9,6 +9,7 @@ use model::job_graph::Ttl;
 use thiserror::Error;
 
 use crate::chunks::Chunks;
+use crate::evolve::evolve;
 use crate::key_index::KeyId;
 use encoded::EncodedEntries;
 use fixed::FixedEntries;
@@ -34,7 +35,11 @@ pub enum StoreError {
 
 /// The entries of one state; the null value is "no entry".
 pub struct ValueTable {
+    data_type: DataType,
     entries: Entries,
+    /// Entries of the types that the table had before, the latest last. Each goes over to the others when it is
+    /// touched, or given to a snapshot.
+    older: Vec<Entries>,
     aging: Option<Aging>,
     /// Kept between calls.
     written: Vec<(usize, KeyId)>,
@@ -66,12 +71,48 @@ impl ValueTable {
     /// # Errors
     /// If values of the type cannot be encoded.
     pub fn new(data_type: &DataType, ttl: Option<Ttl>) -> Result<Self, ArrowError> {
-        let entries = match FixedEntries::new(data_type) {
-            Some(fixed) => Entries::Fixed(fixed),
-            None => Entries::Encoded(Box::new(EncodedEntries::new(data_type)?)),
-        };
+        let entries = Entries::new(data_type)?;
         let aging = ttl.map(|ttl| Aging { ttl, touched: Chunks::new(1), swept: 0, aged: Vec::new() });
-        Ok(Self { entries, aging, written: Vec::new() })
+        let data_type = data_type.clone();
+        Ok(Self { data_type, entries, older: Vec::new(), aging, written: Vec::new() })
+    }
+
+    /// Its values are of this type from now on: those that are there are [mapped](crate::evolve) when they are
+    /// touched.
+    ///
+    /// # Errors
+    /// If values of the type cannot be encoded.
+    pub(crate) fn evolve(&mut self, data_type: &DataType) -> Result<(), ArrowError> {
+        if self.data_type != *data_type {
+            let entries = std::mem::replace(&mut self.entries, Entries::new(data_type)?);
+            self.older.push(entries);
+            self.data_type = data_type.clone();
+        }
+        Ok(())
+    }
+
+    /// No value is of a type that the table had before.
+    pub(crate) fn forget_older(&mut self) {
+        self.older.clear();
+    }
+
+    /// Maps the values of these keys that are of types that the table had before.
+    fn settle(&mut self, ids: &[KeyId]) -> Result<(), ArrowError> {
+        for older in self.older.iter_mut().rev() {
+            let found: Vec<KeyId> = ids.iter().copied().filter(|id| older.is_present(*id as usize)).collect();
+            if found.is_empty() {
+                continue;
+            }
+            let values = evolve("value", &older.load(&found)?, &self.data_type)
+                .map_err(|misfit| ArrowError::CastError(misfit.to_string()))?;
+            let found: Vec<(usize, KeyId)> = found.into_iter().enumerate().collect();
+            self.entries.store(&found, &values).map_err(|error| match error {
+                StoreError::Arrow(error) => error,
+                too_large @ StoreError::TooLarge { .. } => ArrowError::ComputeError(too_large.to_string()),
+            })?;
+            found.iter().for_each(|(_, id)| older.remove(*id as usize));
+        }
+        Ok(())
     }
 
     /// The values of these keys, one row each, null where there is none. `now` is the processing
@@ -80,13 +121,11 @@ impl ValueTable {
     /// # Errors
     /// If the column cannot be made (text of more than 2 GiB).
     pub fn load(&mut self, ids: &[KeyId], now: i64) -> Result<ArrayRef, ArrowError> {
+        self.settle(ids)?;
         if let Some(aging) = &mut self.aging {
             aging.age(&mut self.entries, ids, now);
         }
-        match &self.entries {
-            Entries::Fixed(entries) => entries.load(ids),
-            Entries::Encoded(entries) => entries.load(ids),
-        }
+        self.entries.load(ids)
     }
 
     /// Writes a value for each of these keys, none of them twice: `(row of values, key)`; null
@@ -102,9 +141,9 @@ impl ValueTable {
     ) -> Result<(), StoreError> {
         self.written.clear();
         self.written.extend(ids);
-        match &mut self.entries {
-            Entries::Fixed(entries) => entries.store(&self.written, values),
-            Entries::Encoded(entries) => entries.store(&self.written, values)?,
+        self.entries.store(&self.written, values)?;
+        for older in &mut self.older {
+            self.written.iter().for_each(|(_, id)| older.remove(*id as usize));
         }
         if let Some(aging) = &mut self.aging {
             self.written.iter().for_each(|(_, id)| aging.touch(*id as usize, now));
@@ -114,11 +153,9 @@ impl ValueTable {
 
     /// The values of these keys as they lie there, however old, and when each was touched, if they have
     /// a time to live.
-    pub(crate) fn peek(&self, ids: &[KeyId]) -> Result<(ArrayRef, Option<Int64Array>), ArrowError> {
-        let values = match &self.entries {
-            Entries::Fixed(entries) => entries.load(ids)?,
-            Entries::Encoded(entries) => entries.load(ids)?,
-        };
+    pub(crate) fn peek(&mut self, ids: &[KeyId]) -> Result<(ArrayRef, Option<Int64Array>), ArrowError> {
+        self.settle(ids)?;
+        let values = self.entries.load(ids)?;
         let touched = self.aging.as_ref().map(|aging| {
             ids.iter().map(|id| aging.touched.element(*id as usize, 0).unwrap_or(i64::MIN)).collect()
         });
@@ -149,32 +186,36 @@ impl ValueTable {
 
     /// Removes the values of these keys.
     pub(crate) fn remove(&mut self, ids: &[KeyId]) {
-        let bound = self.entries.len();
-        for id in ids.iter().map(|id| *id as usize).filter(|id| *id < bound) {
-            self.entries.remove(id);
+        for entries in self.older.iter_mut().chain([&mut self.entries]) {
+            ids.iter().for_each(|id| entries.remove(*id as usize));
         }
     }
 
     /// Bytes of memory, about: what each key that there has been takes, and what values take beside.
     pub(crate) fn memory(&self) -> (usize, usize) {
         let of_keys = self.aging.as_ref().map_or(0, |aging| aging.touched.memory());
-        let (by_key, of_values) = match &self.entries {
+        let all = self.older.iter().chain([&self.entries]).map(|entries| match entries {
             Entries::Fixed(entries) => (entries.memory(), 0),
             Entries::Encoded(entries) => entries.memory(),
-        };
-        (of_keys + by_key, of_values)
+        });
+        all.fold((of_keys, 0), |(keys, values), (by_key, of_values)| (keys + by_key, values + of_values))
     }
 
     /// Whether a key has a value, however old.
     #[must_use]
     pub fn is_present(&self, id: KeyId) -> bool {
-        self.entries.is_present(id as usize)
+        self.all().any(|entries| entries.is_present(id as usize))
+    }
+
+    /// The entries of its type, and of those that it had before.
+    fn all(&self) -> impl Iterator<Item = &Entries> {
+        self.older.iter().chain([&self.entries])
     }
 
     /// Keys with values are below this.
     #[must_use]
     pub fn bound(&self) -> usize {
-        self.entries.len()
+        self.all().map(Entries::len).max().unwrap_or(0)
     }
 
     /// Takes the numbers of keys whose values were too old and have gone.
@@ -185,20 +226,43 @@ impl ValueTable {
     /// The bytes that the entries of these keys take, about.
     #[must_use]
     pub fn bytes(&self, ids: &[KeyId]) -> usize {
-        match &self.entries {
+        let bytes = |entries: &Entries| match entries {
             Entries::Fixed(entries) => entries.bytes(ids),
             Entries::Encoded(entries) => entries.bytes(ids),
-        }
+        };
+        self.all().map(bytes).sum()
     }
 
     /// How many entries there are, with those that are too old and not yet swept.
     #[must_use]
     pub fn entries(&self) -> usize {
-        (0..self.entries.len()).filter(|id| self.entries.is_present(*id)).count()
+        self.all().map(|entries| (0..entries.len()).filter(|id| entries.is_present(*id)).count()).sum()
     }
 }
 
 impl Entries {
+    fn new(data_type: &DataType) -> Result<Self, ArrowError> {
+        Ok(match FixedEntries::new(data_type) {
+            Some(fixed) => Self::Fixed(fixed),
+            None => Self::Encoded(Box::new(EncodedEntries::new(data_type)?)),
+        })
+    }
+
+    fn load(&self, ids: &[KeyId]) -> Result<ArrayRef, ArrowError> {
+        match self {
+            Self::Fixed(entries) => entries.load(ids),
+            Self::Encoded(entries) => entries.load(ids),
+        }
+    }
+
+    fn store(&mut self, written: &[(usize, KeyId)], values: &ArrayRef) -> Result<(), StoreError> {
+        match self {
+            Self::Fixed(entries) => entries.store(written, values),
+            Self::Encoded(entries) => entries.store(written, values)?,
+        }
+        Ok(())
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Fixed(entries) => entries.len(),
@@ -213,7 +277,11 @@ impl Entries {
         }
     }
 
+    /// Also what is beyond the last.
     fn remove(&mut self, id: usize) {
+        if id >= self.len() {
+            return;
+        }
         match self {
             Self::Fixed(entries) => entries.remove(id),
             Self::Encoded(entries) => entries.remove(id),
@@ -300,6 +368,56 @@ mod tests {
         ));
         table.store([1, 0].into_iter().enumerate(), &values, 0).unwrap();
         assert_eq!(table.load(&[1, 0], 0).unwrap().as_ref(), values.as_ref());
+    }
+
+    /// A table of two columns becomes one of other two while it is used: each value is mapped once, when it is
+    /// touched, whichever way.
+    #[test]
+    fn values_of_another_type_are_mapped_when_they_are_touched() {
+        let record = |fields: &[(&str, DataType)]| -> Fields {
+            fields.iter().map(|(name, of)| Field::new(*name, of.clone(), true)).collect()
+        };
+        let old = record(&[("n", DataType::Int32), ("gone", DataType::Boolean)]);
+        let new = record(&[("since", DataType::Int64), ("n", DataType::Int64), ("text", DataType::Utf8)]);
+        let mut table = ValueTable::new(&DataType::Struct(old.clone()), None).unwrap();
+        let numbers: ArrayRef = Arc::new(arrow_array::Int32Array::from_iter_values(0..100));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true; 100]));
+        let values: ArrayRef = Arc::new(StructArray::new(old.clone(), vec![numbers, flags], None));
+        table.store((0..100).map(|i| (i, i as u32)), &values, 0).unwrap();
+        table.evolve(&DataType::Struct(new.clone())).unwrap();
+        assert_eq!((table.entries(), table.bound()), (100, 100));
+        let n = |values: &ArrayRef| -> Vec<Option<i64>> {
+            values.as_struct().column_by_name("n").unwrap().as_primitive::<Int64Type>().iter().collect()
+        };
+        let loaded = table.load(&[7, 200, 3], 0).unwrap();
+        assert_eq!(loaded.data_type(), &DataType::Struct(new.clone()));
+        assert_eq!((n(&loaded), loaded.null_count()), (vec![Some(7), None, Some(3)], 1));
+        // What is written or removed is not what was.
+        let five: ArrayRef = Arc::new(StructArray::new(
+            new.clone(),
+            vec![
+                Arc::new(Int64Array::from(vec![Some(1), None])),
+                Arc::new(Int64Array::from(vec![500, 600])),
+                Arc::new(StringArray::from(vec!["five", "six"])),
+            ],
+            Some(vec![true, false].into()),
+        ));
+        table.store([(0, 5), (1, 6)].into_iter(), &five, 0).unwrap();
+        table.remove(&[8]);
+        assert_eq!(n(&table.load(&[5, 6, 8, 9], 0).unwrap()), [Some(500), None, None, Some(9)]);
+        assert_eq!((table.entries(), table.is_present(6), table.is_present(10)), (98, false, true));
+        // And back: what was not touched is as it was.
+        let back = record(&[("n", DataType::Int64), ("gone", DataType::Boolean)]);
+        table.evolve(&DataType::Struct(back)).unwrap();
+        let loaded = table.load(&[5, 7, 50, 6], 0).unwrap();
+        let gone: Vec<_> = loaded.as_struct().column(1).as_boolean().iter().collect();
+        assert_eq!(
+            (n(&loaded), gone),
+            (vec![Some(500), Some(7), Some(50), None], vec![None, None, Some(true), None])
+        );
+        table.peek(&(0..100).collect::<Vec<_>>()).unwrap();
+        table.forget_older();
+        assert_eq!((table.entries(), table.bound()), (98, 100));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod output;
 pub mod restarts;
 pub mod simulation;
 mod subtask;
+pub mod swap;
 mod worker;
 
 pub use admission::{Plan, plan};

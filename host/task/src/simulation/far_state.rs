@@ -9,7 +9,7 @@ use std::task::Waker;
 use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
-use model::job_graph::TimeDomain;
+use model::job_graph::{State, TimeDomain};
 use model::key::{KeyHash, hash_keys};
 use platform::{Inbox, IoPool, Random};
 use state::backend::{Extent, Held, NotSealed, Rest, Ticket};
@@ -85,6 +85,9 @@ fn hashes(keys: &[ArrayRef], rows: usize) -> Vec<KeyHash> {
 }
 
 impl Backend for FarState {
+    fn evolve(&mut self, old: &[State], new: &[State]) -> Result<(), ArrowError> {
+        self.near.evolve(old, new)
+    }
     fn prefetch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Ticket, ArrowError> {
         Ok(self.ask(Asked::Rows(hashes(keys, rows).into_iter().collect())))
     }

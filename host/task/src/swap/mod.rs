@@ -1,0 +1,136 @@
+//! Other code for a running job: what differs between two versions of it ([`diff`]).
+
+pub mod diff;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use graph::PhysicalGraph;
+use guest::Program;
+use model::Diagnostic;
+use model::job_graph::{NodeId, Partition};
+
+pub use diff::{Change, Difference, OperatorChange, StateChange, diff};
+
+use crate::operator::native::NativeFunction;
+use crate::{Execution, Plan};
+
+/// A version of a job: its graph as it runs, and where its functions come from.
+#[derive(Clone)]
+pub struct Version {
+    /// Its graph.
+    pub physical: PhysicalGraph,
+    pub(crate) program: Program,
+    pub(crate) job: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) natives: BTreeMap<NodeId, NativeFunction>,
+    pub(crate) two_phases: BTreeSet<NodeId>,
+    pub(crate) is_batch: bool,
+    pub(crate) is_state_on_disk: bool,
+}
+
+impl Version {
+    /// The BLAKE3 digest of the component, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        self.program.digest()
+    }
+
+    /// The name under which the component knows the job.
+    #[must_use]
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// The job's arguments.
+    #[must_use]
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    /// Whether its functions are those of another: the same component with the same job and arguments.
+    pub(crate) fn has_code_of(&self, other: &Self) -> bool {
+        self.natives.is_empty()
+            && other.natives.is_empty()
+            && (self.digest(), &self.job, &self.args) == (other.digest(), &other.job, &other.args)
+    }
+
+    /// By which outputs rows leave a stage, and where each leads. In an order that is the same for every version
+    /// whose rows go the same ways.
+    pub(crate) fn exits(&self, vertex: usize, stage: usize) -> Vec<Exit> {
+        let nodes = &self.physical.vertices[vertex].stages[stage].nodes;
+        let of_edges =
+            self.physical.edges.iter().filter(|edge| edge.from == vertex && nodes.contains(&edge.node));
+        let of_edges = of_edges.map(|edge| {
+            let way = Way::Vertex(edge.to, edge.input, text_of(&edge.partition));
+            ((edge.node, edge.port), way)
+        });
+        let stages = self.physical.vertices[vertex].stages.iter().enumerate();
+        let of_stages = stages.filter_map(|(next, other)| match other.fed_by {
+            Some((from, node, port)) if from == stage => Some(((node, port), Way::Stage(next))),
+            _ => None,
+        });
+        let mut exits: BTreeMap<(NodeId, u32), Vec<Way>> = BTreeMap::new();
+        of_edges.chain(of_stages).for_each(|(from, way)| exits.entry(from).or_default().push(way));
+        let mut exits: Vec<Exit> = exits.into_iter().map(|(from, ways)| Exit { from, ways }).collect();
+        exits.iter_mut().for_each(|exit| exit.ways.sort());
+        exits.sort_by(|a, b| a.ways.cmp(&b.ways).then(a.from.cmp(&b.from)));
+        exits
+    }
+}
+
+/// An output by which rows leave a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// The node and its port.
+    pub(crate) from: (NodeId, u32),
+    /// All that it leads to.
+    pub(crate) ways: Vec<Way>,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// To another chain: which, its input, and to which of its subtasks.
+    Vertex(usize, u32, String),
+    /// To a later stage of the chain.
+    Stage(usize),
+}
+
+fn text_of(partition: &Partition) -> String {
+    match partition {
+        Partition::Forward => "forward".to_owned(),
+        Partition::Hash(keys) => format!("by the key {keys:?}"),
+        Partition::Rebalance => "rebalance".to_owned(),
+        Partition::Broadcast => "broadcast".to_owned(),
+        Partition::Global => "global".to_owned(),
+        Partition::Chosen(column) => format!("by column {column}"),
+    }
+}
+
+impl Plan {
+    /// What it is as a version of its job.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version {
+            physical: self.physical.clone(),
+            program: self.program.clone(),
+            job: self.job.clone(),
+            args: self.args.clone(),
+            natives: self.natives.clone(),
+            two_phases: self.two_phases.clone(),
+            is_batch: self.options.execution == Execution::Batch,
+            is_state_on_disk: self.options.keeps_state_on_disk(),
+        }
+    }
+
+    /// Checks what the job asks of the outside against what the user grants, and looks at nothing there.
+    ///
+    /// # Errors
+    /// What is not granted.
+    pub fn check_grants(&self) -> Result<(), Diagnostic> {
+        let grants = crate::grants::Grants::new(&self.args, &self.options.allow);
+        self.needs()
+            .iter()
+            .try_for_each(|(id, need)| grants.check(&self.physical.job.nodes[*id as usize].name, need))
+    }
+}

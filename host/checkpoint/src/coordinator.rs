@@ -48,6 +48,8 @@ pub type SubtaskId = u32;
 pub enum Kind {
     /// To go on from after a failure. Older ones go when it is complete.
     Checkpoint,
+    /// The same, and at its barrier the job changes to another version. If it is given up, that has not happened.
+    Swap,
     /// Asked for by somebody, whose it is: it stays until it is removed by command.
     Savepoint {
         /// Nothing comes after its barrier.
@@ -383,8 +385,8 @@ impl<P> Coordinator<P> {
         if let Some(request) = request {
             actions.push(Action::Answer { request, result: Err(reason.clone()) });
         }
-        // A savepoint that fails is its owner's concern.
-        if matches!(kind, Kind::Savepoint { .. }) {
+        // What somebody has asked for and fails is his concern.
+        if matches!(kind, Kind::Savepoint { .. } | Kind::Swap) {
             return;
         }
         self.failures += 1;

@@ -34,6 +34,9 @@ pub struct Manifest {
     pub began: i64,
     /// How long until every part was durable, in milliseconds.
     pub duration: u64,
+    /// Which versions of the job have run, the first first; the last is the one that goes on from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Version>,
     /// The operators with what they keep, by uid.
     pub operators: BTreeMap<String, Operator>,
     /// The files that its parts lie in, by path: of a checkpoint below the folder of all checkpoints, of a
@@ -51,6 +54,28 @@ pub struct JobName {
     pub name: String,
     /// The BLAKE3 digest of the component that made it, in hexadecimal.
     pub component: String,
+}
+
+/// A version of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// It runs from the barrier of this checkpoint on; 0 = from the beginning.
+    pub from: CheckpointId,
+    /// The BLAKE3 digest of the component, in hexadecimal.
+    pub component: String,
+    /// The name under which the component knows the job.
+    pub job: String,
+    /// The job's arguments.
+    pub args: Vec<String>,
+}
+
+impl Version {
+    /// Whether it is the same code with the same arguments.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.component, &self.job, &self.args) == (&other.component, &other.job, &other.args)
+    }
 }
 
 /// What an operator keeps.
@@ -249,6 +274,7 @@ impl Manifest {
             is_final: false,
             began: 0,
             duration: 0,
+            versions: Vec::new(),
             operators: BTreeMap::new(),
             files: BTreeMap::new(),
         }

@@ -21,6 +21,8 @@ use crate::manifest::{Damage, File, Manifest};
 /// The manifest's name in its folder.
 pub(crate) const MANIFEST: &str = "_metadata";
 const PREFIX: &str = "chk-";
+/// The folder of components.
+const COMPONENTS: &str = "components";
 
 /// The checkpoints of one job in a store.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub struct Storage {
     /// Which files manifests name, as far as they have been put or read.
     named: Arc<Mutex<BTreeMap<CheckpointId, BTreeSet<String>>>>,
     removing: Arc<Mutex<()>>,
+    /// Components that the job needs, whether a manifest names them or not.
+    held: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Why a checkpoint cannot be read.
@@ -80,7 +84,13 @@ impl Storage {
     /// Those of the job of this id.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, job: &str) -> Self {
-        Self { store, job: job.to_owned(), named: Arc::default(), removing: Arc::default() }
+        Self {
+            store,
+            job: job.to_owned(),
+            named: Arc::default(),
+            removing: Arc::default(),
+            held: Arc::default(),
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<CheckpointId, BTreeSet<String>>> {
@@ -144,6 +154,32 @@ impl Storage {
         self.store.put_new(&self.manifest_path(manifest.checkpoint), &manifest.to_bytes())?;
         self.known().insert(manifest.checkpoint, manifest.files.keys().cloned().collect());
         Ok(())
+    }
+
+    /// Where a component lies, by its digest.
+    #[must_use]
+    pub fn component_path(&self, digest: &str) -> String {
+        format!("{}/{COMPONENTS}/{digest}.wasm", self.job)
+    }
+
+    /// These components stay until others are held, and then for as long as a manifest names them.
+    pub fn hold_components<'a>(&self, digests: impl Iterator<Item = &'a str>) {
+        let paths = digests.map(|digest| self.component_path(digest)).collect();
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = paths;
+    }
+
+    /// Puts a component, if it is not there. Its path and what manifests say of it.
+    ///
+    /// # Errors
+    /// If it may not be durable.
+    pub fn put_component(&self, digest: &str, bytes: &[u8]) -> io::Result<(String, File)> {
+        let path = self.component_path(digest);
+        match self.store.put_new(&path, bytes) {
+            // Its name says what it is.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            put => put?,
+        }
+        Ok((path, File::of(bytes)))
     }
 
     /// A file that a manifest names, checked.
@@ -228,7 +264,11 @@ impl Storage {
         let named = self.named_by(others.into_iter())?;
         self.store.remove(&self.manifest_path(checkpoint))?;
         self.known().remove(&checkpoint);
-        files.difference(&named).try_for_each(|path| self.store.remove(path))
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files
+            .difference(&named)
+            .filter(|path| !held.contains(*path))
+            .try_for_each(|path| self.store.remove(path))
     }
 
     /// Removes what checkpoints have left that are not complete, but for these, and for what others name.
@@ -240,7 +280,11 @@ impl Storage {
         let mut traces = self.traces_in(&paths);
         traces.retain(|_, has_manifest| *has_manifest);
         let named = self.named_by(traces.keys().copied())?;
+        let components = format!("{}/{COMPONENTS}/", self.job);
         let is_left = |path: &&String| {
+            if path.starts_with(&components) {
+                return !named.contains(*path);
+            }
             let id = self.parts_of(path).map(|(id, _)| id);
             id.is_some_and(|id| !traces.contains_key(&id) && !under_way.contains(&id))
                 && !named.contains(*path)

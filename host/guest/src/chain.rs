@@ -23,7 +23,7 @@ use crate::entries::{Reading, StateAccess, StateReader};
 use crate::hooks::{Hooks, Host, LogLevel, tame};
 use crate::lift::{self, lied};
 use crate::lower::{self, Lowered};
-use crate::program::{cpu_or, failure};
+use crate::program::{cpu_or, failure, wait};
 use crate::runtime::CallMark;
 use crate::{GuestError, Program};
 
@@ -383,6 +383,25 @@ impl Chain {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Makes and opens the instance now, where there is none. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or that takes too long.
+    pub fn open(&mut self) -> Result<(), GuestError> {
+        if self.instance.is_some() || self.running.is_some() {
+            return Ok(());
+        }
+        let runtime = &self.program.0.runtime;
+        let (limit, mark) = (runtime.config.limits.call_time, runtime.begin_call());
+        let made = {
+            let future = std::pin::pin!(instantiate(&self.program, &self.opening, Arc::clone(&self.pages)));
+            wait(future, limit, &runtime.platform.clock)
+        };
+        drop(mark);
+        self.instance = Some(made.ok_or(GuestError::TimedOut(limit))??);
+        Ok(())
     }
 
     /// Tells the user of the job, as if the guest had.

@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) windows: Option<window_functions::GuestIndices>,
     job: job::GuestIndices,
     digest: String,
-    bytes: usize,
+    source: Arc<[u8]>,
     imports: Vec<String>,
     exports: Vec<String>,
 }
@@ -111,7 +111,7 @@ impl Program {
             job: job::GuestIndices::new(&pre).map_err(|e| wrong("job", &e))?,
             pre,
             digest: blake3::hash(bytes).to_hex().to_string(),
-            bytes: bytes.len(),
+            source: bytes.into(),
             imports,
             exports,
         }));
@@ -171,7 +171,13 @@ impl Program {
     /// The component's size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.bytes
+        self.0.source.len()
+    }
+
+    /// The component, as it was loaded.
+    #[must_use]
+    pub fn source(&self) -> &Arc<[u8]> {
+        &self.0.source
     }
 
     /// The names of what it imports.
@@ -233,7 +239,7 @@ impl Program {
 }
 
 /// Polls to the end; none when it took more CPU time than `limit`.
-fn wait<T>(
+pub(crate) fn wait<T>(
     mut future: std::pin::Pin<&mut impl Future<Output = T>>,
     limit: Duration,
     clock: &platform::Clock,

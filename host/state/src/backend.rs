@@ -208,8 +208,8 @@ pub trait Backend: Send {
     fn take_due(&mut self, domain: TimeDomain, now: i64, max: usize) -> Result<Due, ArrowError>;
 
     /// The states, which were `old`, are `new` from now on: those of equal names go on, values of another type
-    /// [mapped](crate::evolve) when they are touched; others are dropped, or begin empty. No snapshot is under way, and
-    /// the next is to have all of the state.
+    /// [mapped](crate::evolve) when they are touched; others are dropped, or begin empty. A snapshot under way is given
+    /// up, and the next is to have all of the state.
     ///
     /// # Errors
     /// If the backend cannot do that, or values of a type cannot be kept; then nothing has changed.

@@ -742,9 +742,6 @@ impl Backend for MemoryBackend {
     }
 
     fn evolve(&mut self, old: &[State], new: &[State]) -> Result<(), ArrowError> {
-        if self.sealed.is_some() {
-            return Err(ArrowError::ComputeError("a snapshot is being written".into()));
-        }
         let mut made: Vec<Option<Table>> = Vec::with_capacity(new.len());
         for state in new {
             // What cannot be kept is noticed before anything changes.
@@ -765,8 +762,15 @@ impl Backend for MemoryBackend {
             }
             self.tables.push(table);
         }
-        let of_timers = self.sealed_rows.pop().unwrap_or_else(SealedRows::new);
-        self.sealed_rows = new.iter().map(|_| SealedRows::new()).chain([of_timers]).collect();
+        self.sealed_rows = (0..=new.len()).map(|_| SealedRows::new()).collect();
+        // A snapshot that was being written is given up.
+        if self.sealed.take().is_some() {
+            for table in &mut self.tables {
+                if let Table::Entries { entries, .. } = table {
+                    while entries.sweep_sealed(64 * SWEPT_WORDS)?.is_some() {}
+                }
+            }
+        }
         Ok(())
     }
 

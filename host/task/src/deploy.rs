@@ -54,6 +54,9 @@ use crate::operator::windowed::{Windowed, keyed_by};
 use crate::operator::{Input, Place, native_error, state_error};
 use crate::output::Output;
 use crate::subtask::{Eaten, Operator, Pulse, StageInstance, Subtask, Target};
+use crate::swap::Version;
+use crate::swap::asking::{Component, Swaps};
+use crate::swap::code::{Ground, operators};
 use crate::worker::{Wakes, Worker};
 use crate::{AggPhase, Execution, Plan};
 
@@ -64,6 +67,7 @@ pub(crate) struct Deployed {
     pub(crate) checkpointer: Option<(Checkpointer, Arc<ReadySet>)>,
     pub(crate) control: Arc<Control>,
     pub(crate) watch: Watch,
+    pub(crate) swaps: Swaps,
 }
 
 /// What one subtask may have in flight, at least and at most.
@@ -123,11 +127,13 @@ pub(crate) fn deploy(
         .map(|subtasks| subtasks.iter().map(|(worker, index)| ready[*worker].waker(*index)).collect())
         .collect();
     let watch = Watch::of(&plan, &platform.clock);
+    let version = plan.version();
+    let ground = Ground::of(&version, log, &watch.user, plan.options.attempt);
     let subtask_wakers: Vec<Waker> = wakers.iter().flatten().cloned().collect();
     let mut checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
         let ready = ReadySet::new(1);
         ready.mark(0);
-        let about = about(&plan, checkpoints);
+        let about = about(&version, checkpoints);
         let waker = ready.waker(0);
         let teller = Teller::new(&plan.options.checkpoint_tracker, log, &platform.clock);
         let around = (platform, &control);
@@ -175,28 +181,23 @@ pub(crate) fn deploy(
     if let Some((checkpointer, _)) = &mut checkpointer {
         checkpointer.begin(deployment.kept);
     }
-    Ok(Deployed { workers, checkpointer, control, watch: deployment.watch })
+    let asks = checkpointer.as_ref().map(|(checkpointer, _)| checkpointer.swap_asks());
+    let swaps = Swaps::new(version, ground, asks);
+    Ok(Deployed { workers, checkpointer, control, watch: deployment.watch, swaps })
 }
 
 /// What manifests say of a job.
-fn about(plan: &Plan, checkpoints: &Checkpoints) -> About {
-    let physical = &plan.physical;
-    let mut operators = BTreeMap::new();
-    for vertex in &physical.vertices {
-        for stage in &vertex.stages {
-            let node = &physical.job.nodes[stage.nodes[0] as usize];
-            let uid = uid_of(&physical.job, stage.nodes[0]);
-            let max_parallelism = physical.max_parallelism;
-            operators.insert(stage.nodes[0], (uid, node.name.clone(), vertex.parallelism, max_parallelism));
-        }
-    }
+fn about(version: &Version, checkpoints: &Checkpoints) -> About {
+    let physical = &version.physical;
     let places = physical.vertices.iter().flat_map(|vertex| 0..vertex.parallelism);
     let job = JobName {
         id: checkpoints.job_id.clone(),
         name: physical.job.name.clone(),
-        component: plan.program.digest().to_owned(),
+        component: version.digest().to_owned(),
     };
-    About { job, places: places.collect(), operators, tables: BTreeMap::new() }
+    let component = Component::of(version);
+    let operators = operators(version, version);
+    About { job, component, places: places.collect(), operators, tables: BTreeMap::new() }
 }
 
 /// Which part of an operator's state is a subtask's.
@@ -373,6 +374,7 @@ impl Deployment<'_> {
             eaten: Eaten::default(),
             blocked: false,
             cuts: None,
+            swap: None,
             watch,
             held_told: Duration::ZERO,
             pulse,
@@ -698,6 +700,8 @@ impl Deployment<'_> {
                     nodes,
                     outputs,
                     failures,
+                    ways: Vec::new(),
+                    states: function.states.clone(),
                     keyed,
                     windows,
                     chaos_instances: plan.options.chaos_instances,

@@ -21,6 +21,8 @@ use crate::metrics::times::TaskWatch;
 use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics, read};
 use crate::metrics::{SubtaskMetrics, VertexDescription, VertexMetrics};
 use crate::operator::state_error;
+use crate::swap::asking::Swaps;
+use crate::swap::{Difference, SwapAnswer, Version};
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
 /// How a job ended.
@@ -149,6 +151,7 @@ pub struct Job {
     asks: Option<Inbox<Ask>>,
     watch: Watch,
     tracker: CheckpointTracker,
+    swaps: Swaps,
 }
 
 /// The thread that decides of checkpoints.
@@ -287,6 +290,7 @@ pub fn start(plan: Plan, platform: &Platform, log: LogSink) -> Result<Job, Diagn
         asks,
         watch: deployed.watch,
         tracker,
+        swaps: deployed.swaps,
     })
 }
 
@@ -327,6 +331,34 @@ impl Job {
         };
         asks.put(Ask { request, answer });
         Ok(())
+    }
+
+    /// Changes the running job to another version of it.
+    ///
+    /// `plan` is the new version's, made of its component as for a start ([`crate::plan`]), with the options that the
+    /// job was started with; it is not to be prepared. This compares it with the version that runs, checks what it
+    /// asks of the outside against what is granted, and makes and opens its instances, while the job runs: it blocks
+    /// for that. Then a checkpoint is asked for, after one that is under way. At its barrier every subtask changes:
+    /// rows before it are handled by the old code, rows after it by the new, with state, timers and windows as they
+    /// are; none is lost, and none comes twice. `answer` is called in a thread of the job's when that checkpoint is
+    /// complete, with its number; or with the reason why it has been given up. Then the change has not happened: the
+    /// subtasks that had changed are back, and what they have done meanwhile stays done. `answer` is dropped if the job
+    /// ends before.
+    ///
+    /// Returns what differs. Where nothing does, that is no error.
+    ///
+    /// # Errors
+    /// If the job makes no checkpoints or is changing already; if the version differs in what is laid out when a job
+    /// starts ([`crate::swap::Difference::obstacles`]); if something is not granted; if an instance cannot be opened.
+    /// Then nothing has happened.
+    pub fn swap(&self, plan: &Plan, answer: SwapAnswer) -> Result<Difference, Diagnostic> {
+        self.swaps.swap(plan, answer)
+    }
+
+    /// The version that runs: what others are compared with ([`crate::swap::diff`]).
+    #[must_use]
+    pub fn version(&self) -> Arc<Version> {
+        self.swaps.version()
     }
 
     /// Whether the job has been told to stop, or has failed.

@@ -5,6 +5,7 @@
 
 mod far_state;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct Report {
     pub progress: Progress,
     /// What came of the savepoint that was asked for: its number, or why there is none. None = nothing was said.
     pub savepoint: Option<Result<u64, String>>,
+    /// What came of each change to another version that was asked for, in their order: its checkpoint, or why there is
+    /// none. Those of which nothing was said are not there.
+    pub swaps: Vec<Result<u64, String>>,
 }
 
 /// A fault put in on purpose, which a simulation has to report.
@@ -100,8 +104,33 @@ pub fn run_asking(
     log: &LogSink,
     seed: u64,
     fault: Option<Fault>,
-    mut ask: Option<(u64, SavepointRequest)>,
+    ask: Option<(u64, SavepointRequest)>,
 ) -> Result<Report, Diagnostic> {
+    let ask = ask.map(|(at, request)| (at, Asked::Savepoint(request)));
+    run_with(plan, platform, log, (seed, fault), ask.into_iter().collect())
+}
+
+/// What a simulated job is asked for.
+pub enum Asked {
+    /// A savepoint.
+    Savepoint(SavepointRequest),
+    /// To change to the version of this plan.
+    Swap(Box<Plan>),
+}
+
+/// The same, and after so many steps each of these is asked for.
+///
+/// # Errors
+/// If the job cannot be deployed.
+pub fn run_with(
+    plan: Plan,
+    platform: &Platform,
+    log: &LogSink,
+    (seed, fault): (u64, Option<Fault>),
+    asked: Vec<(u64, Asked)>,
+) -> Result<Report, Diagnostic> {
+    let mut asked = VecDeque::from(asked);
+    let swapped = Arc::new(Mutex::new(Vec::new()));
     let answer = Arc::new(Mutex::new(None));
     let mut random = Random::of_seed(seed);
     let says_ready = fault == Some(Fault::StateNotAwaited);
@@ -144,13 +173,27 @@ pub fn run_asking(
     let mut checkpoint_at: Option<Duration> = None;
     while live > 0 && !deployed.control.is_stopping() && steps < STEPS_MAX {
         if let Some((checkpointer, _)) = &deployed.checkpointer
-            && let Some((_, request)) = ask.take_if(|(at, _)| steps >= *at)
+            && let Some((_, asked)) = asked.pop_front_if(|(at, _)| steps >= *at)
         {
-            let said = Arc::clone(&answer);
-            let answer = Box::new(move |result| {
-                *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            });
-            checkpointer.asks().put(Ask { request, answer });
+            match asked {
+                Asked::Savepoint(request) => {
+                    let said = Arc::clone(&answer);
+                    let answer = Box::new(move |result| {
+                        *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                    });
+                    checkpointer.asks().put(Ask { request, answer });
+                }
+                Asked::Swap(plan) => {
+                    let told = Arc::clone(&swapped);
+                    let answer = Box::new(move |result| {
+                        told.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                    });
+                    if let Err(error) = deployed.swaps.swap(&plan, answer) {
+                        let refused = Err(error.to_string());
+                        swapped.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
+                    }
+                }
+            }
         }
         if let Some((_, set)) = &deployed.checkpointer {
             set.take(&mut marked);
@@ -196,7 +239,8 @@ pub fn run_asking(
                 }
             }
             let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress, savepoint });
+            let swaps = std::mem::take(&mut *swapped.lock().unwrap_or_else(PoisonError::into_inner));
+            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress, savepoint, swaps });
         }
         if number == checkpoints {
             checkpoint_at = deployed.checkpointer.as_mut().and_then(|(checkpointer, _)| checkpointer.step());
@@ -228,5 +272,6 @@ pub fn run_asking(
     let outcome = (live == 0 || stopped).then(|| deployed.control.outcome());
     let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
     let progress = deployed.watch.progress();
-    Ok(Report { outcome, steps, trace: trace.digest(), progress, savepoint })
+    let swaps = std::mem::take(&mut *swapped.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Report { outcome, steps, trace: trace.digest(), progress, savepoint, swaps })
 }

@@ -33,6 +33,8 @@ use crate::operator::source::SourceOperator;
 use crate::operator::watermarks::WatermarksOperator;
 use crate::operator::{Element, Input, Ran, state_error};
 use crate::output::Output;
+use crate::swap::code::{StageCode, StageSwap, UnderWay};
+use crate::swap::diff::losses;
 
 /// One parallel instance of a chain.
 pub(crate) struct Subtask {
@@ -46,6 +48,8 @@ pub(crate) struct Subtask {
     pub(crate) blocked: bool,
     /// Where checkpoints are made.
     pub(crate) cuts: Option<Cuts>,
+    /// The change to another version that is under way.
+    pub(crate) swap: Option<UnderWay>,
     /// What can be seen of it from outside.
     pub(crate) watch: Arc<TaskWatch>,
     /// When it last said how much state it keeps.
@@ -150,6 +154,55 @@ const QUEUE_ROWS: (usize, usize) = (1_024, 1 << 20);
 const HELD_EVERY: Duration = Duration::from_millis(100);
 /// How long a step writes sealed state.
 const SWEEP_TIME: Duration = Duration::from_micros(200);
+
+impl StageInstance {
+    /// Changes places with the code of another version.
+    fn change_places(&mut self, swap: &mut StageSwap) -> Result<(), Diagnostic> {
+        let mut is_other = swap.is_renamed;
+        match (&mut self.operator, &mut swap.code) {
+            (Operator::Function(function), Some(StageCode::Function(code))) => {
+                is_other |= function.change_places(code, self.backends.last_mut())?;
+            }
+            (Operator::Native(_, native), Some(StageCode::Native(function))) => {
+                std::mem::swap(&mut native.function, function);
+            }
+            (_, None) => {}
+            _ => return Err(Diagnostic::internal("a stage was to become what it is not")),
+        }
+        if is_other {
+            self.chain = Chain::default();
+        }
+        Ok(())
+    }
+}
+
+/// A change to another version has not happened: what has changed goes back.
+fn go_back(stages: &mut [StageInstance], under_way: UnderWay) -> Result<(), Diagnostic> {
+    for (stage, mut swap) in stages.iter_mut().zip(under_way.swap.stages) {
+        if !swap.has_changed {
+            continue;
+        }
+        let states = match (&stage.operator, &swap.code) {
+            (Operator::Function(function), Some(StageCode::Function(code))) => {
+                (function.states != code.states).then_some((&function.states, &code.states))
+            }
+            _ => None,
+        };
+        if let Some((new, old)) = states {
+            if let Some(loss) = losses(old, new).first() {
+                return Err(Diagnostic::external(
+                    "the change to another version has failed at its checkpoint",
+                )
+                .detail(format!("the old version cannot go on from the new one's state: {loss}"))
+                .hint("the job goes on from the checkpoint before, with the old version"));
+            }
+            // It is of the states that have gone.
+            stage.snapshot = None;
+        }
+        stage.change_places(&mut swap)?;
+    }
+    Ok(())
+}
 
 impl Subtask {
     /// Does what there is to do, for about `step_time`. Never blocks.
@@ -464,8 +517,13 @@ impl Subtask {
                     for stage in &mut self.stages {
                         stage.halted = stage.halted.filter(|halted| *halted > barrier);
                     }
+                    if let Some(under_way) = self.swap.take_if(|swap| swap.barrier == barrier) {
+                        go_back(&mut self.stages, under_way)?;
+                    }
                 }
+                Told::Swap(barrier, swap) => self.swap = Some(UnderWay { barrier, swap }),
                 Told::Commit(checkpoint) => {
+                    self.swap.take_if(|swap| swap.barrier.checkpoint == checkpoint);
                     for stage in &mut self.stages {
                         if let Operator::Sink(sink) = &mut stage.operator {
                             cuts.pass(Point::SubtaskCommit)?;
@@ -518,6 +576,12 @@ impl Subtask {
             return Ok(false);
         }
         let start = self.clock.now();
+        if let Some(UnderWay { swap, .. }) = self.swap.as_mut().filter(|swap| swap.barrier == barrier)
+            && let Some(swap) = swap.stages.get_mut(at).filter(|swap| !swap.has_changed)
+        {
+            swap.has_changed = true;
+            stage.change_places(swap)?;
+        }
         let text = |kind: &str, text: String| vec![(kind.to_owned(), Content::Text(text))];
         let sections = match &mut stage.operator {
             Operator::Source(_, source) => match source.source.position() {

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use checkpoint::coordinator::{CheckpointId, Kind, Stop, SubtaskId};
-use checkpoint::manifest::{File, JobName, Operator, Place, Section, Subtask, Table};
+use checkpoint::manifest::{File, JobName, Operator, Place, Section, Subtask, Table, Version};
 use checkpoint::{Action, Coordinator, Event, Manifest, Storage};
 use model::Diagnostic;
 use platform::faults::Point;
@@ -19,6 +19,9 @@ use super::savepoint::{self, Ask};
 use super::teller::{Teller, lock};
 use super::{Checkpoints, Command, Content, FileOfStore, Line, Part, section};
 use crate::job::Control;
+use crate::swap::SwapAnswer;
+use crate::swap::asking::{Component, SwapAsk};
+use crate::swap::code::SubtaskSwap;
 
 /// A job's checkpoints.
 pub(crate) struct Checkpointer {
@@ -38,6 +41,16 @@ pub(crate) struct Checkpointer {
     /// Those that the coordinator knows, by the number that it knows them by.
     asked: BTreeMap<u64, Ask>,
     next_request: u64,
+    /// Changes to other versions that are asked for.
+    swap_asks: Inbox<SwapAsk>,
+    /// The one that the coordinator knows.
+    swap: Option<SwapUnderWay>,
+    /// What changes in each subtask.
+    swaps: Vec<Inbox<SubtaskSwap>>,
+    /// The versions that have run; the last runs.
+    versions: Vec<Version>,
+    /// By digest: the components that lie beside the checkpoints.
+    components: Arc<Mutex<BTreeMap<String, (String, File)>>>,
     /// When the one under way began, by the wall clock and by the other.
     began: (i64, Duration),
     /// The manifest that was put last, or that the job goes on from: what the next may build upon, if it is complete.
@@ -50,11 +63,24 @@ pub(crate) struct Checkpointer {
     teller: Teller,
 }
 
+/// A change to another version.
+struct SwapUnderWay {
+    request: u64,
+    /// Until it begins.
+    swaps: Vec<SubtaskSwap>,
+    /// What the new version is, and once it has begun what the old one was.
+    about: Arc<About>,
+    /// Its checkpoint has begun.
+    has_begun: bool,
+    answer: SwapAnswer,
+}
+
 /// What a manifest says of the job.
 pub(crate) struct About {
     pub(crate) job: JobName,
+    pub(crate) component: Component,
     /// Of each subtask its number within its operators.
-    pub(crate) places: Vec<u32>,
+    pub(crate) places: Arc<[u32]>,
     /// The operators by the nodes that they begin with: uid, name, parallelism, number of key groups.
     pub(crate) operators: BTreeMap<u32, (String, String, u32, u32)>,
     /// What the tables of their keyed state are called.
@@ -77,6 +103,8 @@ impl Checkpointer {
         teller: Teller,
     ) -> Self {
         let now = platform.clock.now();
+        let versions = versions(checkpoints, &about.component);
+        let components = components(checkpoints, &versions);
         let Checkpoints { settings, storage, next, retained, restored, .. } = checkpoints;
         restored.iter().for_each(|restored| teller.restored(restored.manifest()));
         // What subtasks have been filled with they may build upon.
@@ -96,6 +124,11 @@ impl Checkpointer {
             asks: Inbox::new(waker.clone()),
             asked: BTreeMap::new(),
             next_request: 1,
+            swap_asks: Inbox::new(waker.clone()),
+            swap: None,
+            swaps: subtasks.iter().map(|waker| Inbox::new(waker.clone())).collect(),
+            versions,
+            components: Arc::new(Mutex::new(components)),
             began: (0, now),
             complete: newest.as_ref().map(|newest| newest.checkpoint),
             newest: Arc::new(Mutex::new(newest)),
@@ -110,6 +143,7 @@ impl Checkpointer {
             number,
             complete: self.complete,
             commands: self.commands[number as usize].clone(),
+            swaps: self.swaps[number as usize].clone(),
             events: self.events.clone(),
             faults: self.platform.faults.clone(),
         }
@@ -130,6 +164,56 @@ impl Checkpointer {
         self.asks.clone()
     }
 
+    /// Where changes to other versions are asked for.
+    pub(crate) fn swap_asks(&self) -> Inbox<SwapAsk> {
+        self.swap_asks.clone()
+    }
+
+    /// Begins with a change to another version.
+    fn swap(&mut self, ask: SwapAsk, now: Duration) {
+        let SwapAsk { swaps, operators, tables: others, component, answer } = ask;
+        if self.swap.is_some() {
+            answer(Err("the job is changing to another version already".to_owned()));
+            return;
+        }
+        let mut tables = self.about.tables.clone();
+        tables.extend(others);
+        let about = Arc::new(About {
+            job: JobName {
+                id: self.about.job.id.clone(),
+                name: component.name.clone(),
+                component: component.ran.component.clone(),
+            },
+            component,
+            places: Arc::clone(&self.about.places),
+            operators,
+            tables,
+        });
+        let request = self.next_request;
+        self.next_request += 1;
+        self.swap = Some(SwapUnderWay { request, swaps, about, has_begun: false, answer });
+        let actions = self.coordinator.on(Event::Asked { request, kind: Kind::Swap }, now);
+        actions.into_iter().for_each(|action| self.act(action));
+    }
+
+    /// The checkpoint of the change begins: each subtask gets its part before it hears of the checkpoint.
+    fn begin_swap(&mut self, checkpoint: CheckpointId) {
+        let Some(swap) = &mut self.swap else { return };
+        std::mem::swap(&mut swap.about, &mut self.about);
+        swap.has_begun = true;
+        std::mem::take(&mut swap.swaps).into_iter().zip(&self.swaps).for_each(|(swap, to)| to.put(swap));
+        self.versions.push(Version { from: checkpoint, ..self.about.component.ran.clone() });
+    }
+
+    /// The change has happened, or has not.
+    fn end_swap(&mut self, swap: SwapUnderWay, result: Result<CheckpointId, String>) {
+        if result.is_err() && swap.has_begun {
+            self.about = swap.about;
+            self.versions.pop();
+        }
+        (swap.answer)(result);
+    }
+
     /// Does what there is to do. When its time comes again.
     pub(crate) fn step(&mut self) -> Option<Duration> {
         let now = self.platform.clock.now();
@@ -146,6 +230,9 @@ impl Checkpointer {
             self.asked.insert(request, ask);
             let actions = self.coordinator.on(Event::Asked { request, kind }, now);
             actions.into_iter().for_each(|action| self.act(action));
+        }
+        while let Some(ask) = self.swap_asks.take() {
+            self.swap(ask, now);
         }
         while self.removed.take().is_some() {
             self.removals -= 1;
@@ -173,6 +260,9 @@ impl Checkpointer {
             Action::Trigger { checkpoint, kind } => {
                 self.began = (self.platform.clock.wall_ms(), self.platform.clock.now());
                 self.teller.triggered(checkpoint, kind, self.commands.len());
+                if kind == Kind::Swap {
+                    self.begin_swap(checkpoint);
+                }
                 if self.passes(Point::CheckpointTrigger) {
                     self.tell(Command::Trigger(checkpoint, kind));
                 }
@@ -205,6 +295,10 @@ impl Checkpointer {
                 self.control.fail(if is_overtaken { error.give_up() } else { error });
             }
             Action::Answer { request, result } => {
+                if let Some(swap) = self.swap.take_if(|swap| swap.request == request) {
+                    self.end_swap(swap, result);
+                    return;
+                }
                 if let Some(ask) = self.asked.remove(&request) {
                     (ask.answer)(result);
                 }
@@ -250,6 +344,7 @@ impl Checkpointer {
         let duration = self.platform.clock.now().saturating_sub(since);
         let (faults, newest) = (self.platform.faults.clone(), Arc::clone(&self.newest));
         let (complete, tracker) = (self.complete, Arc::clone(self.teller.tracker()));
+        let (versions, components) = (self.versions.clone(), Arc::clone(&self.components));
         self.platform.io.submit(&self.events, move || {
             let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
             let last = newest.as_ref().filter(|newest| Some(newest.checkpoint) == complete);
@@ -260,11 +355,18 @@ impl Checkpointer {
             let manifest = &mut written.manifest;
             lock(&tracker).sized(manifest);
             manifest.began = began;
+            manifest.versions = versions;
             manifest.duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             manifest.is_savepoint = matches!(kind, Kind::Savepoint { .. });
             let drains = Kind::Savepoint { stop: Some(Stop::Drain) };
             manifest.is_final = kind == Kind::Final || kind == drains;
             let begun = faults.pass(Point::CheckpointStore).map_err(Unwritten::of);
+            let begun = begun.and_then(|()| match savepoint {
+                Some(_) => Ok(()),
+                None => {
+                    put_components(&storage, &about.component, &components, manifest).map_err(Unwritten::of)
+                }
+            });
             let written = begun.and_then(|()| match savepoint {
                 Some(request) => {
                     savepoint::put(&request, written.manifest, &written.data).map_err(Unwritten::Because)
@@ -284,6 +386,58 @@ impl Checkpointer {
             }
         });
     }
+}
+
+/// The versions that have run with this one: those of the checkpoint that the job goes on from, and this if it is another.
+fn versions(checkpoints: &Checkpoints, component: &Component) -> Vec<Version> {
+    let restored = checkpoints.restored.as_ref().map(|restored| restored.manifest());
+    let mut versions = restored.map(|manifest| manifest.versions.clone()).unwrap_or_default();
+    if versions.last().is_none_or(|last| !last.is_same(&component.ran)) {
+        let from = restored.map_or(0, |manifest| manifest.checkpoint);
+        versions.push(Version { from, ..component.ran.clone() });
+    }
+    versions
+}
+
+/// So many of the last versions have their components beside a checkpoint: the one that goes on, and the one before.
+const COMPONENTS: usize = 2;
+
+/// The components of the last versions that a checkpoint of this job has.
+fn components(checkpoints: &Checkpoints, versions: &[Version]) -> BTreeMap<String, (String, File)> {
+    let restored = checkpoints.restored.as_ref().map(|restored| restored.manifest());
+    let found = versions.iter().filter_map(|version| {
+        let path = checkpoints.storage.component_path(&version.component);
+        let file = restored?.files.get(&path)?.clone();
+        Some((version.component.clone(), (path, file)))
+    });
+    found.collect()
+}
+
+/// Puts the component that goes on from a checkpoint, if it has not been put. The manifest names it, and the one
+/// before.
+fn put_components(
+    storage: &Storage,
+    component: &Component,
+    components: &Mutex<BTreeMap<String, (String, File)>>,
+    manifest: &mut Manifest,
+) -> std::io::Result<()> {
+    let mut components = components.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last: Vec<&str> = Vec::new();
+    for version in manifest.versions.iter().rev() {
+        if !last.contains(&version.component.as_str()) && last.len() < COMPONENTS {
+            last.push(&version.component);
+        }
+    }
+    // Before it is put, so that nothing that is removed meanwhile takes it along.
+    storage.hold_components(last.iter().copied());
+    let digest = &component.ran.component;
+    if !components.contains_key(digest) {
+        let put = storage.put_component(digest, &component.source)?;
+        components.insert(digest.clone(), put);
+    }
+    components.retain(|digest, _| last.contains(&digest.as_str()));
+    manifest.files.extend(components.values().cloned());
+    Ok(())
 }
 
 /// Why a checkpoint is not there.

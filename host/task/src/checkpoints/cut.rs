@@ -25,6 +25,7 @@ use window::running_aggregate::flat;
 
 use super::{Command, Content, FileOfStore, Line, Part, StagePart, section};
 use crate::operator::state_error;
+use crate::swap::code::SubtaskSwap;
 
 /// The checkpoints of a subtask.
 pub(crate) struct Cuts {
@@ -55,6 +56,8 @@ pub(crate) enum Told {
     Abort(Barrier),
     /// Commits what sinks have prepared up to a checkpoint.
     Commit(CheckpointId),
+    /// At this barrier the stages change to another version.
+    Swap(Barrier, SubtaskSwap),
 }
 
 impl Cuts {
@@ -83,6 +86,12 @@ impl Cuts {
                     // The barrier itself may have been faster.
                     self.triggered =
                         Some(barrier).filter(|barrier| self.last.is_none_or(|last| last < *barrier));
+                    // What was put before the command is there.
+                    if kind == Kind::Swap
+                        && let Some(swap) = self.line.swaps.take()
+                    {
+                        return Some(Told::Swap(barrier, swap));
+                    }
                 }
                 Command::Abort(checkpoint) => {
                     let barrier = Barrier { checkpoint };

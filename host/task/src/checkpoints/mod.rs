@@ -23,6 +23,8 @@ use platform::{Faults, Inbox};
 use state::encoded::Pieces;
 use state::tiered::OrderedStore;
 
+use crate::swap::code::SubtaskSwap;
+
 pub use restored::Restored;
 pub use savepoint::{Answer, Form, SavepointRequest};
 pub use tables::KeptTable;
@@ -118,6 +120,8 @@ pub(crate) struct Line {
     /// The checkpoint that the job goes on from, if others can build upon it.
     pub(crate) complete: Option<CheckpointId>,
     pub(crate) commands: Inbox<Command>,
+    /// What changes at the barrier of the next change to another version.
+    pub(crate) swaps: Inbox<SubtaskSwap>,
     pub(crate) events: Inbox<Event<Part>>,
     pub(crate) faults: Faults,
 }

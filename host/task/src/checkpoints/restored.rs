@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, new_empty_array};
 use arrow_schema::{ArrowError, DataType, Field};
-use checkpoint::manifest::{File, Operator, Place, Section, Subtask, Table, TableKind};
+use checkpoint::manifest::{File, Operator, Place, Section, Subtask, Table, TableKind, Version};
 use checkpoint::storage::StorageError;
 use checkpoint::{Manifest, Savepoint, Storage};
 use model::Diagnostic;
@@ -244,6 +244,21 @@ impl Restored {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The version of the job that goes on from it; none = the checkpoint does not say.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        self.manifest.versions.last()
+    }
+
+    /// The component of a version, by its digest. The last one's and the one's before lie beside a checkpoint, and not
+    /// beside a savepoint.
+    #[must_use]
+    pub fn component(&self, digest: &str) -> Option<&[u8]> {
+        let name = format!("/{digest}.wasm");
+        let found = self.files.iter().find(|(path, _)| path.ends_with(&name));
+        found.map(|(_, bytes)| bytes.as_slice())
     }
 
     pub(crate) fn operator(&self, uid: &str) -> Option<&Operator> {

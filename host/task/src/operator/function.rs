@@ -15,19 +15,21 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use guest::{Call, Chain, GuestError, Moment, Outcome, RowFailure};
 use model::element::Mark;
-use model::job_graph::{FailurePolicy, NodeId, TimeDomain};
+use model::job_graph::{FailurePolicy, NodeId, State, TimeDomain};
 use model::{Batch, Diagnostic};
 use platform::Clock;
 use state::StoreError;
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
+use state::{Backend, SharedBackend};
 
 use super::function_windows::MergeJob;
 use super::keyed_state::KeyedState;
 use super::windowed::{InWindows, Index, Windowed};
 use super::{Element, Input, Place, Ran, dead_letters, state_error};
 use crate::metrics::{Counters, add, read};
+use crate::swap::code::{Code, Output};
 
 /// What a guest call should take.
 const CALL_TIME: Duration = Duration::from_millis(1);
@@ -44,6 +46,10 @@ pub(crate) struct FunctionOperator {
     pub(crate) outputs: Vec<(NodeId, u32)>,
     /// Where diverted rows go: by input, one of the head's last ports.
     pub(crate) failures: Vec<(u32, SchemaRef)>,
+    /// Which of the outputs that the stage was deployed with each of its own is; empty = they are those.
+    pub(crate) ways: Vec<(Output, Output)>,
+    /// What it keeps.
+    pub(crate) states: Vec<State>,
     pub(crate) keyed: Option<KeyedState>,
     pub(crate) windows: Option<Box<Windowed>>,
     pub(crate) chaos_instances: bool,
@@ -214,6 +220,66 @@ const ROUND_TIMERS: usize = 10_000;
 
 impl FunctionOperator {
     pub(crate) fn run(
+        &mut self,
+        input: &mut Input,
+        counters: &Counters,
+        emit: &mut EmitFrom<'_>,
+    ) -> Result<Ran, Diagnostic> {
+        if self.ways.is_empty() {
+            return self.run_on(input, counters, emit);
+        }
+        let ways = std::mem::take(&mut self.ways);
+        let ran = self.run_on(input, counters, &mut |node, port, rows| {
+            // A port that leads nowhere has no way.
+            match ways.iter().find(|(own, _)| *own == (node, port)) {
+                Some((_, (node, port))) => emit(*node, *port, rows),
+                None => Ok(()),
+            }
+        });
+        self.ways = ways;
+        ran
+    }
+
+    /// Changes places with the code of another version, between two calls: one that is under way is given up, as if
+    /// it had not begun. Whether the states are others now.
+    ///
+    /// # Errors
+    /// If the state cannot be kept as the other code keeps it.
+    pub(crate) fn change_places(
+        &mut self,
+        code: &mut Code,
+        backend: Option<&mut SharedBackend>,
+    ) -> Result<bool, Diagnostic> {
+        self.chain.reset();
+        self.work.is_merging = false;
+        self.work.parts.extend(self.work.running.take());
+        let has_other_states = self.states != code.states;
+        if let (Some(keyed), Some(backend)) = (&self.keyed, backend)
+            && self.windows.is_none()
+        {
+            keyed.forget_empty(self.work.parts.iter().any(|part| part.what.names_keys()));
+            if has_other_states {
+                backend
+                    .evolve(&self.states, &code.states)
+                    .map_err(|error| state_error(Some(&self.place), &error))?;
+            }
+            let make = || KeyedState::new(Box::new(backend.clone()), code.keys.clone(), &code.states);
+            let keyed = code.keyed.take().unwrap_or_else(make);
+            code.keyed = self.keyed.replace(keyed);
+        }
+        code.reader.set(self.keyed.as_ref().and_then(KeyedState::reader));
+        std::mem::swap(&mut self.chain, &mut code.chain);
+        std::mem::swap(&mut self.place, &mut code.place);
+        std::mem::swap(&mut self.nodes, &mut code.nodes);
+        std::mem::swap(&mut self.outputs, &mut code.outputs);
+        std::mem::swap(&mut self.failures, &mut code.failures);
+        std::mem::swap(&mut self.ways, &mut code.ways);
+        std::mem::swap(&mut self.states, &mut code.states);
+        self.work.nanoseconds_each = [None; 3];
+        Ok(has_other_states)
+    }
+
+    fn run_on(
         &mut self,
         input: &mut Input,
         counters: &Counters,

@@ -373,20 +373,26 @@ impl Differ<'_> {
                 }
             }
         }
-        for state in &f.states {
-            let of = format!("state `{}` of `{name}`", state.name);
-            match g.states.iter().find(|other| other.name == state.name) {
-                None => self.difference.losses.push(format!("{of} is dropped")),
-                Some(after) => {
-                    let (was, is) = (value_type(state), value_type(after));
-                    let mut columns = Vec::new();
-                    columns_of(after.value.field(0).name(), was, is, &mut columns);
-                    let lost = columns.into_iter().filter(|column| column.is_lost).map(|column| column.what);
-                    self.difference.losses.extend(lost.map(|what| format!("{of}: {what}")));
-                }
-            }
-        }
+        let lost = losses(&f.states, &g.states).into_iter().map(|loss| format!("`{name}`, {loss}"));
+        self.difference.losses.extend(lost);
     }
+}
+
+/// What of the old states the new ones do not have any more, or cannot give back.
+pub(crate) fn losses(old: &[State], new: &[State]) -> Vec<String> {
+    let mut losses = Vec::new();
+    for state in old {
+        let of = format!("state `{}`", state.name);
+        let Some(after) = new.iter().find(|other| other.name == state.name) else {
+            losses.push(format!("{of} is dropped"));
+            continue;
+        };
+        let mut columns = Vec::new();
+        columns_of(after.value.field(0).name(), value_type(state), value_type(after), &mut columns);
+        let lost = columns.into_iter().filter(|column| column.is_lost);
+        losses.extend(lost.map(|column| format!("{of}: {}", column.what)));
+    }
+    losses
 }
 
 fn value_type(state: &State) -> &DataType {

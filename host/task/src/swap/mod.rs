@@ -1,5 +1,12 @@
-//! Other code for a running job: what differs between two versions of it ([`diff`]).
+//! Other code for a running job: what differs between two versions of it ([`diff`]), how it is asked to change
+//! ([`crate::Job::swap`]), and what changes in each subtask.
+//!
+//! A change is tied to a checkpoint. In every subtask a stage changes when it cuts at that checkpoint's barrier: rows
+//! before it are handled by the old code, rows after it by the new, with the state that is there. The manifest says
+//! which version goes on from it. If the checkpoint is given up, the stages that have changed go back.
 
+pub(crate) mod asking;
+pub(crate) mod code;
 pub mod diff;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +16,7 @@ use guest::Program;
 use model::Diagnostic;
 use model::job_graph::{NodeId, Partition};
 
+pub use asking::SwapAnswer;
 pub use diff::{Change, Difference, OperatorChange, StateChange, diff};
 
 use crate::operator::native::NativeFunction;

@@ -1,0 +1,143 @@
+//! How a running job is asked to change to another version.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use checkpoint::coordinator::CheckpointId;
+use checkpoint::manifest::{Table, Version as Ran};
+use model::Diagnostic;
+use model::job_graph::{NodeId, NodeKind};
+use platform::Inbox;
+
+use super::code::{Ground, Operators, SubtaskSwap, operators};
+use super::{Difference, Version, diff};
+use crate::Plan;
+use crate::checkpoints::kept;
+
+/// Hears the checkpoint from whose barrier on the new version runs, which is complete; or why the job has not
+/// changed. It is dropped where the job ends before.
+pub type SwapAnswer = Box<dyn FnOnce(Result<CheckpointId, String>) + Send>;
+
+/// A change that is asked for: what the job's checkpoints do with it.
+pub(crate) struct SwapAsk {
+    /// By subtask.
+    pub(crate) swaps: Vec<SubtaskSwap>,
+    pub(crate) operators: Operators,
+    /// What tables are called that are called otherwise.
+    pub(crate) tables: Vec<(NodeId, Vec<Table>)>,
+    pub(crate) component: Component,
+    pub(crate) answer: SwapAnswer,
+}
+
+/// The component of a version, as checkpoints keep it.
+#[derive(Clone)]
+pub(crate) struct Component {
+    /// The job's name in it, and its arguments; from which checkpoint on is not known yet.
+    pub(crate) ran: Ran,
+    /// The job's own name.
+    pub(crate) name: String,
+    pub(crate) source: Arc<[u8]>,
+}
+
+impl Component {
+    pub(crate) fn of(version: &Version) -> Self {
+        let ran = Ran {
+            from: 0,
+            component: version.digest().to_owned(),
+            job: version.job.clone(),
+            args: version.args.clone(),
+        };
+        let name = version.physical.job.name.clone();
+        Self { ran, name, source: Arc::clone(version.program.source()) }
+    }
+}
+
+/// A running job's versions, and where others are asked for.
+pub(crate) struct Swaps {
+    deployed: Arc<Version>,
+    ground: Ground,
+    asks: Option<Inbox<SwapAsk>>,
+    running: Arc<Mutex<Running>>,
+}
+
+struct Running {
+    version: Arc<Version>,
+    /// Another is on its way.
+    is_changing: bool,
+}
+
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the mark away that a change is under way, when it is over however it ends.
+struct Mark(Arc<Mutex<Running>>);
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        lock(&self.0).is_changing = false;
+    }
+}
+
+impl Swaps {
+    pub(crate) fn new(deployed: Version, ground: Ground, asks: Option<Inbox<SwapAsk>>) -> Self {
+        let deployed = Arc::new(deployed);
+        let running = Arc::new(Mutex::new(Running { version: Arc::clone(&deployed), is_changing: false }));
+        Self { deployed, ground, asks, running }
+    }
+
+    pub(crate) fn version(&self) -> Arc<Version> {
+        Arc::clone(&lock(&self.running).version)
+    }
+
+    pub(crate) fn swap(&self, plan: &Plan, answer: SwapAnswer) -> Result<Difference, Diagnostic> {
+        let Some(asks) = &self.asks else {
+            return Err(Diagnostic::user("a job without checkpoints cannot change while it runs")
+                .detail("it changes at the barrier of one")
+                .hint("give it a folder for them: -D execution.checkpointing.dir=DIR"));
+        };
+        let old = {
+            let mut running = lock(&self.running);
+            if std::mem::replace(&mut running.is_changing, true) {
+                return Err(Diagnostic::user("the job is changing to another version already")
+                    .hint("ask again when that is done"));
+            }
+            Arc::clone(&running.version)
+        };
+        let mark = Mark(Arc::clone(&self.running));
+        let new = Arc::new(plan.version());
+        let difference = diff(&old, &new);
+        difference.check_live()?;
+        plan.check_grants()?;
+        let swaps = self.ground.swaps(&old, &new)?;
+        let component = Component::of(&new);
+        let (running, version) = (Arc::clone(&self.running), Arc::clone(&new));
+        let answer: SwapAnswer = Box::new(move |result| {
+            if result.is_ok() {
+                lock(&running).version = version;
+            }
+            drop(mark);
+            answer(result);
+        });
+        let operators = operators(&self.deployed, &new);
+        asks.put(SwapAsk { swaps, operators, tables: self.tables(&new), component, answer });
+        Ok(difference)
+    }
+
+    /// What the tables of functions are called that are in no windows; those of others stay as they are.
+    fn tables(&self, new: &Version) -> Vec<(NodeId, Vec<Table>)> {
+        let mut tables = Vec::new();
+        for (was, is) in self.deployed.physical.vertices.iter().zip(&new.physical.vertices) {
+            for (before, after) in was.stages.iter().zip(&is.stages) {
+                let head = after.nodes[0];
+                if let NodeKind::Function(function) = &new.physical.job.nodes[head as usize].kind
+                    && function.is_stateful()
+                    && function.windows.is_none()
+                {
+                    let kept = kept::of_function(&new.physical.job, head, function);
+                    tables.push((before.nodes[0], kept.tables(0)));
+                }
+            }
+        }
+        tables
+    }
+}

@@ -375,6 +375,7 @@ impl Deployment<'_> {
             blocked: false,
             cuts: None,
             swap: None,
+            swaps_early: false,
             watch,
             held_told: Duration::ZERO,
             pulse,

@@ -336,7 +336,7 @@ impl Job {
     /// Changes the running job to another version of it.
     ///
     /// `plan` is the new version's, made of its component as for a start ([`crate::plan`]), with the options that the
-    /// job was started with; it is not to be prepared. This compares it with the version that runs, checks what it
+    /// job was started with ([`crate::RunOptions::of_next_version`]); it is not to be prepared. This compares it with the version that runs, checks what it
     /// asks of the outside against what is granted, and makes and opens its instances, while the job runs: it blocks
     /// for that. Then a checkpoint is asked for, after one that is under way. At its barrier every subtask changes:
     /// rows before it are handled by the old code, rows after it by the new, with state, timers and windows as they

@@ -62,6 +62,21 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Those to plan another version with, to which a running job of these is to change: what the job has gone on from
+    /// is behind it.
+    #[must_use]
+    pub fn of_next_version(&self) -> Self {
+        let mut options = self.clone();
+        if let Some(restored) =
+            options.checkpoints.as_mut().and_then(|checkpoints| checkpoints.restored.take())
+        {
+            let kept = restored.manifest().operators.values().next();
+            options.max_parallelism =
+                kept.map(|operator| operator.max_parallelism).or(options.max_parallelism);
+        }
+        options
+    }
+
     /// Whether running aggregates lie in a backend, which can give snapshots bit by bit and of what has changed.
     /// Without it they are quicker, and copied whole.
     #[must_use]

@@ -37,8 +37,8 @@ pub struct Report {
     /// What came of the savepoint that was asked for: its number, or why there is none. None = nothing was said.
     pub savepoint: Option<Result<u64, String>>,
     /// What came of each change to another version that was asked for, in their order: its checkpoint, or why there is
-    /// none. Those of which nothing was said are not there.
-    pub swaps: Vec<Result<u64, String>>,
+    /// none. None = nothing was said.
+    pub swaps: Vec<Option<Result<u64, String>>>,
 }
 
 /// A fault put in on purpose, which a simulation has to report.
@@ -50,6 +50,8 @@ pub enum Fault {
     SplitsMerged,
     /// Keyed state says that it is near when it is not.
     StateNotAwaited,
+    /// Stages change to another version when they hear of it, and not at the barrier.
+    SwapsEarly,
     /// The process ends after so many steps.
     Crash(u64),
 }
@@ -162,6 +164,10 @@ pub fn run_with(
             }
         }
     }
+    if fault == Some(Fault::SwapsEarly) {
+        let subtasks = deployed.workers.iter_mut().flat_map(|worker| worker.subtasks.iter_mut().flatten());
+        subtasks.for_each(|subtask| subtask.swaps_early = true);
+    }
     let mut trace = Xxh3::new();
     let mut steps = 0;
     // What is ready, over all workers; taken from their ready sets as it is marked.
@@ -184,13 +190,18 @@ pub fn run_with(
                     checkpointer.asks().put(Ask { request, answer });
                 }
                 Asked::Swap(plan) => {
+                    let number = {
+                        let mut swapped = swapped.lock().unwrap_or_else(PoisonError::into_inner);
+                        swapped.push(None);
+                        swapped.len() - 1
+                    };
+                    let said = move |told: &Mutex<Vec<_>>, result| {
+                        told.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(result);
+                    };
                     let told = Arc::clone(&swapped);
-                    let answer = Box::new(move |result| {
-                        told.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-                    });
+                    let answer = Box::new(move |result| said(&told, result));
                     if let Err(error) = deployed.swaps.swap(&plan, answer) {
-                        let refused = Err(error.to_string());
-                        swapped.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
+                        said(&swapped, Err(error.to_string()));
                     }
                 }
             }

@@ -50,6 +50,8 @@ pub(crate) struct Subtask {
     pub(crate) cuts: Option<Cuts>,
     /// The change to another version that is under way.
     pub(crate) swap: Option<UnderWay>,
+    /// A deliberate fault of simulations: it changes before the barrier.
+    pub(crate) swaps_early: bool,
     /// What can be seen of it from outside.
     pub(crate) watch: Arc<TaskWatch>,
     /// When it last said how much state it keeps.
@@ -521,7 +523,15 @@ impl Subtask {
                         go_back(&mut self.stages, under_way)?;
                     }
                 }
-                Told::Swap(barrier, swap) => self.swap = Some(UnderWay { barrier, swap }),
+                Told::Swap(barrier, mut swap) => {
+                    if self.swaps_early {
+                        for (stage, swap) in self.stages.iter_mut().zip(&mut swap.stages) {
+                            swap.has_changed = true;
+                            stage.change_places(swap)?;
+                        }
+                    }
+                    self.swap = Some(UnderWay { barrier, swap });
+                }
                 Told::Commit(checkpoint) => {
                     self.swap.take_if(|swap| swap.barrier.checkpoint == checkpoint);
                     for stage in &mut self.stages {

@@ -15,6 +15,7 @@ mod savepoints;
 mod simulated;
 mod splits;
 mod states;
+mod swaps;
 mod timers;
 mod windows;
 mod word_count;

@@ -8,7 +8,8 @@ use guest::{Program, Runtime, RuntimeConfig, Yielding};
 use model::Batch;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::Platform;
-use task::simulation::{Fault, Report, run, run_asking};
+use task::simulation::{Asked, Fault, Report, run, run_asking};
+use task::swap::{Difference, diff};
 use task::{JobOutcome, RunOptions, SavepointRequest};
 
 /// How many seeds CI runs; `SEEDS` asks for more.
@@ -91,6 +92,52 @@ impl Simulated {
     /// A job's graph.
     pub(crate) fn graph(&self, job: &str, args: &[String]) -> JobGraph {
         self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"))
+    }
+
+    /// Runs a job that is asked to change to other versions, of these arguments, after so many steps each.
+    pub(crate) fn run_swapping(
+        &self,
+        (job, args): (&str, &[String]),
+        options: &RunOptions,
+        seed: u64,
+        fault: Option<Fault>,
+        swaps: &[(u64, Vec<String>)],
+        change: impl Fn(&mut JobGraph),
+    ) -> Result<Report, model::Diagnostic> {
+        let plan = |args: &[String], options: RunOptions| {
+            let mut graph = self.program.plan(job, args).unwrap().unwrap_or_else(|r| panic!("{r:?}"));
+            change(&mut graph);
+            task::plan(&self.program, job, args, graph, options)
+        };
+        let first = plan(args, options.clone())?;
+        first.prepare()?;
+        let swap = |(at, args): &(u64, Vec<String>)| {
+            Ok((*at, Asked::Swap(Box::new(plan(args, options.of_next_version())?))))
+        };
+        let swaps = swaps.iter().map(swap).collect::<Result<Vec<_>, model::Diagnostic>>()?;
+        let log: task::LogSink = Arc::new(|_| {});
+        let report = task::simulation::run_with(first, &self.platform, &log, (seed, fault), swaps);
+        self.platform.io.forget();
+        tell(seed, report.as_ref());
+        report
+    }
+
+    /// What differs between two versions of a job, of these arguments.
+    pub(crate) fn difference(
+        &self,
+        (job, old): (&str, &[String]),
+        new: &[String],
+        options: &RunOptions,
+        change: impl Fn(&mut JobGraph),
+    ) -> Difference {
+        let version = |args: &[String], changed: bool| {
+            let mut graph = self.graph(job, args);
+            if changed {
+                change(&mut graph);
+            }
+            task::plan(&self.program, job, args, graph, options.clone()).unwrap().version()
+        };
+        diff(&version(old, false), &version(new, true))
     }
 
     /// Runs a job that is asked for a savepoint after so many steps.

@@ -1,6 +1,7 @@
 //! A job for each operator, over CSV lines of a name and a number; timers and states over JSON lines.
 
 mod states;
+mod tally;
 mod windows;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use millstream::prelude::*;
 
 use states::*;
+use tally::*;
 use windows::*;
 
 #[derive(Parser)]
@@ -335,6 +337,35 @@ fn process_count(job: &Job, args: CountArgs) -> Result<()> {
     Ok(())
 }
 
+#[derive(Parser)]
+struct TallyArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// 1; 2 has one function more; 3 keeps more.
+    #[arg(long, default_value_t = 1)]
+    release: i64,
+    /// Traps at this number.
+    #[arg(long)]
+    trap: Option<i64>,
+}
+
+/// A count by name, in releases that a running job can change between.
+#[job]
+fn tally(job: &Job, args: TallyArgs) -> Result<()> {
+    let (release, trap) = (args.release, args.trap);
+    let rows = job.csv::<Named>(args.input.source()?).key_by(F0);
+    let counted = match release {
+        3 => rows.process(TallySince { release }).uid("tally"),
+        _ => rows.process(Tally { release, trap }).uid("tally"),
+    };
+    let told = counted.map(|row| (row.0.to_string(), row.1, row.2, row.3));
+    let told = if release == 2 { told.filter(|row| row.1 >= 0) } else { told };
+    told.names(["name", "number", "count", "release"]).sink(&args.output);
+    Ok(())
+}
+
 millstream::jobs!(
     sums,
     reduced,
@@ -353,7 +384,8 @@ millstream::jobs!(
     spread,
     both,
     extremes,
-    windows
+    windows,
+    tally
 );
 
 #[cfg(test)]

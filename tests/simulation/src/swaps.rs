@@ -1,0 +1,314 @@
+//! Jobs that change to other versions while they run: each row is handled by the version of its side of the barrier,
+//! counts go on, whatever crashes or is given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use checkpoint::Storage;
+use model::job_graph::{JobGraph, NodeKind, Partition};
+use platform::disk::ModelDisk;
+use platform::store::FileStore;
+use platform::{Clock, Faults, Random};
+use task::simulation::{Fault, options};
+use task::swap::Change;
+use task::{Checkpoints, JobOutcome, Restored};
+
+use crate::checkpoints::{JOB_ID, settings, with_files};
+use crate::simulated::{Simulated, load, seeds};
+
+const ROWS: i64 = 600;
+const NAMES: i64 = 13;
+
+/// Rows of a name and a number, each number once.
+fn input() -> (tempfile::TempDir, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    let text: String = (0..ROWS).map(|number| format!("n{},{number}\n", number * number % NAMES)).collect();
+    std::fs::write(&path, text).unwrap();
+    (folder, vec!["--input".to_owned(), path.display().to_string()])
+}
+
+fn release(args: &[String], release: i64) -> Vec<String> {
+    args.iter().cloned().chain(["--release".to_owned(), release.to_string()]).collect()
+}
+
+fn release_of(args: &[String]) -> i64 {
+    args.last().unwrap().parse().unwrap()
+}
+
+/// A counted row.
+struct Row {
+    name: String,
+    number: i64,
+    count: i64,
+    release: i64,
+}
+
+/// The rows of each file in a folder.
+fn files(folder: &Path) -> Vec<Vec<Row>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let rows = text.lines().map(|line| {
+            let field = |name: &str| {
+                let (_, rest) = line.split_once(&format!("\"{name}\":")).unwrap();
+                rest.split([',', '}']).next().unwrap().trim_matches('"').to_owned()
+            };
+            let number = |name: &str| field(name).parse().unwrap();
+            Row {
+                name: field("name"),
+                number: number("number"),
+                count: number("count"),
+                release: number("release"),
+            }
+        });
+        files.push(rows.collect());
+    }
+    files
+}
+
+/// Holds rows against what they must be: every number once, of each name all counts, and of each name the releases
+/// one after the other as they have run. Rows of one file lie between two barriers: they are of one release.
+fn hold(files: &[Vec<Row>], ran: &[i64], is_of_one_side: bool) -> Result<(), String> {
+    let numbers: BTreeSet<i64> = files.iter().flatten().map(|row| row.number).collect();
+    let rows = files.iter().map(Vec::len).sum::<usize>();
+    if numbers != (0..ROWS).collect() || rows != numbers.len() {
+        return Err(format!("{rows} rows of {} numbers", numbers.len()));
+    }
+    let mut by_name: BTreeMap<&str, BTreeMap<i64, i64>> = BTreeMap::new();
+    for row in files.iter().flatten() {
+        by_name.entry(&row.name).or_default().insert(row.count, row.release);
+    }
+    for (name, counts) in &by_name {
+        let of_name = (0..ROWS).filter(|number| *name == format!("n{}", number * number % NAMES)).count();
+        if !counts.keys().copied().eq(1..=of_name as i64) {
+            return Err(format!("{name} of {of_name} rows has the counts {:?}", counts.keys()));
+        }
+        let mut later = ran.iter();
+        let mut now = None;
+        for release in counts.values() {
+            if now != Some(*release) && !later.any(|ran| ran == release) {
+                return Err(format!("{name} was counted by {:?}, and there ran {ran:?}", counts.values()));
+            }
+            now = Some(*release);
+        }
+    }
+    let mixed = files.iter().find(|rows| rows.iter().any(|row| row.release != rows[0].release));
+    match mixed.filter(|_| is_of_one_side) {
+        Some(rows) => Err(format!("one file has rows of several releases: {}", rows.len())),
+        None => Ok(()),
+    }
+}
+
+struct Ran {
+    /// Changes that have happened, and those that have been given up.
+    changed: usize,
+    given_up: Vec<String>,
+    gone_on: usize,
+}
+
+/// Runs a job to its end, changing to and fro between releases, through crashes or with faults of its store.
+fn run(
+    simulated: &Simulated,
+    args: &[String],
+    seed: u64,
+    (releases, crashes, faults): (&[i64], u64, &str),
+    fault: Option<Fault>,
+) -> Result<Ran, String> {
+    let mut random = Random::of_seed(seed);
+    let (disk, folder) = (ModelDisk::new(), tempfile::tempdir().unwrap());
+    let storage = |faults| Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), faults)), JOB_ID);
+    let mut ran = Ran { changed: 0, given_up: Vec::new(), gone_on: 0 };
+    let mut history = Vec::new();
+    let interval = (random.below(3) > 0).then(|| Duration::from_millis(1 + random.below(40)));
+    for attempt in 0..=crashes {
+        let storage = storage(Faults::parse(faults, &Clock::simulated()).unwrap());
+        let latest =
+            storage.latest(|manifest| Restored::read(manifest, &storage)).map_err(|e| e.to_string())?;
+        if !latest.damaged.is_empty() {
+            return Err(format!("{:?}", latest.damaged));
+        }
+        storage.sweep(&[]).map_err(|error| error.to_string())?;
+        let retained = storage.traces().map_err(|error| error.to_string())?;
+        let restored = latest.found.map(Arc::new);
+        // The version of the checkpoint goes on, and its component lies there.
+        let mut own = release(args, releases[0]);
+        if let Some(restored) = &restored {
+            ran.gone_on += 1;
+            let version = restored.version().ok_or("no version")?;
+            if restored.component(&version.component).is_none_or(|bytes| bytes.is_empty()) {
+                return Err("the component is not there".to_owned());
+            }
+            own.clone_from(&version.args);
+            history = restored.manifest().versions.iter().map(|version| release_of(&version.args)).collect();
+        } else {
+            history = vec![releases[0]];
+        }
+        let parallelism = [1, 2, 3, 7][random.below(4) as usize];
+        let mut options = options(random.bits(), parallelism);
+        // What lies in a store does not change its states.
+        options.state_backend = task::StateBackend::HashMap;
+        options.max_parallelism = Some(128);
+        options.allow = vec![folder.path().display().to_string()];
+        options.chaos_instances = seed.is_multiple_of(5);
+        options.checkpoints = Some(Checkpoints {
+            settings: settings(interval, 1 + random.below(2) as usize),
+            storage: storage.clone(),
+            job_id: JOB_ID.to_owned(),
+            takes_over: attempt > 0,
+            restored,
+            next: latest.next,
+            retained: retained.into_iter().map(|(id, _)| id).collect(),
+        });
+        let bound = [100, 300, 1_000, 3_000][random.below(4) as usize];
+        let fault = fault.or_else(|| (attempt < crashes).then(|| Fault::Crash(random.below(bound))));
+        let mut at = 0;
+        let mut swaps = Vec::new();
+        for _ in 0..random.below(6) {
+            at += random.below(200);
+            swaps.push((at, release(args, releases[random.below(releases.len() as u64) as usize])));
+        }
+        let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
+        let report = simulated.run_swapping(("tally", &own), &options, random.bits(), fault, &swaps, change);
+        let report = report.map_err(|error| format!("{error:?}"))?;
+        for (result, (_, args)) in report.swaps.iter().zip(&swaps) {
+            match result {
+                None => {}
+                Some(Ok(_)) => {
+                    ran.changed += 1;
+                    history.push(release_of(args));
+                }
+                Some(Err(why)) => {
+                    // What was given up may have handled rows before it went back.
+                    if !why.contains("already") && !why.contains("stopped") {
+                        let before = *history.last().unwrap();
+                        history.extend([release_of(args), before]);
+                    }
+                    ran.given_up.push(why.clone());
+                }
+            }
+        }
+        match report.outcome {
+            Some(JobOutcome::Finished) => break,
+            None if matches!(fault, Some(Fault::Crash(_))) => {}
+            outcome => return Err(format!("attempt {attempt} ended with {outcome:?}")),
+        }
+        disk.crash(&mut random);
+    }
+    hold(&files(folder.path()), &history, faults.is_empty())?;
+    Ok(ran)
+}
+
+#[test]
+fn each_row_is_counted_by_the_version_of_its_side() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let (mut changed, mut gone_on) = (0, 0);
+    let seeds = seeds();
+    for seed in &seeds {
+        // Without crashes, and with them.
+        for (releases, crashes) in [(&[1, 2, 3][..], 0), (&[1, 2][..], 4)] {
+            match run(&simulated, &args, *seed, (releases, crashes, ""), None) {
+                Ok(ran) => (changed, gone_on) = (changed + ran.changed, gone_on + ran.gone_on),
+                Err(error) => panic!("SEED={seed}: {releases:?}, {crashes} crashes: {error}"),
+            }
+        }
+    }
+    assert!(changed > seeds.len() && gone_on > seeds.len() / 4 || seeds.len() < 100, "{changed}, {gone_on}");
+}
+
+#[test]
+fn what_is_given_up_goes_back() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let points = ["store.write", "store.sync", "store.rename"];
+    let faults = points.iter().flat_map(|point| (1..=12).map(move |nth| format!("{point}@{nth}=eio")));
+    let faults = faults.collect::<Vec<_>>().join(",");
+    let seeds: Vec<u64> = seeds().into_iter().take(300).collect();
+    let (mut changed, mut given_up) = (0, 0);
+    for seed in &seeds {
+        match run(&simulated, &args, *seed, (&[1, 2], 0, &faults), None) {
+            Ok(ran) => {
+                changed += ran.changed;
+                given_up += ran.given_up.iter().filter(|why| why.contains("os error")).count();
+            }
+            Err(error) => panic!("SEED={seed}: {error}"),
+        }
+    }
+    assert!(given_up > 50 || seeds.len() < 100, "only {given_up} were given up, {changed} were not");
+}
+
+/// The deliberate fault: stages that change when they hear of it.
+#[test]
+fn stages_that_change_early_are_reported() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let is_wrong =
+        |seed: &u64| run(&simulated, &args, *seed, (&[1, 2], 0, ""), Some(Fault::SwapsEarly)).is_err();
+    let reported = (0..60).filter(is_wrong).count();
+    assert!(reported > 10, "only {reported} of 60 were found");
+}
+
+#[test]
+fn what_differs_is_said_by_operator_and_state() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let options = options(1, 2);
+    let same = |_: &mut JobGraph| {};
+    let between = |old: i64, new: i64| {
+        simulated.difference(("tally", &release(&args, old)), &release(&args, new), &options, same)
+    };
+    let none = between(1, 1);
+    assert!(none.is_none() && none.is_live(), "{none}");
+    let more = between(1, 2);
+    assert!(more.leads_back(), "{more}");
+    let new: Vec<_> = more.operators.iter().filter(|operator| operator.change == Change::New).collect();
+    assert!(new.len() == 1 && new[0].name.to_lowercase().contains("filter"), "{more}");
+    let mut in_memory = options.clone();
+    in_memory.state_backend = task::StateBackend::HashMap;
+    let wider = simulated.difference(("tally", &release(&args, 1)), &release(&args, 3), &in_memory, same);
+    assert!(wider.leads_back(), "{wider}");
+    assert!(wider.to_string().contains("column `first` is new"), "{wider}");
+    let narrower = simulated.difference(("tally", &release(&args, 3)), &release(&args, 1), &in_memory, same);
+    assert!(narrower.is_live() && !narrower.leads_back(), "{narrower}");
+    assert!(narrower.losses[0].contains("column `first` is dropped"), "{narrower}");
+    // What is laid out when a job starts.
+    let refused = |change: &dyn Fn(&mut JobGraph)| {
+        let own = release(&args, 1);
+        let difference = simulated.difference(("tally", &own), &own, &options, change);
+        assert!(!difference.is_live() && difference.check_live().is_err(), "{difference}");
+        difference.obstacles.join("\n")
+    };
+    let said = refused(&|graph| {
+        for edge in &mut graph.edges {
+            if let Partition::Hash(_) = edge.partition {
+                edge.partition = Partition::Hash(vec![1]);
+            }
+        }
+    });
+    assert!(said.contains("by another key"), "{said}");
+    let said = refused(&|graph| {
+        for node in &mut graph.nodes {
+            if let NodeKind::Source(connection) = &mut node.kind {
+                connection.options.insert("path".to_owned(), "elsewhere".to_owned());
+            }
+        }
+    });
+    assert!(said.contains("the source `") && said.contains("has other settings"), "{said}");
+    let said = refused(&|graph| {
+        for node in &mut graph.nodes {
+            if node.uid.as_deref() == Some("tally") {
+                node.uid = Some("other".to_owned());
+            }
+        }
+    });
+    assert!(said.contains("had the uid `tally`, and has `other`"), "{said}");
+    let said = refused(&|graph| graph.nodes.iter_mut().for_each(|node| node.parallelism = Some(1)));
+    assert!(said.contains("had parallelism"), "{said}");
+}

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use checkpoint::Storage;
+use guest::{Runtime, RuntimeConfig};
 use model::job_graph::{JobGraph, NodeKind, Partition};
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
-use platform::{Clock, Faults, Random};
+use platform::{Clock, Faults, Platform, Random};
 use task::simulation::{Fault, options};
 use task::swap::Change;
 use task::{Checkpoints, JobOutcome, Restored};
@@ -311,4 +312,85 @@ fn what_differs_is_said_by_operator_and_state() {
     assert!(said.contains("had the uid `tally`, and has `other`"), "{said}");
     let said = refused(&|graph| graph.nodes.iter_mut().for_each(|node| node.parallelism = Some(1)));
     assert!(said.contains("had parallelism"), "{said}");
+}
+
+/// In threads: a job under load changes again and again, between releases of which one keeps other columns.
+#[test]
+fn a_job_in_threads_changes_to_and_fro() {
+    const MANY: i64 = 3_000_000;
+    const KEYS: i64 = 50_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    let text: String = (0..MANY).map(|number| format!("n{},{number}\n", number * 7 % KEYS)).collect();
+    std::fs::write(&path, text).unwrap();
+    let args = vec!["--input".to_owned(), path.display().to_string()];
+    let platform = Platform::system();
+    let runtime = Runtime::new(platform.clone(), RuntimeConfig::default()).unwrap();
+    let program = runtime.load(&std::fs::read(built::component("operators")).unwrap()).unwrap();
+    let store = Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none()));
+    let output = folder.path().join("out");
+    let mut options = task::RunOptions { parallelism: 2, ..task::RunOptions::default() };
+    options.allow = vec![output.display().to_string()];
+    options.checkpoints = Some(Checkpoints {
+        settings: settings(None, 1),
+        storage: Storage::new(store, JOB_ID),
+        job_id: JOB_ID.to_owned(),
+        takes_over: false,
+        restored: None,
+        next: 1,
+        retained: Vec::new(),
+    });
+    let plan = |number: i64| {
+        let own = release(&args, number);
+        let mut graph = program.plan("tally", &own).unwrap().unwrap();
+        with_files(&mut graph, &output, false);
+        task::plan(&program, "tally", &own, graph, options.clone()).unwrap()
+    };
+    let first = plan(1);
+    first.prepare().unwrap();
+    let job = task::start(first, &platform, Arc::new(|_| {})).unwrap();
+    let clock = platform.clock.clone();
+    let (mut history, mut gaps) = (vec![1], Vec::new());
+    for number in [2, 3, 1, 2, 1, 3].into_iter().cycle().take(60) {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let plan = plan(number);
+        job.swap(&plan, Box::new(move |result| drop(sender.send(result)))).unwrap();
+        // How long the sinks get nothing, at most, until the change is complete.
+        let (mut seen, mut since, mut gap) = (job.progress().rows_out, clock.now(), Duration::ZERO);
+        let answer = loop {
+            clock.sleep(Duration::from_micros(200));
+            let (now, rows) = (clock.now(), job.progress().rows_out);
+            if rows != seen {
+                (seen, since) = (rows, now);
+            }
+            gap = gap.max(now - since);
+            match receiver.try_recv() {
+                Err(std::sync::mpsc::TryRecvError::Empty) => {}
+                answer => break answer,
+            }
+        };
+        // The input has ended.
+        let Ok(answer) = answer else { break };
+        if answer.is_err() {
+            break;
+        }
+        history.push(number);
+        gaps.push(gap);
+    }
+    assert!(matches!(job.wait(), JobOutcome::Finished), "{:?}", job.wait());
+    gaps.sort();
+    println!("{} changes; the longest gaps {:?}", gaps.len(), &gaps[gaps.len().saturating_sub(5)..]);
+    assert!(gaps.len() > 5, "only {} changes", gaps.len());
+    let files = files(&output);
+    let mut counts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut releases = BTreeSet::new();
+    for row in files.into_iter().flatten() {
+        counts.entry(row.name).or_default().push(row.count);
+        releases.insert(row.release);
+    }
+    assert_eq!((counts.len() as i64, releases.len()), (KEYS, 3));
+    for (name, mut counts) in counts {
+        counts.sort_unstable();
+        assert!(counts.iter().copied().eq(1..=MANY / KEYS), "{name} has {counts:?}");
+    }
 }

@@ -202,7 +202,7 @@ impl SmallDisk {
     fn mount(folder: &Path) -> Option<Self> {
         std::fs::create_dir(folder).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(folder).stderr(Stdio::null());
+        mount.args(["-t", "tmpfs", "-o", "size=1536k", "tmpfs"]).arg(folder).stderr(Stdio::null());
         mount.status().is_ok_and(|status| status.success()).then(|| Self(folder.to_owned()))
     }
 }
@@ -225,7 +225,7 @@ fn a_disk_that_is_full_for_a_while_holds_up_checkpoints_only() {
     let mut job = Running::start(word_count(&folder, faults, &[]).stderr(File::create(&err).unwrap()));
     wait(&mut job, "checkpoint", || !complete(&folder).is_empty());
     let ballast = folder.path("chk/ballast");
-    let full = std::fs::write(&ballast, vec![0; 1 << 20]).unwrap_err();
+    let full = std::fs::write(&ballast, vec![0; 2 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     let said = || std::fs::read_to_string(&err).unwrap();
     let failures = || said().matches("No space left on device (os error 28)").count();

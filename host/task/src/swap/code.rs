@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
@@ -14,7 +14,7 @@ use model::job_graph::{FailurePolicy, NodeId, NodeKind, State};
 
 use super::Version;
 use crate::deploy::uid_of;
-use crate::metrics::{GuestHooks, LogSink, UserMetrics};
+use crate::metrics::{GuestHooks, LogRecord, LogSink, UserMetrics};
 use crate::operator::Place;
 use crate::operator::keyed_state::KeyedState;
 use crate::operator::native::NativeFunction;
@@ -110,7 +110,8 @@ impl StateReader for LateReader {
 pub(crate) struct Ground {
     /// By vertex and stage: the outputs that rows leave it by.
     pub(crate) exits: Vec<Vec<Vec<Output>>>,
-    pub(crate) log: LogSink,
+    /// Who reads it waits until nobody writes any more: a job that has ended does not hold it.
+    log: Weak<dyn Fn(LogRecord) + Send + Sync>,
     pub(crate) metrics: Arc<Mutex<UserMetrics>>,
     pub(crate) attempt: u32,
 }
@@ -127,7 +128,7 @@ impl Ground {
         let vertices = version.physical.vertices.iter().enumerate();
         let exits =
             vertices.map(|(v, vertex)| (0..vertex.stages.len()).map(|s| of_stage(v, s)).collect()).collect();
-        Self { exits, log: Arc::clone(log), metrics: Arc::clone(metrics), attempt }
+        Self { exits, log: Arc::downgrade(log), metrics: Arc::clone(metrics), attempt }
     }
 
     /// What changes in all subtasks, in their order, when a version follows another from which it can be reached
@@ -189,7 +190,7 @@ impl Ground {
             Some(keys.iter().map(|key| *key as usize).collect())
         });
         let hooks = GuestHooks {
-            log: Arc::clone(&self.log),
+            log: self.log.upgrade().unwrap_or_else(|| Arc::new(|_| {})),
             function: place.operator.clone(),
             subtask,
             metrics: Arc::clone(&self.metrics),

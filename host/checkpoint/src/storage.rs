@@ -261,6 +261,9 @@ impl Storage {
         if others.remove(&checkpoint) {
             files.extend(self.files_of(checkpoint)?);
         }
+        let components = self.component_path("");
+        let components = components.trim_end_matches(".wasm");
+        files.extend(paths.iter().filter(|path| path.starts_with(components)).cloned());
         let named = self.named_by(others.into_iter())?;
         self.store.remove(&self.manifest_path(checkpoint))?;
         self.known().remove(&checkpoint);

@@ -35,7 +35,7 @@ fn the_end_of_a_job_says_how_its_checkpoints_were() {
     let text = text(50_000);
     folder.write("text.txt", &text);
     // Each read takes a while, so that there are some.
-    let faults = "source.read=stall:10,store.sync@3=enospc";
+    let faults = "source.read=stall:10,store.sync@4=enospc";
     let ran = Ran::of(word_count(&folder, faults, &[]).output().unwrap());
     let err = &ran.succeeds().err;
     let full = "checkpoint 2 has failed: No space left on device (os error 28)";

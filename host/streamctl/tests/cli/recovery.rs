@@ -191,7 +191,8 @@ fn layers_of(checkpoint: &Path) -> (u64, bool) {
     });
     let layer = subtasks.map(|section| section["layer"].as_u64().unwrap_or(0)).max().unwrap();
     let own = format!("chk-{}/", manifest["checkpoint"]);
-    let names_others = manifest["files"].as_object().unwrap().keys().any(|path| !path.contains(&own));
+    let mut paths = manifest["files"].as_object().unwrap().keys();
+    let names_others = paths.any(|path| !path.contains(&own) && !path.contains("/components/"));
     (layer, names_others)
 }
 

@@ -29,7 +29,7 @@ fn a_job_that_fails_goes_on_from_its_last_checkpoint() {
     let folder = Folder::new();
     let text = text(100_000);
     folder.write("text.txt", &text);
-    let ran = counted(&folder, "store.sync@1=eio,store.sync@4=eio,store.sync@7=enospc", &[]);
+    let ran = counted(&folder, "store.sync@1=eio,store.sync@5=eio,store.sync@8=enospc", &[]);
     let err = &ran.succeeds().err;
     assert!(folder.parts("out") == expected(&text), "other rows than the text's: {err}");
     assert_eq!(checkpoints(&folder), 1, "more is left than is kept");
@@ -69,7 +69,7 @@ fn a_process_that_ends_while_it_restores_restores_again() {
     let text = text(LINES);
     folder.write("text.txt", &text);
     let restore = ["--restore", "latest"];
-    assert_eq!(counted(&folder, "store.write@3=kill", &restore).code, -1);
+    assert_eq!(counted(&folder, "store.write@4=kill", &restore).code, -1);
     for nth in [1, 2, 1] {
         assert_eq!(counted(&folder, &format!("store.read@{nth}=kill"), &restore).code, -1);
     }

@@ -24,7 +24,7 @@ fn has_checkpoint(folder: &Folder) -> bool {
     let has_counts = |path: &PathBuf| {
         // It may be gone by now, when one more is complete.
         let manifest = std::fs::read_to_string(path).unwrap_or_default();
-        path.ends_with("_metadata") && !manifest.is_empty() && !manifest.contains("\"files\":{}")
+        path.ends_with("_metadata") && manifest.contains("/data-0\"")
     };
     files.iter().any(has_counts)
 }

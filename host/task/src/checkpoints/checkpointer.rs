@@ -321,6 +321,7 @@ impl Checkpointer {
     /// Waits until what was to be removed is, for a while. Blocks.
     pub(crate) fn finish(&mut self) {
         self.teller.ended("the job has ended");
+        self.storage.hold_components(std::iter::empty());
         let clock = self.platform.clock.clone();
         let end = clock.now() + PATIENCE;
         while self.removals > 0 && clock.now() < end {

@@ -355,7 +355,7 @@ impl Job {
         self.swaps.swap(plan, answer)
     }
 
-    /// The version that runs: what others are compared with ([`crate::swap::diff`]).
+    /// The version that runs: what others are compared with ([`crate::swap::diff()`]).
     #[must_use]
     pub fn version(&self) -> Arc<Version> {
         self.swaps.version()

@@ -1,4 +1,4 @@
-//! Other code for a running job: what differs between two versions of it ([`diff`]), how it is asked to change
+//! Other code for a running job: what differs between two versions of it ([`mod@diff`]), how it is asked to change
 //! ([`crate::Job::swap`]), and what changes in each subtask.
 //!
 //! A change is tied to a checkpoint. In every subtask a stage changes when it cuts at that checkpoint's barrier: rows

@@ -31,3 +31,8 @@ pub fn spawn_task<T: Send + 'static>(
 ) -> JoinHandle<T> {
     runtime().spawn(task)
 }
+
+/// Waits, in a task of the network's.
+pub async fn sleep(time: std::time::Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::commands::checkpoints::Restore;
+use cluster::checkpoints::Restore;
 
 /// Runs stream-processing jobs whose operators are WebAssembly components.
 #[derive(Parser)]

@@ -10,7 +10,6 @@ mod allocator;
 mod arguments;
 mod cli;
 mod commands;
-mod config;
 mod sdk;
 mod terminal;
 mod toolchain;

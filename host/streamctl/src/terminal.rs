@@ -1,9 +1,10 @@
 //! What streamctl says on standard error: errors, logs, progress. Colours only where they are wanted.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cluster::Tell;
 use model::Diagnostic;
 
 use crate::cli::Color;
@@ -110,6 +111,29 @@ impl Terminal {
 
     fn labelled(&self, style: Style, label: &str, text: &str) {
         self.line(&format!("{}: {text}", self.style(style, label)));
+    }
+}
+
+/// Hears what happens to jobs, and says it on standard error.
+pub(crate) struct Told {
+    pub(crate) terminal: Arc<Terminal>,
+    /// Only warnings are said.
+    pub(crate) quiet: bool,
+}
+
+impl Tell for Told {
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            self.terminal.line(text);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        self.terminal.warning(text);
+    }
+
+    fn warn_of(&self, text: &str, error: &Diagnostic) {
+        self.terminal.warning_of(text, error);
     }
 }
 

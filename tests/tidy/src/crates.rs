@@ -7,13 +7,14 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use crate::root;
 
 /// A crate depends on levels above its own only; those of one level do not know each other.
-const LEVELS: [&[&str]; 6] = [
+const LEVELS: [&[&str]; 7] = [
     &["model", "platform", "features"],
     &["graph", "connectors", "exchange", "guest", "state", "checkpoint"],
     &["window"],
     &["task"],
+    &["cluster"],
+    &["rest"],
     &["streamctl"],
-    &[],
 ];
 /// Within the first level: `features` holds dependencies together, and every crate has it.
 const COMMON: &str = "features";

@@ -8,10 +8,10 @@ use platform::Platform;
 
 use super::load;
 use crate::cli::BuildArgs;
-use crate::config::Config;
 use crate::terminal::{Terminal, bytes};
 use crate::toolchain::Toolchain;
 use crate::{Done, Stop};
+use cluster::Config;
 
 pub(crate) fn build(args: &BuildArgs, terminal: &Arc<Terminal>) -> Done {
     let built = component(&args.dir, terminal)?;

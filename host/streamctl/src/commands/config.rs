@@ -4,9 +4,9 @@ use model::Diagnostic;
 use serde_json::{Map, Value, json};
 
 use crate::cli::ConfigArgs;
-use crate::config::{Config, KEYS, file, variable_of};
 use crate::terminal::answer;
 use crate::{Done, Stop};
+use cluster::config::{Config, KEYS, file, variable_of};
 
 pub(crate) fn config(args: &ConfigArgs) -> Done {
     let config = Config::load(&args.define).map_err(Stop::Refused)?;

@@ -7,10 +7,10 @@ use model::Diagnostic;
 use platform::{Platform, available_parallelism};
 
 use super::load;
-use crate::config::Config;
 use crate::terminal::{Style, Terminal, answer};
 use crate::toolchain::Toolchain;
 use crate::{Done, Stop};
+use cluster::Config;
 
 pub(crate) fn doctor(terminal: &Arc<Terminal>) -> Done {
     let mut wrong = 0;
@@ -30,7 +30,7 @@ pub(crate) fn doctor(terminal: &Arc<Terminal>) -> Done {
     report("machine", Ok(format!("{cores} core{}", if cores == 1 { "" } else { "s" })));
     let config = match Config::load(&[]) {
         Ok(config) => {
-            let file = crate::config::file().filter(|file| file.exists());
+            let file = cluster::config::file().filter(|file| file.exists());
             let from = file.map_or("no config.yaml".to_owned(), |file| file.display().to_string());
             report("configuration", Ok(from));
             Some(config)

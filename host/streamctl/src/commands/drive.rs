@@ -19,8 +19,8 @@ use task::{LogRecord, LogSink};
 
 use super::load;
 use crate::cli::JobArgs;
-use crate::config::Config;
 use crate::{Done, Stop};
+use cluster::Config;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]

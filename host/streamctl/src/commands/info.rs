@@ -11,9 +11,9 @@ use task::Plan;
 
 use super::load;
 use crate::cli::InfoArgs;
-use crate::config::Config;
 use crate::terminal::{Terminal, answer, bytes};
 use crate::{Done, Stop};
+use cluster::Config;
 
 pub(crate) fn info(args: &InfoArgs, terminal: &Terminal) -> Done {
     let platform = Platform::system();

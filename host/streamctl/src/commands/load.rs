@@ -1,33 +1,21 @@
 //! From a file and arguments to a plan: what `run`, `info` and `test` have in common.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use guest::{JobInfo, Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding};
+use cluster::Config;
+use guest::{JobInfo, Program, Refusal, Runtime};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{AggPhase, CheckpointTracker, Execution, RunOptions, StateBackend};
+use task::{Execution, RunOptions};
 
 use crate::Stop;
 use crate::cli::{self, JobArgs};
-use crate::config::{Config, Origin};
-
-/// Fuel between two yields of a guest whose time is simulated.
-const FUEL: u64 = 1_000_000;
 
 /// A sandbox with this configuration.
 pub(crate) fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtime>, Stop> {
-    let limits = Limits {
-        memory_bytes: config.size("millstream.guest.memory"),
-        call_time: config.duration("millstream.guest.call-time"),
-        stack_bytes: config.size("millstream.guest.stack"),
-        output_bytes: config.size("millstream.guest.output"),
-    };
-    // Real time does not pass in a simulated world.
-    let yielding = if platform.clock.is_simulated() { Yielding::Fuel(FUEL) } else { Yielding::Epoch };
-    let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir() };
-    Runtime::new(platform.clone(), config).map_err(|error| Stop::Failed(error.diagnostic()))
+    cluster::program::runtime(config, platform).map_err(Stop::Failed)
 }
 
 /// The component in this file.
@@ -86,51 +74,10 @@ pub(crate) fn graph(program: &Program, file: &Path, job: &str, args: &[String]) 
 
 /// How the job is to run: the command line over the job's own settings over the configuration.
 pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> Result<RunOptions, Stop> {
-    let refused = Stop::Refused;
-    if let Some(parallelism) = args.parallelism {
-        config.set("parallelism.default", &parallelism.to_string(), Origin::CommandLine).map_err(refused)?;
-    }
-    if let Some(execution) = args.execution {
-        let mode = match execution {
-            cli::Execution::Streaming => "streaming",
-            cli::Execution::Batch => "batch",
-        };
-        config.set("execution.runtime-mode", mode, Origin::CommandLine).map_err(refused)?;
-    }
-    for (key, value) in &graph.settings {
-        config.set(key, value, Origin::Job).map_err(refused)?;
-    }
-    let batch = config.get("execution.runtime-mode").0.eq_ignore_ascii_case("batch");
-    Ok(RunOptions {
-        parallelism: config.number("parallelism.default").unwrap_or(1),
-        max_parallelism: config.number("pipeline.max-parallelism"),
-        execution: if batch { Execution::Batch } else { Execution::Streaming },
-        fold_updates: config.get("millstream.aggregate.fold").0 == "true",
-        agg_phase: match config.get("table.optimizer.agg-phase-strategy").0.to_ascii_uppercase().as_str() {
-            "ONE_PHASE" => AggPhase::OnePhase,
-            "TWO_PHASE" => AggPhase::TwoPhase,
-            _ => AggPhase::Auto,
-        },
-        latency_interval: config.optional_duration("metrics.latency.interval"),
-        state_backend: state_backend(config),
-        allow: args.allow.clone(),
-        checkpoint_tracker: checkpoint_tracker(config),
-        ..RunOptions::default()
-    })
-}
-
-fn checkpoint_tracker(config: &Config) -> CheckpointTracker {
-    let history = config.number("web.checkpoints.history").unwrap_or_default();
-    Arc::new(Mutex::new(checkpoint::Tracker::new(history as usize)))
-}
-
-fn state_backend(config: &Config) -> StateBackend {
-    if !config.get("state.backend.type").0.eq_ignore_ascii_case("rocksdb") {
-        return StateBackend::HashMap;
-    }
-    let folder = match config.get("state.backend.rocksdb.localdir").0 {
-        "" => std::env::temp_dir(),
-        folder => folder.into(),
-    };
-    StateBackend::RocksDb { folder, slot_bytes: config.size("state.backend.rocksdb.memory.fixed-per-slot") }
+    let execution = args.execution.map(|execution| match execution {
+        cli::Execution::Streaming => Execution::Streaming,
+        cli::Execution::Batch => Execution::Batch,
+    });
+    let options = cluster::program::options((args.parallelism, execution), &args.allow, config, graph);
+    options.map_err(Stop::Refused)
 }

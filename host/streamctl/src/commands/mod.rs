@@ -1,14 +1,12 @@
 //! One file each.
 
 pub(crate) mod build;
-pub(crate) mod checkpoints;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod info;
 pub(crate) mod new;
-pub(crate) mod restarts;
 pub(crate) mod run;
 pub(crate) mod signals;
 pub(crate) mod state;

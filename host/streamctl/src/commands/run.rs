@@ -9,21 +9,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use checkpoint::Statistics;
+use cluster::attempts::{self, Attempts, Planned};
+use cluster::checkpoints::{Restore, id_of};
+use cluster::job_master::Begin;
+use cluster::slots::Slots;
+use cluster::{Config, Ended, JobMaster, JobStatus};
 use connectors::sinks::print::CLOSED;
 use guest::LogLevel;
+use model::Diagnostic;
 use model::job_graph::{JobGraph, NodeKind};
-use model::{Diagnostic, Retry};
-use platform::{Clock, Faults, Platform, Random, spawn_thread};
-use task::restarts::Decision;
-use task::{Checkpoints, Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy, Restarts};
+use platform::{Clock, Faults, Platform, spawn_thread};
+use task::{Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy};
 
-use super::checkpoints::{self, Restore, Restoring, SavepointFolder};
 use super::load;
-use super::restarts::{self, Attempts, Planned};
 use super::signals::Signals;
 use crate::cli::RunArgs;
-use crate::config::Config;
-use crate::terminal::{Style, Terminal, bytes, count, duration};
+use crate::terminal::{Style, Terminal, Told, bytes, count, duration};
 use crate::{Done, Stop};
 
 /// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
@@ -39,118 +40,63 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let file = &args.job.file;
     let program = load::program(&sandbox, file)?;
     let jobs = load::jobs(&program, file)?;
-    let name = &load::job(&jobs, file, args.job.job.as_deref())?.name;
-    let graph = load::graph(&program, file, name, &args.job.args)?;
+    let name = load::job(&jobs, file, args.job.job.as_deref())?.name.clone();
+    let graph = load::graph(&program, file, &name, &args.job.args)?;
     let mut options = load::options(&args.job, &mut config, &graph)?;
     options.chaos_instances = args.chaos_instances;
-    let say = |text: &str| {
-        if !args.quiet {
-            terminal.line(text);
-        }
-    };
+    let is_on_disk = options.keeps_state_on_disk();
     let from_savepoint = args.from_savepoint.clone().map(Restore::Path);
-    let restoring = Restoring {
-        from: args.restore.as_ref().or(from_savepoint.as_ref()),
-        allow_non_restored: args.allow_non_restored_state,
-        since: None,
-    };
-    let strategy = restarts::strategy(&config).map_err(Stop::Refused)?;
+    let strategy = attempts::strategy(&config).map_err(Stop::Refused)?;
     let prints = prints(&graph);
+    let nodes: Vec<String> = graph.nodes.iter().map(|node| node.name.clone()).collect();
     let attempts = Attempts {
-        program: &program,
+        program,
         job: name,
-        args: &args.job.args,
+        own_id: None,
+        args: args.job.args.clone(),
         graph,
         options,
-        config: &config,
-        restoring,
-        platform: &platform,
-        terminal,
-        say: &say,
+        config,
+        restore: args.restore.clone().or(from_savepoint),
+        allow_non_restored: args.allow_non_restored_state,
+        platform: platform.clone(),
+        tell: Arc::new(Told { terminal: Arc::clone(terminal), quiet: args.quiet }),
     };
-    let Planned { plan, is_finished } = attempts.first().map_err(Stop::Refused)?;
+    let Planned { plan, is_finished } = attempts.plan(0, None).map_err(Stop::Refused)?;
     if is_finished {
-        say("the job has finished before: nothing is left to do");
+        attempts.tell.say("the job has finished before: nothing is left to do");
         return Ok(());
     }
     warn_of_once(&plan, &strategy, terminal);
     let title = plan.physical.job.name.clone();
-    let nodes: Vec<String> = plan.physical.job.nodes.iter().map(|node| node.name.clone()).collect();
+    let id = plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
+    let id = id.unwrap_or_else(|| id_of(&attempts.job));
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least);
     let start = platform.clock.now();
-    let checkpoints = plan.options().checkpoints.clone();
-    let is_on_disk = plan.options().keeps_state_on_disk();
-    let folder = |of: &Checkpoints| SavepointFolder::of(&config, &of.job_id, &platform.faults);
-    let savepoints = checkpoints.as_ref().map(folder).transpose().map_err(Stop::Refused)?.flatten();
-    let signals = Signals::watch(savepoints, args.quiet, terminal).map_err(Stop::Failed)?;
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
-    let run = |job: &Arc<Job>| {
-        signals.are_for(job);
-        let watcher = shown.then(|| show_progress(job, &platform.clock, terminal));
-        let outcome = job.wait();
-        signals.are_for_none();
-        if let Some((stop, watcher)) = watcher {
-            drop(stop);
-            join(watcher);
-        }
-        outcome
-    };
-    let mut job = Arc::new(task::start(plan, &platform, Arc::clone(&log)).map_err(Stop::Failed)?);
-    let mut outcome = run(&job);
-    let mut restarts = Restarts::new(strategy, Random::of_seed(Random::unpredictable_seed()));
-    while let JobOutcome::Failed(error) = &outcome {
-        if error.retry == Retry::GiveUp || signals.code() > 0 {
-            break;
-        }
-        let after = match restarts.on_failure(platform.clock.now()) {
-            Decision::Restart { after } => after,
-            Decision::GiveUp { why: None } => break,
-            Decision::GiveUp { why: Some(why) } => {
-                outcome = JobOutcome::Failed(given_up(error, &why));
-                break;
-            }
-        };
-        let (number, seconds) = (restarts.count(), after.as_secs_f64());
-        let told = format!("job {title} has failed; restart {number} follows in {seconds:.2} s");
-        terminal.warning_of(&told, error);
-        // What the attempt before has under way is to be over before the next looks what there is.
-        let mut goes_on = signals.sleep(after, &platform.clock);
-        while goes_on && !platform.io.is_quiet() {
-            goes_on = signals.sleep(QUIET_EVERY, &platform.clock);
-        }
-        if !goes_on {
-            outcome = JobOutcome::Cancelled;
-            break;
-        }
-        let since = checkpoints.as_ref().map(|of| of.next);
-        outcome = match attempts.next(number, since) {
-            // Only to show its last rows was left, and that is done.
-            Ok(Planned { is_finished: true, .. }) => JobOutcome::Finished,
-            Ok(Planned { plan, .. }) => match task::start(plan, &platform, Arc::clone(&log)) {
-                Ok(started) => {
-                    job = Arc::new(started);
-                    run(&job)
-                }
-                Err(error) => JobOutcome::Failed(error),
-            },
-            Err(error) => JobOutcome::Failed(error),
-        };
-    }
-    if let Some(checkpoints) = checkpoints {
-        checkpoints::retain(&config, &checkpoints.storage, &outcome, terminal);
+    let signals = Signals::catch().map_err(Stop::Failed)?;
+    let slots = Arc::new(Slots::new(plan.physical.slots()));
+    let id = (id, platform.clock.wall_ms());
+    let begin = (Begin::Anew(Some(plan)), log);
+    let master = JobMaster::start(id, attempts, (strategy, slots), begin, |_| {}).map_err(Stop::Failed)?;
+    let signals = signals.are_for(&master, args.quiet, terminal);
+    let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));
+    let Ended { outcome, restarts } = master.wait();
+    if let Some((stop, watcher)) = watcher {
+        drop(stop);
+        join(watcher);
     }
     // The log is whole before anything is said of the end.
-    drop(log);
     join(printer);
     let took = platform.clock.now() - start;
     let unread = matches!(&outcome, JobOutcome::Failed(error) if error.message == CLOSED);
-    if !args.quiet && !unread {
-        let lines = summary(&job, &title, &nodes, &outcome, (took, restarts.count()));
+    if let (Some(job), false) = (master.job(), args.quiet || unread) {
+        let lines = summary(&job, &title, &nodes, &outcome, (took, restarts));
         lines.iter().for_each(|line| terminal.line(line));
     }
-    drop(job);
+    master.forget_job();
     if is_on_disk {
         // What is under way holds the folder of the state, which goes with the last that holds it.
         let end = platform.clock.now() + LETS_GO;
@@ -166,7 +112,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     }
 }
 
-/// How often is looked whether what a failed attempt has under way is over.
+/// How often is looked whether what a job has under way is over.
 const QUIET_EVERY: Duration = Duration::from_millis(5);
 
 /// How long what a job has under way on the disk may hold its end up.
@@ -188,18 +134,6 @@ fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
             given.trim_end()
         ));
     }
-}
-
-/// The last failure, and why no restart follows.
-fn given_up(error: &Diagnostic, why: &str) -> Diagnostic {
-    let detail = error
-        .detail
-        .iter()
-        .map(String::as_str)
-        .chain([format!("it is not restarted: {why}").as_str()])
-        .collect::<Vec<_>>()
-        .join("\n");
-    error.clone().detail(detail)
 }
 
 /// What is to fail.
@@ -269,20 +203,25 @@ const SHOWN_FROM: Duration = Duration::from_millis(500);
 
 /// Shows progress until what it returns first is dropped.
 fn show_progress(
-    job: &Arc<Job>,
+    master: &Arc<JobMaster>,
     clock: &Clock,
     terminal: &Arc<Terminal>,
 ) -> (SyncSender<()>, JoinHandle<()>) {
     let (stop, stopped) = sync_channel(1);
-    let (job, clock, terminal) = (Arc::clone(job), clock.clone(), Arc::clone(terminal));
+    let (master, clock, terminal) = (Arc::clone(master), clock.clone(), Arc::clone(terminal));
     let watcher = spawn_thread("progress", move || {
         let (start, mut before) = (clock.now(), (clock.now(), 0));
         while stopped.recv_timeout(SHOWN_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let Some(job) = master.job().filter(|_| master.status() == JobStatus::Running) else {
+                terminal.end_progress();
+                continue;
+            };
             let (now, progress) = (clock.now(), job.progress());
             if now - start < SHOWN_FROM {
                 continue;
             }
-            let rate = (progress.rows_in - before.1) as f64 / (now - before.0).as_secs_f64().max(1e-3);
+            let rate =
+                progress.rows_in.saturating_sub(before.1) as f64 / (now - before.0).as_secs_f64().max(1e-3);
             before = (now, progress.rows_in);
             let mut line = progress_line(&progress, rate, now - start);
             if let Some(time) = job.event_time() {

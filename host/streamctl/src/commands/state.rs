@@ -12,11 +12,10 @@ use model::Diagnostic;
 use serde_json::json;
 use task::{KeptTable, Restored};
 
-use super::checkpoints;
 use crate::cli::{StateArgs, StateCommand};
-use crate::config::Config;
 use crate::terminal::{answer, bytes, count};
 use crate::{Done, Stop};
+use cluster::{Config, checkpoints};
 
 pub(crate) fn state(args: &StateArgs) -> Done {
     if let Some(StateCommand::Write(args)) = &args.command {

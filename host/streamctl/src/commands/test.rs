@@ -19,9 +19,9 @@ use task::{Execution, JobOutcome, LogSink, RunOptions};
 
 use super::{build, load};
 use crate::cli::TestArgs;
-use crate::config::Config;
 use crate::terminal::{Style, Terminal};
 use crate::{Done, Stop};
+use cluster::Config;
 
 pub(crate) fn test(args: &TestArgs, terminal: &Arc<Terminal>) -> Done {
     let component = match &args.component {

@@ -11,9 +11,9 @@ use platform::Platform;
 use task::bootstrap::{self, Bootstrap};
 
 use crate::cli::StateWriteArgs;
-use crate::commands::{checkpoints, load};
-use crate::config::Config;
+use crate::commands::load;
 use crate::{Done, Stop};
+use cluster::{Config, checkpoints};
 
 pub(super) fn write(args: &StateWriteArgs) -> Done {
     let platform = Platform::system();

@@ -16,15 +16,18 @@ const STRATEGIES: [&str; 9] = [
 ];
 
 /// A key, and what it is.
-pub(crate) struct Key {
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
-    pub(crate) what: &'static str,
-    pub(super) check: fn(&str) -> Result<(), String>,
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is where nobody says.
+    pub default: &'static str,
+    /// What it does, for people.
+    pub what: &'static str,
+    pub(crate) check: fn(&str) -> Result<(), String>,
 }
 
 /// All keys, in the order of their names.
-pub(crate) const KEYS: [Key; 42] = [
+pub const KEYS: [Key; 43] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -272,6 +275,12 @@ pub(crate) const KEYS: [Key; 42] = [
         default: "",
         what: "the secret of s3.access-key; never shown",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "slot.request.timeout",
+        default: "5min",
+        what: "a job of a session that waits longer for slots fails",
+        check: |value| duration(value).map(drop),
     },
     Key {
         name: "state.backend.rocksdb.localdir",

@@ -1,4 +1,4 @@
-//! Checkpoints of `streamctl run`: where they lie, and what a job goes on from.
+//! Where a job's checkpoints and savepoints lie, and what it goes on from.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,21 +12,22 @@ use platform::store::{FileStore, Location, S3};
 use platform::{Faults, Random, Store};
 use task::{Checkpoints, Form, JobOutcome, Restored};
 
-use crate::config::Config;
-use crate::terminal::Terminal;
+use crate::{Config, Tell};
 
-/// What a run is to do about checkpoints.
-pub(crate) struct Asked {
+/// What a job is to do about checkpoints.
+pub struct Asked {
     /// That they are made, and what the job goes on from; none = neither.
-    pub(crate) checkpoints: Option<Checkpoints>,
+    pub checkpoints: Option<Checkpoints>,
     /// The job has finished before: there is nothing left to do.
-    pub(crate) is_finished: bool,
+    pub is_finished: bool,
 }
 
 /// What is restored: `latest`, or the folder of a checkpoint or savepoint.
-#[derive(Clone, Debug)]
-pub(crate) enum Restore {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// The newest checkpoint of the job.
     Latest,
+    /// This one.
     Path(PathBuf),
 }
 
@@ -38,29 +39,34 @@ impl std::str::FromStr for Restore {
     }
 }
 
-/// The id of a job in its folder, the same whenever it is run: of its name.
-pub(crate) fn id_of(job: &str) -> String {
+/// The id of a job without one of its own, the same whenever it is run: of its name.
+#[must_use]
+pub fn id_of(job: &str) -> String {
     blake3::hash(job.as_bytes()).to_hex().chars().take(32).collect()
 }
 
 /// What the command line says of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Restoring<'a> {
-    pub(crate) from: Option<&'a Restore>,
+pub struct Restoring<'a> {
+    /// None = nothing.
+    pub from: Option<&'a Restore>,
     /// State that nobody in the job asks for is left out.
-    pub(crate) allow_non_restored: bool,
+    pub allow_non_restored: bool,
     /// The job is restarted: the checkpoints from this one on are its own.
-    pub(crate) since: Option<CheckpointId>,
+    pub since: Option<CheckpointId>,
 }
 
-/// Reads what the configuration and the command line say, and what is there; `say` tells what comes of it.
-pub(crate) fn asked(
+/// Reads what the configuration and the command line say, and what is there; tells what comes of it. A job without an
+/// id of its own has that of its name, or of the checkpoint that it goes on from.
+///
+/// # Errors
+/// If that makes no sense, or what is to be restored is not there or damaged.
+pub fn asked(
     config: &Config,
     restoring: Restoring<'_>,
-    job: &str,
+    (job, own_id): (&str, Option<&str>),
     faults: &Faults,
-    terminal: &Terminal,
-    say: &dyn Fn(&str),
+    tell: &dyn Tell,
 ) -> Result<Asked, Diagnostic> {
     let interval = config.optional_duration("execution.checkpointing.interval");
     let folder = config.get("execution.checkpointing.dir").0;
@@ -85,7 +91,11 @@ pub(crate) fn asked(
         ("", Some((root, ..))) => Some(root.clone()),
         (folder, _) => Some(folder.to_owned()),
     };
-    let id = of_path.as_ref().map_or_else(|| id_of(job), |(_, id, _)| id.clone());
+    let id = match (own_id, &of_path) {
+        (Some(id), _) => id.to_owned(),
+        (None, Some((_, id, _))) => id.clone(),
+        (None, None) => id_of(job),
+    };
     // Only the last checkpoint, with which sinks commit; nobody goes on from it.
     let nowhere =
         || -> Arc<dyn Store> { Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none())) };
@@ -114,10 +124,10 @@ pub(crate) fn asked(
         (None, ..) | (Some(Restore::Path(_)), None, None) => None,
         (Some(Restore::Latest), ..) => {
             for (number, damage) in &latest.damaged {
-                terminal.warning(&format!("checkpoint {number} is passed over: {damage}"));
+                tell.warn(&format!("checkpoint {number} is passed over: {damage}"));
             }
             if latest.found.is_none() {
-                say(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
+                tell.say(&format!("no checkpoint of job {job} is complete: it begins from the beginning"));
             }
             latest.found
         }
@@ -125,8 +135,8 @@ pub(crate) fn asked(
             let read = Restored::of_savepoint(&Savepoint::new(store(&folder.to_string_lossy())?, ""));
             Some(read.map_err(|error| cannot(path, &error))?)
         }
-        (Some(Restore::Path(path)), Some((root, _, number)), None) => {
-            let from = Storage::new(store(root)?, &id);
+        (Some(Restore::Path(path)), Some((root, of, number)), None) => {
+            let from = Storage::new(store(root)?, of);
             let read = from.manifest(*number).and_then(|manifest| Restored::read(manifest, &from));
             let mut read = read.map_err(|error| cannot(path, &error))?;
             if folder.as_ref() != Some(root) {
@@ -136,11 +146,11 @@ pub(crate) fn asked(
         }
     };
     if restore.is_none() && restoring.since.is_some() {
-        say(&format!("job {job} begins from the beginning"));
+        tell.say(&format!("job {job} begins from the beginning"));
     } else if restore.is_none()
         && let Some((number, _)) = traces.iter().rev().find(|(_, has_manifest)| *has_manifest)
     {
-        terminal.warning(&format!(
+        tell.warn(&format!(
             "there is checkpoint {number} of job {job}, and the job begins from the beginning (to go on from it: --restore latest)"
         ));
     }
@@ -148,9 +158,9 @@ pub(crate) fn asked(
     own.sweep(&id).and_then(|()| storage.sweep(&[])).map_err(unreadable)?;
     if let (Some(restored), Some(path)) = (&restored, &savepoint) {
         refuse_drained(config, restored.manifest(), path)?;
-        say(&format!("job {job} goes on from savepoint {}", path.display()));
+        tell.say(&format!("job {job} goes on from savepoint {}", path.display()));
     } else if let Some(restored) = &restored {
-        say(&format!("job {job} goes on from checkpoint {}", restored.manifest().checkpoint));
+        tell.say(&format!("job {job} goes on from checkpoint {}", restored.manifest().checkpoint));
     }
     let is_finished = restored.as_ref().is_some_and(|restored| {
         let manifest = restored.manifest();
@@ -234,7 +244,10 @@ fn savepoint_of(restore: &Restore) -> Option<PathBuf> {
 }
 
 /// Reads the checkpoint or savepoint at a path, to be shown.
-pub(crate) fn open(config: &Config, path: &Path) -> Result<Restored, Diagnostic> {
+///
+/// # Errors
+/// If it is not there, or damaged.
+pub fn open(config: &Config, path: &Path) -> Result<Restored, Diagnostic> {
     let s3 = s3(config)?;
     let store = |root: &str| opened(root, &s3, &Faults::none(), "checkpoints");
     let read = match savepoint_of(&Restore::Path(path.to_owned())) {
@@ -252,22 +265,32 @@ pub(crate) fn open(config: &Config, path: &Path) -> Result<Restored, Diagnostic>
 
 /// Where savepoints of a run are put.
 #[derive(Clone)]
-pub(crate) struct SavepointFolder {
+pub struct SavepointFolder {
     store: Arc<dyn Store>,
     /// As users write it.
     root: String,
-    pub(crate) form: Form,
+    /// What form they have.
+    pub form: Form,
     /// The job's.
     job_id: String,
 }
 
 impl SavepointFolder {
-    /// None = the configuration names none.
-    pub(crate) fn of(config: &Config, job_id: &str, faults: &Faults) -> Result<Option<Self>, Diagnostic> {
-        let root = config.get("execution.checkpointing.savepoint-dir").0;
+    /// At `root`, or where the configuration says. None = it names none.
+    ///
+    /// # Errors
+    /// If it cannot be there.
+    pub fn of(
+        config: &Config,
+        root: Option<&str>,
+        job_id: &str,
+        faults: &Faults,
+    ) -> Result<Option<Self>, Diagnostic> {
+        let root = root.unwrap_or(config.get("execution.checkpointing.savepoint-dir").0);
         if root.is_empty() {
             return Ok(None);
         }
+        let root = root.strip_prefix("file://").or(root.strip_prefix("file:")).unwrap_or(root);
         let is_native = config.get("execution.savepoint.format").0.eq_ignore_ascii_case("native");
         let form = if is_native { Form::Native } else { Form::Canonical };
         let store = opened(root, &s3(config)?, faults, "savepoints")?;
@@ -279,7 +302,8 @@ impl SavepointFolder {
     }
 
     /// A new savepoint, and its path.
-    pub(crate) fn new_savepoint(&self) -> (Savepoint, String) {
+    #[must_use]
+    pub fn new_savepoint(&self) -> (Savepoint, String) {
         let name = Savepoint::name(&self.job_id, Random::unpredictable_seed());
         let path = format!("{}/{name}", self.root);
         (Savepoint::new(Arc::clone(&self.store), name), path)
@@ -287,7 +311,10 @@ impl SavepointFolder {
 }
 
 /// The savepoint that is to be made at a path, at which nothing is.
-pub(crate) fn nothing_yet(config: &Config, path: &Path) -> Result<Savepoint, Diagnostic> {
+///
+/// # Errors
+/// If something is.
+pub fn nothing_yet(config: &Config, path: &Path) -> Result<Savepoint, Diagnostic> {
     let text = path.to_string_lossy();
     let store = opened(&text, &s3(config)?, &Faults::none(), "savepoints")?;
     let is_there = match Location::parse(&text) {
@@ -304,8 +331,38 @@ pub(crate) fn nothing_yet(config: &Config, path: &Path) -> Result<Savepoint, Dia
     Ok(Savepoint::new(store, ""))
 }
 
+/// Where a job's checkpoints are, which has gone on from `restore`; none = nowhere.
+///
+/// # Errors
+/// If they cannot be there.
+pub fn storage(
+    config: &Config,
+    restore: Option<&Restore>,
+    id: &str,
+    faults: &Faults,
+) -> Result<Option<Storage>, Diagnostic> {
+    let root = match (config.get("execution.checkpointing.dir").0, restore) {
+        ("", Some(Restore::Path(path))) => match parts_of(path) {
+            Ok((root, ..)) => root,
+            Err(_) => return Ok(None),
+        },
+        ("", _) => return Ok(None),
+        (root, _) => root.to_owned(),
+    };
+    Ok(Some(Storage::new(opened(&root, &s3(config)?, faults, "checkpoints")?, id)))
+}
+
+/// The savepoint at a path, to be removed.
+///
+/// # Errors
+/// If it cannot be reached.
+pub fn savepoint_at(config: &Config, path: &str) -> Result<Savepoint, String> {
+    let store = s3(config).and_then(|s3| opened(path, &s3, &Faults::none(), "savepoints"));
+    store.map(|store| Savepoint::new(store, "")).map_err(|error| error.to_string())
+}
+
 /// Removes the checkpoints of a job that has ended, where the configuration does not keep them.
-pub(crate) fn retain(config: &Config, storage: &Storage, outcome: &JobOutcome, terminal: &Terminal) {
+pub fn retain(config: &Config, storage: &Storage, outcome: &JobOutcome, tell: &dyn Tell) {
     let retention = config.get("execution.checkpointing.externalized-checkpoint-retention").0;
     let is_kept = match retention.to_ascii_uppercase().as_str() {
         "NO_EXTERNALIZED_CHECKPOINTS" => false,
@@ -317,7 +374,7 @@ pub(crate) fn retain(config: &Config, storage: &Storage, outcome: &JobOutcome, t
     }
     let removed = storage.traces().and_then(|all| all.iter().try_for_each(|(id, _)| storage.remove(*id)));
     if let Err(error) = removed {
-        terminal.warning(&format!("the job's checkpoints cannot be removed: {error}"));
+        tell.warn(&format!("the job's checkpoints cannot be removed: {error}"));
     }
 }
 

@@ -1,5 +1,8 @@
-//! Restarts of `streamctl run`: what the configuration says of them, and what a new attempt is made of.
+//! What the attempts of a job are made of, and what the configuration says of restarts.
 
+use std::sync::Arc;
+
+use checkpoint::Storage;
 use checkpoint::coordinator::CheckpointId;
 use guest::Program;
 use model::Diagnostic;
@@ -7,12 +10,14 @@ use model::job_graph::JobGraph;
 use platform::Platform;
 use task::{Plan, RestartStrategy, RunOptions};
 
-use super::checkpoints::{self, Asked, Restoring};
-use crate::config::Config;
-use crate::terminal::Terminal;
+use crate::checkpoints::{self, Asked, Restore, Restoring};
+use crate::{Config, Tell};
 
 /// What is done about failures of the job.
-pub(crate) fn strategy(config: &Config) -> Result<RestartStrategy, Diagnostic> {
+///
+/// # Errors
+/// If the configuration makes no sense.
+pub fn strategy(config: &Config) -> Result<RestartStrategy, Diagnostic> {
     let of = |strategy: &str, key: &str| format!("restart-strategy.{strategy}.{key}");
     let time = |strategy: &str, key: &str| config.duration(&of(strategy, key));
     let number = |strategy: &str, key: &str| config.number(&of(strategy, key));
@@ -56,50 +61,83 @@ pub(crate) fn strategy(config: &Config) -> Result<RestartStrategy, Diagnostic> {
 }
 
 /// What all attempts of a job have in common.
-pub(crate) struct Attempts<'a> {
-    pub(crate) program: &'a Program,
-    pub(crate) job: &'a str,
-    pub(crate) args: &'a [String],
-    pub(crate) graph: JobGraph,
-    pub(crate) options: RunOptions,
-    pub(crate) config: &'a Config,
-    pub(crate) restoring: Restoring<'a>,
-    pub(crate) platform: &'a Platform,
-    pub(crate) terminal: &'a Terminal,
-    pub(crate) say: &'a dyn Fn(&str),
+pub struct Attempts {
+    /// Its component.
+    pub program: Program,
+    /// Its name in the component.
+    pub job: String,
+    /// Its id, if it has one of its own.
+    pub own_id: Option<String>,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What it says to them.
+    pub graph: JobGraph,
+    /// How it is to run; checkpoints and the attempt's number are filled in.
+    pub options: RunOptions,
+    /// The values in effect.
+    pub config: Config,
+    /// What the first goes on from.
+    pub restore: Option<Restore>,
+    /// State that nobody in the job asks for is left out.
+    pub allow_non_restored: bool,
+    /// The world; its I/O pool is the job's alone.
+    pub platform: Platform,
+    /// Hears of it.
+    pub tell: Arc<dyn Tell>,
 }
 
 /// An attempt that may start.
-pub(crate) struct Planned {
-    pub(crate) plan: Plan,
+pub struct Planned {
+    /// How.
+    pub plan: Plan,
     /// The job has finished before: there is nothing left to do.
-    pub(crate) is_finished: bool,
+    pub is_finished: bool,
 }
 
-impl Attempts<'_> {
-    /// The first.
-    pub(crate) fn first(&self) -> Result<Planned, Diagnostic> {
-        self.plan(0, self.restoring)
+impl Attempts {
+    /// How many slots it needs.
+    ///
+    /// # Errors
+    /// If the job cannot be planned.
+    pub fn slots(&self) -> Result<u32, Diagnostic> {
+        let plan =
+            task::plan(&self.program, &self.job, &self.args, self.graph.clone(), self.options.clone())?;
+        Ok(plan.physical.slots())
     }
 
-    /// One more, from the newest complete checkpoint of those from `since` on, which are of the attempts before;
-    /// without any from where the first began.
-    pub(crate) fn next(&self, attempt: u32, since: Option<CheckpointId>) -> Result<Planned, Diagnostic> {
-        self.plan(attempt, Restoring { since, ..self.restoring })
+    /// Where the checkpoints of the job of this id are; none = there are none.
+    ///
+    /// # Errors
+    /// If they cannot be there.
+    pub fn storage(&self, id: &str) -> Result<Option<Storage>, Diagnostic> {
+        checkpoints::storage(&self.config, self.restore.as_ref(), id, &self.platform.faults)
     }
 
-    fn plan(&self, attempt: u32, restoring: Restoring<'_>) -> Result<Planned, Diagnostic> {
-        let asked = checkpoints::asked(
-            self.config,
-            restoring,
-            self.job,
-            &self.platform.faults,
-            self.terminal,
-            self.say,
-        )?;
+    /// An attempt. Where there are checkpoints from `since` on, which are of the attempts before, it goes on from the
+    /// newest; else from where the first began.
+    ///
+    /// # Errors
+    /// If it cannot run: its input is not there, its output is in the way, its state does not fit …
+    pub fn plan(&self, attempt: u32, since: Option<CheckpointId>) -> Result<Planned, Diagnostic> {
+        self.plan_from(attempt, since, self.restore.as_ref())
+    }
+
+    /// The same, from another place than the first began at.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn plan_from(
+        &self,
+        attempt: u32,
+        since: Option<CheckpointId>,
+        from: Option<&Restore>,
+    ) -> Result<Planned, Diagnostic> {
+        let restoring = Restoring { from, allow_non_restored: self.allow_non_restored, since };
+        let name = (self.job.as_str(), self.own_id.as_deref());
+        let asked = checkpoints::asked(&self.config, restoring, name, &self.platform.faults, &*self.tell)?;
         let Asked { checkpoints, is_finished } = asked;
         let options = RunOptions { checkpoints, attempt, ..self.options.clone() };
-        let plan = task::plan(self.program, self.job, self.args, self.graph.clone(), options)?;
+        let plan = task::plan(&self.program, &self.job, &self.args, self.graph.clone(), options)?;
         plan.prepare_under(&self.platform.faults)?;
         Ok(Planned { plan, is_finished })
     }

@@ -10,20 +10,27 @@ use model::Diagnostic;
 use serde::Deserialize;
 
 mod keys;
-pub(crate) use keys::KEYS;
+pub use keys::KEYS;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// Built in.
     Default,
+    /// The configuration file.
     File,
+    /// The environment.
     Environment,
+    /// The job itself.
     Job,
+    /// The command line, or the request that submits the job.
     CommandLine,
 }
 
 impl Origin {
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
             Self::File => "config.yaml",
@@ -36,13 +43,16 @@ impl Origin {
 
 /// The values in effect.
 #[derive(Clone)]
-pub(crate) struct Config {
+pub struct Config {
     values: BTreeMap<&'static str, (String, Origin)>,
 }
 
 impl Config {
     /// Reads the configuration; `defined` is what the command line sets.
-    pub(crate) fn load(defined: &[String]) -> Result<Self, Diagnostic> {
+    ///
+    /// # Errors
+    /// If it cannot be read, or a value makes no sense.
+    pub fn load(defined: &[String]) -> Result<Self, Diagnostic> {
         let values = KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect();
         let mut config = Self { values };
         config.read_file()?;
@@ -60,7 +70,10 @@ impl Config {
     }
 
     /// Sets a value, unless one of a stronger origin is set.
-    pub(crate) fn set(&mut self, name: &str, value: &str, origin: Origin) -> Result<(), Diagnostic> {
+    ///
+    /// # Errors
+    /// If there is no such key, or it cannot be that.
+    pub fn set(&mut self, name: &str, value: &str, origin: Origin) -> Result<(), Diagnostic> {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
             let error = Diagnostic::user(format!("there is no configuration key `{name}`"))
                 .detail(format!("it is set by: {}", origin.name()));
@@ -107,42 +120,54 @@ impl Config {
         flat.iter().try_for_each(|(key, value)| self.set(key, value, Origin::File))
     }
 
-    pub(crate) fn get(&self, name: &str) -> (&str, Origin) {
+    /// A value, and where it comes from.
+    #[must_use]
+    pub fn get(&self, name: &str) -> (&str, Origin) {
         self.values.get(name).map_or(("", Origin::Default), |(value, origin)| (value, *origin))
     }
 
     /// A value as it may be shown: of secrets Flink's six stars.
-    pub(crate) fn shown(&self, name: &str) -> (&str, Origin) {
+    #[must_use]
+    pub fn shown(&self, name: &str) -> (&str, Origin) {
         match self.get(name) {
             (value, origin) if name.contains("secret") && !value.is_empty() => ("******", origin),
             shown => shown,
         }
     }
 
-    pub(crate) fn duration(&self, name: &str) -> Duration {
+    /// A time.
+    #[must_use]
+    pub fn duration(&self, name: &str) -> Duration {
         time(self.get(name).0).unwrap_or_default()
     }
 
     /// None where the value is empty.
-    pub(crate) fn optional_duration(&self, name: &str) -> Option<Duration> {
+    #[must_use]
+    pub fn optional_duration(&self, name: &str) -> Option<Duration> {
         duration(self.get(name).0).ok()
     }
 
-    pub(crate) fn size(&self, name: &str) -> usize {
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self, name: &str) -> usize {
         size(self.get(name).0).unwrap_or_default()
     }
 
-    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+    /// A number; none where the value is empty.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u32> {
         self.get(name).0.parse().ok()
     }
 
     /// A number with a fraction.
-    pub(crate) fn real(&self, name: &str) -> f64 {
+    #[must_use]
+    pub fn real(&self, name: &str) -> f64 {
         self.get(name).0.parse().unwrap_or_default()
     }
 
     /// Where compiled components are kept.
-    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
+    #[must_use]
+    pub fn cache_dir(&self) -> Option<PathBuf> {
         match self.get("millstream.cache-dir").0 {
             "none" => None,
             "" => user_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("millstream/components")),
@@ -152,7 +177,8 @@ impl Config {
 }
 
 /// The configuration file: MILLSTREAM_CONF_DIR/config.yaml, or that of the user's config folder.
-pub(crate) fn file() -> Option<PathBuf> {
+#[must_use]
+pub fn file() -> Option<PathBuf> {
     match std::env::var_os("MILLSTREAM_CONF_DIR") {
         Some(folder) => Some(PathBuf::from(folder).join("config.yaml")),
         None => user_folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("millstream/config.yaml")),
@@ -167,7 +193,8 @@ fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
 }
 
 /// `parallelism.default` as `MILLSTREAM_PARALLELISM_DEFAULT`.
-pub(crate) fn variable_of(key: &str) -> String {
+#[must_use]
+pub fn variable_of(key: &str) -> String {
     let key = key.strip_prefix("millstream.").unwrap_or(key);
     format!("MILLSTREAM_{}", key.to_ascii_uppercase().replace(['.', '-'], "_"))
 }

@@ -1,0 +1,565 @@
+//! One job: does what its [`Lifecycle`] says, and shows what becomes of it.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use checkpoint::Savepoint;
+use checkpoint::coordinator::{CheckpointId, Stop};
+use model::Diagnostic;
+use platform::{Random, spawn_thread};
+use task::{Form, Job, JobOutcome, LogSink, Plan, RestartStrategy, SavepointRequest};
+
+use crate::attempts::{Attempts, Planned};
+use crate::checkpoints::{self, Restore, SavepointFolder};
+use crate::lifecycle::{Action, Event, Failure, JobStatus, Lifecycle};
+use crate::slots::Slots;
+
+/// A savepoint, as it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct SavepointAsk {
+    /// Where; none = as the configuration says.
+    pub target: Option<String>,
+    /// In which form; none = as the configuration says.
+    pub form: Option<Form>,
+    /// That the job stops with it, and how.
+    pub stop: Option<Stop>,
+}
+
+/// Hears the path of a savepoint, or why there is none.
+pub type Answered = Box<dyn FnOnce(Result<String, Diagnostic>) + Send>;
+
+/// A job that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: JobOutcome,
+    /// How often it was restarted.
+    pub restarts: u32,
+}
+
+/// A job, from its submission to its end. All that is asked of it returns at once, but for [`wait`](Self::wait).
+pub struct JobMaster {
+    id: String,
+    attempts: Attempts,
+    /// How many slots it needs.
+    slots: u32,
+    events: Sender<Event>,
+    seen: Mutex<Seen>,
+    changed: Condvar,
+    /// Told whenever the job's state is another.
+    on_change: Box<dyn Fn(&JobMaster) + Send + Sync>,
+}
+
+/// What is seen of a job from outside.
+struct Seen {
+    status: JobStatus,
+    /// When it came to each state, in milliseconds since the epoch; 0 = it has not.
+    timestamps: [i64; JobStatus::ALL.len()],
+    /// The attempt that runs, or the last that did.
+    job: Option<Arc<Job>>,
+    ended: Option<Ended>,
+    failures: Vec<Failure>,
+    restarts: u32,
+    /// It is to be cancelled as soon as it runs.
+    is_cancelled: bool,
+    /// What it goes on from after its pause.
+    paused_at: Option<String>,
+    /// No thread is its hands any more.
+    is_over: bool,
+}
+
+/// How a job begins.
+pub enum Begin {
+    /// As it says; the plan of the first attempt, where it has been made.
+    Anew(Option<Plan>),
+    /// It has been begun by a process that died.
+    Again,
+    /// It was paused then, and begins with that savepoint; at once, or when it is resumed.
+    Paused {
+        /// The savepoint.
+        path: String,
+        /// It goes on at once.
+        resumes: bool,
+    },
+}
+
+/// How often is looked whether what a failed attempt has under way is over.
+const QUIET_EVERY: Duration = Duration::from_millis(5);
+
+/// What the thread that is a job's hands has.
+struct Hands {
+    events: Receiver<Event>,
+    log: LogSink,
+    lifecycle: Lifecycle,
+    /// The plan of the first attempt.
+    plan: Option<Plan>,
+    /// The checkpoints from this one on are of earlier attempts of the job.
+    since: Option<CheckpointId>,
+    /// What an attempt goes on from without any of these.
+    from: Option<Restore>,
+    slots: Arc<Slots>,
+    has_slots: bool,
+}
+
+impl JobMaster {
+    /// Starts a job's life: in a thread of its own it asks for slots, and so on.
+    ///
+    /// # Errors
+    /// If the job makes no sense.
+    pub fn start(
+        (id, began): (String, i64),
+        attempts: Attempts,
+        (strategy, slots): (RestartStrategy, Arc<Slots>),
+        (begin, log): (Begin, LogSink),
+        on_change: impl Fn(&Self) + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, Diagnostic> {
+        let needed = match &begin {
+            Begin::Anew(Some(plan)) => plan.physical.slots(),
+            _ => attempts.slots()?,
+        };
+        let (sender, events) = channel();
+        let mut timestamps = [0; JobStatus::ALL.len()];
+        timestamps[JobStatus::Initializing as usize] = began;
+        let lifecycle = Lifecycle::new(strategy, Random::of_seed(Random::unpredictable_seed()));
+        let first = match &begin {
+            Begin::Paused { resumes: false, .. } => Event::SubmittedPaused,
+            _ => Event::Submitted,
+        };
+        let mut hands = Hands {
+            events,
+            log,
+            lifecycle,
+            plan: None,
+            since: None,
+            from: attempts.restore.clone(),
+            slots,
+            has_slots: false,
+        };
+        let mut paused_at = None;
+        match begin {
+            Begin::Anew(plan) => hands.plan = plan,
+            Begin::Again => hands.since = Some(0),
+            Begin::Paused { path, .. } => {
+                hands.from = Some(Restore::Path(path.clone().into()));
+                paused_at = Some(path);
+            }
+        }
+        let seen = Seen {
+            status: JobStatus::Initializing,
+            timestamps,
+            job: None,
+            ended: None,
+            failures: Vec::new(),
+            restarts: 0,
+            is_cancelled: false,
+            paused_at,
+            is_over: false,
+        };
+        let master = Arc::new(Self {
+            id,
+            attempts,
+            slots: needed,
+            events: sender,
+            seen: Mutex::new(seen),
+            changed: Condvar::new(),
+            on_change: Box::new(on_change),
+        });
+        master.tell(first);
+        let this = Arc::clone(&master);
+        spawn_thread("job-master", move || this.live(hands));
+        Ok(master)
+    }
+
+    /// Its id: 32 hex digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.attempts.graph.name
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// How many slots it needs.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        self.lock().status
+    }
+
+    /// When it came to a state, in milliseconds since the epoch; 0 = it has not.
+    #[must_use]
+    pub fn timestamp(&self, status: JobStatus) -> i64 {
+        self.lock().timestamps[status as usize]
+    }
+
+    /// The attempt that runs, or the last that did; none = none has yet.
+    #[must_use]
+    pub fn job(&self) -> Option<Arc<Job>> {
+        self.lock().job.clone()
+    }
+
+    /// Lets go of the attempt that has ended, which may hold folders.
+    pub fn forget_job(&self) {
+        self.lock().job = None;
+    }
+
+    /// How it has ended; none = it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.lock().ended.clone()
+    }
+
+    /// Its last failures, the oldest first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        self.lock().failures.clone()
+    }
+
+    /// How often it has been restarted.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.lock().restarts
+    }
+
+    /// The savepoint that it goes on from after its pause.
+    #[must_use]
+    pub fn paused_at(&self) -> Option<String> {
+        self.lock().paused_at.clone()
+    }
+
+    /// Waits until it has ended.
+    #[must_use]
+    pub fn wait(&self) -> Ended {
+        let mut seen = self.lock();
+        loop {
+            if let (Some(ended), true) = (&seen.ended, seen.is_over) {
+                return ended.clone();
+            }
+            seen = self.changed.wait(seen).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for so long, or until the state is one that is wanted. Whether it is.
+    #[must_use]
+    pub fn wait_for(&self, time: Duration, wanted: impl Fn(JobStatus) -> bool) -> bool {
+        let clock = &self.attempts.platform.clock;
+        let end = clock.now() + time;
+        let mut seen = self.lock();
+        loop {
+            let left = end.saturating_sub(clock.now());
+            if wanted(seen.status) || left.is_zero() {
+                return wanted(seen.status);
+            }
+            let (guard, _) = self.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner);
+            seen = guard;
+        }
+    }
+
+    /// Cancels it. One that has ended stays as it is.
+    pub fn cancel(&self) {
+        self.lock().is_cancelled = true;
+        self.tell(Event::Cancel);
+    }
+
+    /// Asks for a savepoint.
+    ///
+    /// # Errors
+    /// If it does not run, or there is no place for one.
+    pub fn savepoint(&self, ask: &SavepointAsk, answered: Answered) -> Result<(), Diagnostic> {
+        let folder = self.savepoint_folder(ask.target.as_deref())?;
+        self.savepoint_in(&folder, (ask.form.unwrap_or(folder.form), ask.stop), answered)
+    }
+
+    /// Makes a savepoint with which the job ends for now; [`resume`](Self::resume) goes on from it. `answered` hears
+    /// its path.
+    ///
+    /// # Errors
+    /// If it does not run, or makes no checkpoints.
+    pub fn pause(self: &Arc<Self>, answered: Answered) -> Result<(), Diagnostic> {
+        let storage = self.attempts.config.get("execution.checkpointing.dir").0;
+        if storage.is_empty() {
+            return Err(no_checkpoints());
+        }
+        let root = format!("{}/{}/paused", storage.trim_end_matches('/'), self.id);
+        let folder = self.savepoint_folder(Some(&root))?;
+        let this = Arc::clone(self);
+        let paused: Answered = Box::new(move |result| {
+            if let Ok(path) = &result {
+                this.lock().paused_at = Some(path.clone());
+                this.tell(Event::Paused);
+            }
+            answered(result);
+        });
+        self.savepoint_in(&folder, (Form::Native, Some(Stop::Suspend)), paused)
+    }
+
+    /// Goes on after a pause.
+    ///
+    /// # Errors
+    /// If it is not paused.
+    pub fn resume(&self) -> Result<(), Diagnostic> {
+        match self.status() {
+            JobStatus::Suspended => {
+                self.tell(Event::Resume);
+                Ok(())
+            }
+            status => Err(self.is_not("paused", status)),
+        }
+    }
+
+    fn savepoint_folder(&self, root: Option<&str>) -> Result<SavepointFolder, Diagnostic> {
+        let folder =
+            SavepointFolder::of(&self.attempts.config, root, &self.id, &self.attempts.platform.faults)?;
+        folder.ok_or_else(|| {
+            Diagnostic::user("no savepoint directory configured")
+                .detail(
+                    "a savepoint is put in the folder that is named with it, or in that of the configuration",
+                )
+                .hint("name one, or set execution.checkpointing.savepoint-dir")
+        })
+    }
+
+    fn savepoint_in(
+        &self,
+        folder: &SavepointFolder,
+        (form, stop): (Form, Option<Stop>),
+        answered: Answered,
+    ) -> Result<(), Diagnostic> {
+        let job = {
+            let seen = self.lock();
+            match (seen.status, &seen.job) {
+                (JobStatus::Running, Some(job)) => Arc::clone(job),
+                (status, _) => return Err(self.is_not("running", status)),
+            }
+        };
+        let (savepoint, path) = folder.new_savepoint();
+        let mut answer = Once(Some(answered));
+        let told = Box::new(move |result: Result<CheckpointId, String>| {
+            let why = |why: String| Diagnostic::external("the savepoint has failed").detail(why);
+            answer.give(result.map(|_| path).map_err(why));
+        });
+        job.savepoint(SavepointRequest { savepoint, form, stop }, told)
+    }
+
+    fn is_not(&self, what: &str, status: JobStatus) -> Diagnostic {
+        Diagnostic::user(format!("job {} is not {what}", self.id))
+            .detail(format!("its state is {}", status.name()))
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody hears it when the job has ended.
+        drop(self.events.send(event));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(self: Arc<Self>, mut hands: Hands) {
+        let clock = self.attempts.platform.clock.clone();
+        let mut due: Option<Duration> = None;
+        let mut is_over = false;
+        while !is_over {
+            let left = due.map(|due| due.saturating_sub(clock.now()));
+            let event = match left {
+                Some(left) => match hands.events.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => Ok(Event::Due),
+                    Err(RecvTimeoutError::Disconnected) => Err(()),
+                    Ok(event) => Ok(event),
+                },
+                None => hands.events.recv().map_err(drop),
+            };
+            let Ok(event) = event else { return };
+            if matches!(event, Event::Due) {
+                due = None;
+            }
+            let mut events = vec![event];
+            while let Some(event) = events.pop() {
+                let (now, wall_ms) = (clock.now(), clock.wall_ms());
+                let failed = match &event {
+                    Event::Ended(JobOutcome::Failed(error)) => Some(error.clone()),
+                    _ => None,
+                };
+                let actions = hands.lifecycle.on(event, now, wall_ms);
+                self.publish(&hands.lifecycle, wall_ms);
+                for action in actions {
+                    match action {
+                        Action::AskForSlots => self.ask_for_slots(&hands.slots),
+                        Action::Start { attempt } => {
+                            hands.has_slots = true;
+                            events.push(self.attempt(&mut hands, attempt));
+                        }
+                        Action::CancelAttempt => self.job().iter().for_each(|job| job.cancel()),
+                        Action::Wait(after) => {
+                            due = Some(now + after);
+                            if let Some(error) = &failed {
+                                self.say_restart(hands.lifecycle.restarts(), after, error);
+                            }
+                        }
+                        Action::GiveSlotsBack => {
+                            due = None;
+                            if !hands.slots.forget(&self.id) && std::mem::take(&mut hands.has_slots) {
+                                hands.slots.give_back(self.slots);
+                            }
+                        }
+                        Action::Over => is_over = true,
+                    }
+                }
+                // Paused: the next attempt goes on from there, whatever checkpoints there are.
+                if hands.lifecycle.status() == JobStatus::Suspended
+                    && let Some(path) = self.paused_at()
+                {
+                    (hands.from, hands.since) = (Some(Restore::Path(path.into())), None);
+                }
+            }
+        }
+        let outcome = hands.lifecycle.outcome().cloned();
+        if let (Some(outcome), Some(storage)) = (&outcome, self.storage()) {
+            checkpoints::retain(&self.attempts.config, &storage, outcome, &*self.attempts.tell);
+        }
+        self.forget_pause(None);
+        drop(hands);
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Where its checkpoints are.
+    fn storage(&self) -> Option<checkpoint::Storage> {
+        self.attempts.storage(&self.id).ok().flatten()
+    }
+
+    /// Removes the savepoint of the last pause, which nobody needs any more; `kept` is another's.
+    fn forget_pause(&self, kept: Option<&str>) {
+        let Some(path) = self.lock().paused_at.take_if(|path| kept != Some(path)) else { return };
+        let removed = checkpoints::savepoint_at(&self.attempts.config, &path)
+            .and_then(|savepoint: Savepoint| savepoint.remove().map_err(|error| error.to_string()));
+        if let Err(error) = removed {
+            self.attempts.tell.warn(&format!("the savepoint of a pause, {path}, cannot be removed: {error}"));
+        }
+    }
+
+    fn publish(&self, lifecycle: &Lifecycle, wall_ms: i64) {
+        let is_new = {
+            let mut seen = self.lock();
+            let is_new = seen.status != lifecycle.status();
+            seen.status = lifecycle.status();
+            if is_new {
+                seen.timestamps[lifecycle.status() as usize] = wall_ms;
+            }
+            seen.restarts = lifecycle.restarts();
+            seen.failures = lifecycle.failures().iter().cloned().collect();
+            let restarts = lifecycle.restarts();
+            seen.ended = lifecycle.outcome().map(|outcome| Ended { outcome: outcome.clone(), restarts });
+            is_new
+        };
+        if is_new {
+            (self.on_change)(self);
+            self.changed.notify_all();
+        }
+    }
+
+    fn ask_for_slots(self: &Arc<Self>, slots: &Arc<Slots>) {
+        let this = Arc::clone(self);
+        slots.ask(&self.id, self.slots, move || this.tell(Event::SlotsGiven));
+        let time = self.attempts.config.duration("slot.request.timeout");
+        if let Some(why) = slots.waits_for(&self.id) {
+            self.attempts.tell.say(&format!("job {} waits for slots: {why}", self.name()));
+            let (this, slots) = (Arc::downgrade(self), Arc::clone(slots));
+            platform::spawn_task("slots", async move {
+                platform::network::sleep(time).await;
+                if let Some(this) = this.upgrade()
+                    && let Some(why) = slots.waits_for(&this.id)
+                {
+                    this.tell(Event::NoSlots(why));
+                }
+            });
+        }
+    }
+
+    fn say_restart(&self, number: u32, after: Duration, error: &Diagnostic) {
+        let seconds = after.as_secs_f64();
+        let told = format!("job {} has failed; restart {number} follows in {seconds:.2} s", self.name());
+        self.attempts.tell.warn_of(&told, error);
+    }
+
+    /// Starts an attempt, and a thread that waits for its end.
+    fn attempt(self: &Arc<Self>, hands: &mut Hands, attempt: u32) -> Event {
+        // What the attempt before has under way is to be over before the next looks what there is.
+        let platform = &self.attempts.platform;
+        while attempt > 0 && !platform.io.is_quiet() && !self.lock().is_cancelled {
+            platform.clock.sleep(QUIET_EVERY);
+        }
+        let planned = match hands.plan.take() {
+            Some(plan) => Ok(Planned { plan, is_finished: false }),
+            None => self.attempts.plan_from(attempt, hands.since, hands.from.as_ref()),
+        };
+        let plan = match planned {
+            // Only to show its last rows was left, and that is done.
+            Ok(Planned { is_finished: true, .. }) => return Event::Ended(JobOutcome::Finished),
+            Ok(Planned { plan, .. }) => plan,
+            Err(error) if attempt == 0 => return Event::Refused(error),
+            Err(error) => return Event::Ended(JobOutcome::Failed(error)),
+        };
+        if hands.since.is_none() {
+            hands.since = plan.options().checkpoints.as_ref().map(|of| of.next);
+        }
+        let job = match task::start(plan, platform, Arc::clone(&hands.log)) {
+            Ok(job) => Arc::new(job),
+            Err(error) => return Event::Ended(JobOutcome::Failed(error)),
+        };
+        let is_cancelled = {
+            let mut seen = self.lock();
+            seen.job = Some(Arc::clone(&job));
+            seen.is_cancelled
+        };
+        if is_cancelled {
+            job.cancel();
+        }
+        let this = Arc::clone(self);
+        spawn_thread("job-end", move || {
+            let outcome = job.wait();
+            drop(job);
+            this.tell(Event::Ended(outcome));
+        });
+        Event::Started
+    }
+}
+
+fn no_checkpoints() -> Diagnostic {
+    Diagnostic::user("a job without checkpoints cannot be paused")
+        .hint("give it a folder for them: -D execution.checkpointing.dir=DIR")
+}
+
+/// Answers once; at the latest when it is dropped, as the job has ended before.
+struct Once(Option<Answered>);
+
+impl Once {
+    fn give(&mut self, result: Result<String, Diagnostic>) {
+        if let Some(answered) = self.0.take() {
+            answered(result);
+        }
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        let ended = Diagnostic::external("the savepoint has failed")
+            .detail("the job has ended before it was complete");
+        self.give(Err(ended));
+    }
+}

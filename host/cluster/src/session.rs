@@ -1,0 +1,645 @@
+//! A session: jobs that are submitted to one process, which share its slots and come back when it has died.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::DateTime;
+use guest::{LogLevel, Program, Refusal, Runtime};
+use model::Diagnostic;
+use platform::disk::SystemDisk;
+use platform::store::FileStore;
+use platform::{IoPool, Platform, Random};
+use task::{Execution, JobOutcome, LogRecord, LogSink};
+
+use crate::attempts::{self, Attempts};
+use crate::checkpoints::{self, Restore};
+use crate::config::Origin;
+use crate::job_master::{Begin, JobMaster};
+use crate::lifecycle::JobStatus;
+use crate::slots::Slots;
+use crate::store::{JobRecord, JobStore, Submission};
+use crate::{Config, Tell, program};
+
+/// What a session is.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// Where it keeps its jobs; none = nowhere: they end with its process.
+    pub folder: Option<PathBuf>,
+    /// How many task slots it has.
+    pub slots: u32,
+    /// How many jobs that have ended it remembers. Flink: `jobstore.max-capacity`.
+    pub remembered: usize,
+}
+
+/// Why a session does not do what it is asked.
+#[derive(Clone, Debug)]
+pub enum SessionError {
+    /// It has no job of this id.
+    NoJob(String),
+    /// It has no component of this name.
+    NoUpload(String),
+    /// It ends, and takes nothing new.
+    Ending,
+    /// What is asked makes no sense, or does not work now.
+    Refused(Diagnostic),
+}
+
+impl From<Diagnostic> for SessionError {
+    fn from(error: Diagnostic) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// A job, as its session knows it.
+#[derive(Clone)]
+pub enum Known {
+    /// Of this process.
+    Live {
+        /// The job.
+        master: Arc<JobMaster>,
+        /// What it has said.
+        log: Arc<JobLog>,
+    },
+    /// It ended in an earlier process.
+    Past(Arc<JobRecord>),
+}
+
+impl Known {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Live { master, .. } => master.id(),
+            Self::Past(record) => &record.id,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Live { master, .. } => master.name(),
+            Self::Past(record) => &record.name,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        match self {
+            Self::Live { master, .. } => master.status(),
+            Self::Past(record) => record.status,
+        }
+    }
+
+    /// When it came to a state, in milliseconds since the epoch; 0 = it has not.
+    #[must_use]
+    pub fn timestamp(&self, status: JobStatus) -> i64 {
+        match self {
+            Self::Live { master, .. } => master.timestamp(status),
+            Self::Past(record) => record.timestamps.get(status.name()).copied().unwrap_or_default(),
+        }
+    }
+
+    /// When it ended; none = it has not.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<i64> {
+        let status = self.status();
+        status.is_terminal().then(|| self.timestamp(status))
+    }
+}
+
+/// How many lines of a job's log are remembered.
+const LINES: usize = 10_000;
+
+/// What a job has said, the last of it.
+pub struct JobLog {
+    lines: Mutex<VecDeque<String>>,
+    clock: platform::Clock,
+    /// Hears it too.
+    also: Option<Arc<dyn Tell>>,
+}
+
+impl JobLog {
+    fn new(clock: platform::Clock, also: Option<Arc<dyn Tell>>) -> Arc<Self> {
+        Arc::new(Self { lines: Mutex::default(), clock, also })
+    }
+
+    /// Its last lines, the oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().iter().cloned().collect()
+    }
+
+    /// Adds a line: the time, how grave it is, what it says.
+    pub fn add(&self, level: &str, text: &str) {
+        let line = format!("{} {level:<5} {text}", time_of(self.clock.wall_ms()));
+        let mut lines = self.lock();
+        if lines.len() == LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the guests' messages go.
+    fn sink(self: &Arc<Self>) -> LogSink {
+        let this = Arc::clone(self);
+        Arc::new(move |record: LogRecord| {
+            let level = match record.level {
+                LogLevel::Trace => "TRACE",
+                LogLevel::Debug => "DEBUG",
+                LogLevel::Info => "INFO",
+                LogLevel::Warn => "WARN",
+                LogLevel::Error => "ERROR",
+            };
+            let subtask = record.subtask.map(|subtask| format!(" ({})", subtask + 1)).unwrap_or_default();
+            this.add(level, &format!("{}{subtask}: {}", record.function, record.message));
+        })
+    }
+}
+
+impl Tell for JobLog {
+    fn say(&self, text: &str) {
+        self.add("INFO", text);
+        self.also.iter().for_each(|also| also.say(text));
+    }
+
+    fn warn(&self, text: &str) {
+        self.add("WARN", text);
+        self.also.iter().for_each(|also| also.warn(text));
+    }
+
+    fn warn_of(&self, text: &str, error: &Diagnostic) {
+        self.add("WARN", text);
+        self.add("WARN", &error.to_string());
+        self.also.iter().for_each(|also| also.warn_of(text, error));
+    }
+}
+
+/// A component that was uploaded.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its name in the session: `<uuid>_<name>`.
+    pub id: String,
+    /// Its name as it was uploaded.
+    pub name: String,
+    /// When, in milliseconds since the epoch.
+    pub at: i64,
+    /// The names of its jobs.
+    pub jobs: Vec<String>,
+}
+
+/// Jobs of one process.
+pub struct Session {
+    settings: SessionSettings,
+    config: Config,
+    platform: Platform,
+    runtime: Arc<Runtime>,
+    slots: Arc<Slots>,
+    store: Option<JobStore>,
+    /// Kept for uploads where there is no store.
+    inner: Mutex<Inner>,
+    tell: Arc<dyn Tell>,
+    began: i64,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// In the order in which they began.
+    jobs: Vec<Known>,
+    uploads: BTreeMap<String, (Upload, Program, Arc<[u8]>)>,
+    is_ending: bool,
+}
+
+/// How long the jobs of a session that ends may take for their savepoints.
+const DRAIN: Duration = Duration::from_secs(60);
+
+impl Session {
+    /// Opens a session; the jobs that an earlier process had begun and not ended go on.
+    ///
+    /// # Errors
+    /// If its folder cannot be read or written.
+    pub fn open(
+        settings: SessionSettings,
+        config: Config,
+        platform: Platform,
+        tell: Arc<dyn Tell>,
+    ) -> Result<Arc<Self>, Diagnostic> {
+        let runtime = program::runtime(&config, &platform)?;
+        let store = settings.folder.as_ref().map(|folder| {
+            let disk = Arc::new(SystemDisk::new(folder));
+            JobStore::new(Arc::new(FileStore::new(disk, platform.faults.clone())))
+        });
+        let began = platform.clock.wall_ms();
+        let slots = Arc::new(Slots::new(settings.slots));
+        let inner = Mutex::default();
+        let this = Arc::new(Self { settings, config, platform, runtime, slots, store, inner, tell, began });
+        this.come_back()?;
+        Ok(this)
+    }
+
+    /// When it began, in milliseconds since the epoch.
+    #[must_use]
+    pub fn began(&self) -> i64 {
+        self.began
+    }
+
+    /// Its time.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.platform.clock.wall_ms()
+    }
+
+    /// The values in effect.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many slots there are, and how many are free.
+    #[must_use]
+    pub fn slots(&self) -> (u32, u32) {
+        self.slots.count()
+    }
+
+    /// What a job waits for; none = it does not.
+    #[must_use]
+    pub fn waits_for(&self, id: &str) -> Option<String> {
+        self.slots.waits_for(id)
+    }
+
+    /// The slots, for a job that is started elsewhere and shown here.
+    #[must_use]
+    pub fn own_slots(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots)
+    }
+
+    /// All jobs, in the order in which they began.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<Known> {
+        self.lock().jobs.clone()
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub fn job(&self, id: &str) -> Result<Known, SessionError> {
+        let found = self.lock().jobs.iter().find(|known| known.id() == id).cloned();
+        found.ok_or_else(|| SessionError::NoJob(id.to_owned()))
+    }
+
+    /// A job of this process.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub fn master(&self, id: &str) -> Result<Arc<JobMaster>, SessionError> {
+        match self.job(id)? {
+            Known::Live { master, .. } => Ok(master),
+            Known::Past(record) => Err(Diagnostic::user(format!("job {id} has ended"))
+                .detail(format!("its state is {}", record.status.name()))
+                .into()),
+        }
+    }
+
+    /// Shows a job that was started elsewhere.
+    pub fn adopt(&self, master: Arc<JobMaster>) {
+        let log = JobLog::new(self.platform.clock.clone(), None);
+        self.lock().jobs.push(Known::Live { master, log });
+    }
+
+    /// Keeps a component for jobs to come.
+    ///
+    /// # Errors
+    /// If it is none, or cannot be kept.
+    pub fn upload(&self, name: &str, bytes: &[u8]) -> Result<Upload, SessionError> {
+        self.takes_new()?;
+        // It becomes part of a path.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).take(200).collect();
+        let name = &name;
+        let id = format!("{}_{name}", uuid());
+        let upload = self.keep_upload(&id, name, bytes, self.now())?;
+        if let Some(store) = &self.store {
+            let kept = store.upload(&format!("{id}@{}", upload.at), bytes);
+            kept.map_err(|error| not_kept(&id, &error))?;
+        }
+        Ok(upload)
+    }
+
+    fn keep_upload(&self, id: &str, name: &str, bytes: &[u8], at: i64) -> Result<Upload, SessionError> {
+        let program = self.runtime.load(bytes).map_err(|error| error.diagnostic())?;
+        let jobs = program.jobs().map_err(|error| error.diagnostic())?;
+        let jobs = jobs.into_iter().map(|job| job.name).collect();
+        let upload = Upload { id: id.to_owned(), name: name.to_owned(), at, jobs };
+        self.lock().uploads.insert(id.to_owned(), (upload.clone(), program, bytes.into()));
+        Ok(upload)
+    }
+
+    /// The components that were uploaded.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<Upload> {
+        self.lock().uploads.values().map(|(upload, ..)| upload.clone()).collect()
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// If it is not there, or may still be.
+    pub fn remove_upload(&self, id: &str) -> Result<(), SessionError> {
+        let removed = self.lock().uploads.remove(id);
+        let (upload, ..) = removed.ok_or_else(|| SessionError::NoUpload(id.to_owned()))?;
+        if let Some(store) = &self.store {
+            let removed = store.remove_upload(&format!("{id}@{}", upload.at));
+            removed.map_err(|error| not_kept(id, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Submits a job of a component that was uploaded. Its id.
+    ///
+    /// # Errors
+    /// If it makes no sense, or cannot be kept.
+    pub fn run(self: &Arc<Self>, upload: &str, submission: Submission) -> Result<String, SessionError> {
+        self.takes_new()?;
+        let found = self.lock().uploads.get(upload).cloned();
+        let (_, program, bytes) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
+        let id = format!("{:016x}{:016x}", Random::unpredictable_seed(), Random::unpredictable_seed());
+        let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
+        let attempts = self.attempts(&id, &program, &submission, &log)?;
+        // What can never run is refused at once.
+        attempts.slots()?;
+        let now = self.now();
+        let record = JobRecord {
+            id: id.clone(),
+            name: attempts.graph.name.clone(),
+            component: program.digest().to_owned(),
+            submission,
+            status: JobStatus::Initializing,
+            timestamps: BTreeMap::from([(JobStatus::Initializing.name().to_owned(), now)]),
+            error: None,
+            paused_at: None,
+            resumes: false,
+        };
+        if let Some(store) = &self.store {
+            store.add(&record, &bytes).map_err(|error| not_kept(&id, &error))?;
+        }
+        self.begin(record, attempts, Begin::Anew(None), log)?;
+        Ok(id)
+    }
+
+    fn takes_new(&self) -> Result<(), SessionError> {
+        if self.lock().is_ending { Err(SessionError::Ending) } else { Ok(()) }
+    }
+
+    /// What the attempts of a job are made of.
+    fn attempts(
+        &self,
+        id: &str,
+        program: &Program,
+        submission: &Submission,
+        log: &Arc<JobLog>,
+    ) -> Result<Attempts, Diagnostic> {
+        let jobs = program.jobs().map_err(|error| error.diagnostic())?;
+        let found = match &submission.job {
+            Some(name) => jobs.iter().find(|job| job.name == *name),
+            None => jobs.first(),
+        };
+        let job = found.ok_or_else(|| {
+            let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+            let wanted = submission.job.as_deref().unwrap_or_default();
+            Diagnostic::user(format!("there is no job `{wanted}` in the component"))
+                .detail(format!("there are: {}", names.join(", ")))
+        })?;
+        let answer = program.plan(&job.name, &submission.args).map_err(|error| error.diagnostic())?;
+        let graph = answer.map_err(|refusal| match refusal {
+            Refusal::Help(text) | Refusal::Usage(text) | Refusal::Invalid(text) => Diagnostic::user(text),
+        })?;
+        let mut config = self.config.clone();
+        for (key, value) in &submission.config {
+            config.set(key, value, Origin::CommandLine)?;
+        }
+        // Whoever names no folder has its checkpoints with the session: savepoints and pauses need one.
+        if config.get("execution.checkpointing.dir").0.is_empty()
+            && let Some(folder) = &self.settings.folder
+        {
+            let folder = folder.join("checkpoints");
+            config.set("execution.checkpointing.dir", &folder.to_string_lossy(), Origin::CommandLine)?;
+        }
+        let execution = submission.batch.map(|batch| match batch {
+            true => Execution::Batch,
+            false => Execution::Streaming,
+        });
+        let asked = (submission.parallelism, execution);
+        let options = program::options(asked, &submission.allow, &mut config, &graph)?;
+        Ok(Attempts {
+            program: program.clone(),
+            job: job.name.clone(),
+            own_id: Some(id.to_owned()),
+            args: submission.args.clone(),
+            graph,
+            options,
+            config,
+            restore: submission.restore.as_ref().map(|path| Restore::Path(path.into())),
+            allow_non_restored: submission.allow_non_restored,
+            // What a job has under way is its own.
+            platform: Platform { io: IoPool::threads(), ..self.platform.clone() },
+            tell: Arc::clone(log) as Arc<dyn Tell>,
+        })
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        record: JobRecord,
+        attempts: Attempts,
+        begin: Begin,
+        log: Arc<JobLog>,
+    ) -> Result<(), Diagnostic> {
+        let strategy = attempts::strategy(&attempts.config)?;
+        let began = record.timestamps.get(JobStatus::Initializing.name()).copied().unwrap_or_default();
+        let (id, session) = (record.id.clone(), Arc::downgrade(self));
+        let on_change = move |master: &JobMaster| {
+            if let Some(session) = session.upgrade() {
+                session.keep(&record, master);
+            }
+        };
+        let slots = Arc::clone(&self.slots);
+        let sink = log.sink();
+        let master = JobMaster::start((id, began), attempts, (strategy, slots), (begin, sink), on_change)?;
+        self.lock().jobs.push(Known::Live { master, log });
+        Ok(())
+    }
+
+    /// Keeps what a job is now, where that is more than that it runs.
+    fn keep(&self, record: &JobRecord, master: &JobMaster) {
+        let status = master.status();
+        let (Some(store), true) = (&self.store, status.is_terminal() || status == JobStatus::Suspended)
+        else {
+            return;
+        };
+        let timestamps = JobStatus::ALL
+            .iter()
+            .map(|status| (status.name().to_owned(), master.timestamp(*status)))
+            .filter(|(_, at)| *at > 0)
+            .collect();
+        let error = master.ended().and_then(|ended| match ended.outcome {
+            JobOutcome::Failed(error) => Some(error.to_string()),
+            JobOutcome::Finished | JobOutcome::Cancelled => None,
+        });
+        let paused_at = master.paused_at().filter(|_| status == JobStatus::Suspended);
+        let resumes = paused_at.is_some() && self.lock().is_ending;
+        let kept = store.put(&JobRecord { status, timestamps, error, paused_at, resumes, ..record.clone() });
+        if let Err(error) = kept {
+            self.tell.warn(&format!("job {} cannot be kept: {error}", record.id));
+        }
+        if status.is_terminal() {
+            self.forget_the_oldest();
+        }
+    }
+
+    fn forget_the_oldest(&self) {
+        let ended = |known: &&Known| known.status().is_terminal();
+        let mut inner = self.lock();
+        let over = inner.jobs.iter().filter(ended).count().saturating_sub(self.settings.remembered);
+        let oldest: Vec<String> =
+            inner.jobs.iter().filter(ended).take(over).map(|known| known.id().to_owned()).collect();
+        inner.jobs.retain(|known| !oldest.iter().any(|id| id == known.id()));
+        drop(inner);
+        for id in oldest {
+            if let Some(store) = &self.store
+                && let Err(error) = store.remove(&id)
+            {
+                self.tell.warn(&format!("job {id} cannot be forgotten: {error}"));
+            }
+        }
+    }
+
+    /// Brings back what the store has.
+    fn come_back(self: &Arc<Self>) -> Result<(), Diagnostic> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let unreadable = |error: std::io::Error| {
+            let folder = self.settings.folder.clone().unwrap_or_default();
+            Diagnostic::external(format!("`{}` cannot have a session", folder.display()))
+                .detail(error.to_string())
+        };
+        let (records, wrong) = store.all().map_err(unreadable)?;
+        for error in wrong {
+            self.tell.warn(&error.to_string());
+        }
+        for name in store.uploads().map_err(unreadable)? {
+            let Some((id, at)) = name.rsplit_once('@') else { continue };
+            let (Some((_, of)), Ok(at)) = (id.split_once('_'), at.parse()) else { continue };
+            let kept = store.uploaded(&name).map_err(|error| SessionError::Refused(unreadable(error)));
+            if kept.and_then(|bytes| self.keep_upload(id, of, &bytes, at)).is_err() {
+                self.tell.warn(&format!("the component {id} cannot be used any more"));
+            }
+        }
+        for record in records {
+            if record.status.is_terminal() {
+                self.lock().jobs.push(Known::Past(Arc::new(record)));
+                continue;
+            }
+            let (id, name) = (record.id.clone(), record.name.clone());
+            let begin = match &record.paused_at {
+                Some(path) => Begin::Paused { path: path.clone(), resumes: record.resumes },
+                None => Begin::Again,
+            };
+            match self.bring_back(record, begin) {
+                Ok(()) => self.tell.say(&format!("job {name} ({id}) is back")),
+                Err(error) => self.tell.warn_of(&format!("job {name} ({id}) cannot go on"), &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn bring_back(self: &Arc<Self>, record: JobRecord, begin: Begin) -> Result<(), Diagnostic> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let bytes = store.component(&record.id).map_err(|error| {
+            Diagnostic::external("its component cannot be read").detail(error.to_string())
+        })?;
+        let program = self.runtime.load(&bytes).map_err(|error| error.diagnostic())?;
+        let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
+        let attempts = self.attempts(&record.id, &program, &record.submission, &log)?;
+        self.begin(record, attempts, begin, log)
+    }
+
+    /// Removes a savepoint.
+    ///
+    /// # Errors
+    /// If there is none at the path, or it may still be there.
+    pub fn dispose(&self, path: &str) -> Result<(), Diagnostic> {
+        let not = |why: String| Diagnostic::user(format!("`{path}` cannot be disposed of")).detail(why);
+        let savepoint = checkpoints::savepoint_at(&self.config, path).map_err(not)?;
+        // Whatever else lies in a folder stays.
+        savepoint.manifest().map_err(|error| not(error.to_string()))?;
+        savepoint.remove().map_err(|error| not(error.to_string()))
+    }
+
+    /// Ends the session: nothing new is taken, and each job makes a savepoint with which it goes on when the session
+    /// comes back. A job that cannot is cut off, and goes on from its last checkpoint.
+    pub fn end(&self) {
+        self.lock().is_ending = true;
+        let masters: Vec<Arc<JobMaster>> = self
+            .jobs()
+            .into_iter()
+            .filter_map(|known| match known {
+                Known::Live { master, .. } => Some(master),
+                Known::Past(_) => None,
+            })
+            .collect();
+        let running = |status: JobStatus| status == JobStatus::Running;
+        let (tell, end) = (&self.tell, self.platform.clock.now() + DRAIN);
+        let paused: Vec<_> = masters.iter().filter(|master| running(master.status())).collect();
+        for master in &paused {
+            let (tell, id) = (Arc::clone(tell), master.id().to_owned());
+            let answered = Box::new(move |result: Result<String, Diagnostic>| {
+                if let Err(error) = result {
+                    tell.warn_of(&format!("job {id} goes on from its last checkpoint"), &error);
+                }
+            });
+            if self.store.is_none() || master.pause(answered).is_err() {
+                master.cancel();
+            }
+        }
+        for master in paused {
+            let left = end.saturating_sub(self.platform.clock.now());
+            if !master.wait_for(left, |status| !running(status)) {
+                self.tell.warn(&format!("job {} is cut off", master.id()));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_kept(what: &str, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::external(format!("{what} cannot be kept")).detail(error.to_string())
+}
+
+/// As Flink's logs have it: `2026-11-26 18:50:12.123`, in UTC.
+fn time_of(wall_ms: i64) -> String {
+    DateTime::from_timestamp_millis(wall_ms).unwrap_or_default().naive_utc().to_string()
+}
+
+/// A random name, in the form of a UUID (version 4).
+fn uuid() -> String {
+    let bits = (u128::from(Random::unpredictable_seed()) << 64) | u128::from(Random::unpredictable_seed());
+    let bits = bits & !(0xf << 76) | (4 << 76);
+    let bits = bits & !(0x3 << 62) | (2 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        bits >> 96,
+        (bits >> 80) & 0xffff,
+        (bits >> 64) & 0xffff,
+        (bits >> 48) & 0xffff,
+        bits & 0xffff_ffff_ffff
+    )
+}

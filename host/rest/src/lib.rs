@@ -1,0 +1,2 @@
+//! The REST interface: Flink's paths and JSON.
+#![forbid(unsafe_code)]

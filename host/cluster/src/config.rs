@@ -10,7 +10,7 @@ use model::Diagnostic;
 use serde::Deserialize;
 
 mod keys;
-pub use keys::KEYS;
+pub use keys::{KEYS, Key};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +172,34 @@ impl Config {
             "none" => None,
             "" => user_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("millstream/components")),
             path => Some(path.into()),
+        }
+    }
+}
+
+impl Config {
+    /// Where a session keeps its jobs.
+    ///
+    /// # Errors
+    /// If nobody says, and the user has no home.
+    pub fn session_dir(&self) -> Result<PathBuf, Diagnostic> {
+        match self.get("millstream.session.dir").0 {
+            "" => user_folder("XDG_STATE_HOME", ".local/state")
+                .map(|folder| folder.join("millstream/session"))
+                .ok_or_else(|| {
+                    Diagnostic::user("a session has no folder to keep its jobs in")
+                        .hint("name one: -D millstream.session.dir=DIR")
+                }),
+            folder => Ok(folder.into()),
+        }
+    }
+
+    /// Where the REST interface of a session is: `HOST:PORT`.
+    #[must_use]
+    pub fn rest_address(&self) -> String {
+        let (address, port) = (self.get("rest.address").0, self.get("rest.port").0);
+        match address.contains(':') {
+            true => format!("[{address}]:{port}"),
+            false => format!("{address}:{port}"),
         }
     }
 }

@@ -121,7 +121,7 @@ impl JobStore {
     pub fn all(&self) -> io::Result<(Vec<JobRecord>, Vec<RecordError>)> {
         self.0.sweep("jobs")?;
         let (mut records, mut wrong) = (Vec::new(), Vec::new());
-        for path in self.0.list("jobs/")?.into_iter().filter(|path| path.ends_with("/job.json")) {
+        for path in self.0.list("jobs")?.into_iter().filter(|path| path.ends_with("/job.json")) {
             match self.0.get(&path) {
                 Err(error) => wrong.push(RecordError::Io { path, error }),
                 Ok(bytes) => match serde_json::from_slice::<JobRecord>(&bytes) {
@@ -165,7 +165,7 @@ impl JobStore {
     /// # Errors
     /// If they cannot be read.
     pub fn uploads(&self) -> io::Result<Vec<String>> {
-        let all = self.0.list("uploads/")?;
+        let all = self.0.list("uploads")?;
         Ok(all.iter().filter_map(|path| path.strip_prefix("uploads/").map(str::to_owned)).collect())
     }
 
@@ -223,7 +223,7 @@ mod tests {
         jobs.add(&record("a", 2), b"code of a").unwrap();
         let ended = JobRecord { status: JobStatus::Failed, error: Some("no".into()), ..record("b", 1) };
         jobs.put(&ended).unwrap();
-        disk.crash();
+        disk.crash(&mut platform::Random::of_seed(1));
         let jobs = store(&disk);
         let (all, wrong) = jobs.all().unwrap();
         assert_eq!(all, [ended, record("a", 2)]);

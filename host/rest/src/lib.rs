@@ -1,2 +1,171 @@
-//! The REST interface: Flink's paths and JSON.
+//! The REST interface: Flink's paths and JSON, with and without `/v1`, over a [`Session`].
+//!
+//! What is asked for long is triggered and looked at later ([`triggers`]); errors are `{"errors": […]}`. Who may ask
+//! is [`guard`]'s.
 #![forbid(unsafe_code)]
+
+mod answer;
+mod checkpoints;
+pub mod client;
+mod guard;
+mod jars;
+mod jobs;
+mod metrics;
+mod overview;
+mod triggers;
+mod vertices;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, patch, post};
+use cluster::Session;
+use model::Diagnostic;
+use task::metrics::rates::Sampler;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+
+/// What all requests share.
+#[derive(Clone)]
+pub(crate) struct Served(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) session: Arc<Session>,
+    pub(crate) triggers: triggers::Triggers,
+    /// By job.
+    pub(crate) samplers: Mutex<BTreeMap<String, Sampler>>,
+    pub(crate) address: SocketAddr,
+    /// Somebody asks for the session's end.
+    pub(crate) end: Arc<Notify>,
+}
+
+impl std::ops::Deref for Served {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// A component may have so many bytes.
+const UPLOAD_BYTES: usize = 64 << 20;
+/// How often rates are sampled.
+const SAMPLED_EVERY: Duration = Duration::from_secs(5);
+
+/// A server that answers until it is dropped.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    end: Arc<Notify>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Waits until somebody asks for the session's end.
+    pub async fn asked_to_end(&self) {
+        self.end.notified().await;
+    }
+}
+
+/// Serves a session at this address; port 0 = any that is free.
+///
+/// # Errors
+/// If the address is not to be had.
+pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diagnostic> {
+    let not_had = |error: std::io::Error| {
+        Diagnostic::external(format!("the REST interface cannot listen at {address}"))
+            .detail(error.to_string())
+            .hint("another port: -D rest.port=N")
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(not_had)?;
+    listener.set_nonblocking(true).map_err(not_had)?;
+    let address = listener.local_addr().map_err(not_had)?;
+    let served = Served(Arc::new(Inner {
+        session: Arc::clone(session),
+        triggers: triggers::Triggers::default(),
+        samplers: Mutex::default(),
+        address,
+        end: Arc::new(Notify::new()),
+    }));
+    let end = Arc::clone(&served.end);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let sampled = Arc::downgrade(&served.0);
+    platform::spawn_task("rates", async move {
+        while let Some(inner) = sampled.upgrade() {
+            metrics::sample(&inner);
+            drop(inner);
+            tokio::time::sleep(SAMPLED_EVERY).await;
+        }
+    });
+    let router = router(served);
+    platform::spawn_task("rest", async move {
+        // Made where the runtime is.
+        let Ok(listener) = TcpListener::from_std(listener) else { return };
+        let stopped = async move { drop(stopped.await) };
+        // It ends when it is told to.
+        drop(axum::serve(listener, router).with_graceful_shutdown(stopped).await);
+    });
+    Ok(Server { address, end, _stop: stop })
+}
+
+fn router(served: Served) -> Router {
+    let paths = paths();
+    Router::new()
+        .merge(paths.clone())
+        .nest("/v1", paths)
+        .route("/metrics", get(metrics::prometheus))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_path)
+        .layer(DefaultBodyLimit::max(UPLOAD_BYTES))
+        .layer(axum::middleware::from_fn_with_state(served.clone(), guard::guard))
+        .with_state(served)
+}
+
+fn paths() -> Router<Served> {
+    Router::new()
+        .route("/config", get(overview::config))
+        .route("/overview", get(overview::overview))
+        .route("/cluster", axum::routing::delete(overview::shutdown))
+        .route("/jobmanager/config", get(overview::job_manager_config))
+        .route("/jobmanager/metrics", get(overview::job_manager_metrics))
+        .route("/taskmanagers", get(overview::task_managers))
+        .route("/taskmanagers/{id}", get(overview::task_manager))
+        .route("/jobs", get(jobs::jobs))
+        .route("/jobs/overview", get(jobs::overview))
+        .route("/jobs/{id}", get(jobs::job).merge(patch(jobs::cancel)))
+        .route("/jobs/{id}/status", get(jobs::status))
+        .route("/jobs/{id}/plan", get(jobs::plan))
+        .route("/jobs/{id}/config", get(jobs::config))
+        .route("/jobs/{id}/exceptions", get(jobs::exceptions))
+        .route("/jobs/{id}/execution-result", get(jobs::execution_result))
+        .route("/jobs/{id}/accumulators", get(jobs::accumulators))
+        .route("/jobs/{id}/logs", get(jobs::logs))
+        .route("/jobs/{id}/pause", post(triggers::pause))
+        .route("/jobs/{id}/resume", post(triggers::resume))
+        .route("/jobs/{id}/metrics", get(metrics::of_job))
+        .route("/jobs/{id}/checkpoints", get(checkpoints::all))
+        .route("/jobs/{id}/checkpoints/config", get(checkpoints::config))
+        .route("/jobs/{id}/checkpoints/details/{checkpoint}", get(checkpoints::details))
+        .route("/jobs/{id}/savepoints", post(triggers::savepoint))
+        .route("/jobs/{id}/savepoints/{trigger}", get(triggers::of_savepoint))
+        .route("/jobs/{id}/stop", post(triggers::stop))
+        .route("/savepoint-disposal", post(triggers::dispose))
+        .route("/savepoint-disposal/{trigger}", get(triggers::of_disposal))
+        .route("/jobs/{id}/vertices/{vertex}", get(vertices::vertex))
+        .route("/jobs/{id}/vertices/{vertex}/subtasktimes", get(vertices::subtask_times))
+        .route("/jobs/{id}/vertices/{vertex}/taskmanagers", get(vertices::task_managers))
+        .route("/jobs/{id}/vertices/{vertex}/watermarks", get(vertices::watermarks))
+        .route("/jobs/{id}/vertices/{vertex}/backpressure", get(vertices::backpressure))
+        .route("/jobs/{id}/vertices/{vertex}/accumulators", get(vertices::accumulators))
+        .route("/jobs/{id}/vertices/{vertex}/metrics", get(metrics::of_vertex))
+        .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}", get(vertices::subtask))
+        .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}/metrics", get(metrics::of_subtask))
+        .route("/jars", get(jars::all))
+        .route("/jars/upload", post(jars::upload))
+        .route("/jars/{id}", axum::routing::delete(jars::remove))
+        .route("/jars/{id}/run", post(jars::run))
+}

@@ -10,9 +10,9 @@ use crate::cli::Cli;
 
 /// Options with a value that are Millstream's after FILE too.
 const AFTER_FILE: [&str; 5] = ["-p", "-c", "-D", "--execution", "--allow"];
-/// Of Flink's, kept for what is not there yet: name, whether it takes a value, what it needs.
-const NOT_YET: [(&str, &str); 2] =
-    [("-d", "jobs that run on in a session"), ("-m", "a session to send the job to")];
+/// Of `run` alone: with a value, and without.
+const OF_RUN: [&str; 2] = ["-s", "-m"];
+const FLAGS_OF_RUN: [&str; 2] = ["-d", "-n"];
 
 /// Puts Millstream's arguments first, then FILE, `--`, and the job's.
 pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
@@ -34,7 +34,6 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
     };
     let mut file = at + 1;
     while file < raw.len() && raw[file].starts_with('-') && raw[file] != "--" {
-        refuse(&raw[file])?;
         file += if takes_value(&raw[file]) { 2 } else { 1 };
     }
     if file >= raw.len() || raw[file] == "--" {
@@ -48,8 +47,10 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
             jobs.extend(rest.cloned());
             break;
         }
-        refuse(arg)?;
-        if AFTER_FILE.contains(&arg.as_str()) {
+        let is_run = raw[at] == "run";
+        if is_run && FLAGS_OF_RUN.contains(&arg.as_str()) {
+            ours.push(arg.clone());
+        } else if AFTER_FILE.contains(&arg.as_str()) || is_run && OF_RUN.contains(&arg.as_str()) {
             ours.push(arg.clone());
             ours.extend(rest.next().cloned());
         } else if is_attached(arg) {
@@ -75,13 +76,17 @@ fn is_attached(arg: &str) -> bool {
     AFTER_FILE.iter().filter(|option| **option != "-c").any(attached)
 }
 
-fn refuse(arg: &str) -> Result<(), Diagnostic> {
-    match NOT_YET.iter().find(|(name, _)| *name == arg) {
-        Some((name, needs)) => Err(Diagnostic::user(format!("`{name}` is not there yet"))
-            .detail(format!("it needs {needs}, which this version does not have (docs/limits.md)"))
-            .hint(format!("an argument `{name}` of the job's own goes after `--`"))),
-        None => Ok(()),
+/// Flink's long options with one dash, which clap does not know: of `savepoint` and `stop`.
+pub(crate) fn with_two_dashes(mut raw: Vec<String>) -> Vec<String> {
+    let is_theirs = raw.iter().skip(1).find(|arg| !arg.starts_with('-'));
+    if is_theirs.is_some_and(|command| ["savepoint", "stop", "cancel"].contains(&command.as_str())) {
+        for arg in &mut raw {
+            if ["-type", "-detached"].contains(&arg.as_str()) {
+                arg.insert(0, '-');
+            }
+        }
     }
+    raw
 }
 
 #[cfg(test)]
@@ -122,10 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused() {
-        let error = sort(["streamctl", "run", "-m", "p", "a.wasm"].map(str::to_owned).to_vec()).unwrap_err();
-        assert!(error.message.contains("`-m`"), "{error}");
-        assert!(sort(["streamctl", "run", "a.wasm", "--", "-m"].map(str::to_owned).to_vec()).is_ok());
+    fn flinks_options_of_run_are_ours_on_both_sides() {
+        assert_eq!(
+            sorted("streamctl run a.wasm -d -m host:1 -s path -n --x -d"),
+            "streamctl run -d -m host:1 -s path -n -d a.wasm -- --x"
+        );
+        assert_eq!(sorted("streamctl info a.wasm -s x -d"), "streamctl info a.wasm -- -s x -d");
+        let savepoint = ["streamctl", "savepoint", "-type", "native", "id"].map(str::to_owned).to_vec();
+        assert_eq!(with_two_dashes(savepoint)[2], "--type");
+        let run = ["streamctl", "run", "a.wasm", "-type"].map(str::to_owned).to_vec();
+        assert_eq!(with_two_dashes(run)[3], "-type");
     }
 
     #[test]

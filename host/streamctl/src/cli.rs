@@ -30,6 +30,22 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Run a job
     Run(RunArgs),
+    /// List the jobs of a session
+    List(ListArgs),
+    /// Cancel a job
+    Cancel(CancelArgs),
+    /// Stop a job with a savepoint
+    Stop(StopArgs),
+    /// Make a savepoint of a running job, or dispose of one
+    Savepoint(SavepointArgs),
+    /// Pause a job: it gives its slots back, position and state are kept
+    Pause(OneJob),
+    /// Go on with a job that was paused
+    Resume(OneJob),
+    /// Show what a job has said, the last of it
+    Logs(OneJob),
+    /// Start, stop or look at a session: jobs run in it on and on, and come back when it has died
+    Session(SessionArgs),
     /// Show a component: its jobs, graph, imports, and what it asks of the outside
     Info(InfoArgs),
     /// Make a project from a template: word count in Rust, with the SDK
@@ -109,9 +125,133 @@ pub(crate) struct RunArgs {
     /// Path to a savepoint to restore the job from, or s3://BUCKET/NAME
     #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", conflicts_with = "restore")]
     pub(crate) from_savepoint: Option<PathBuf>,
+    /// Runs the job in a session, and does not wait for its end
+    #[arg(short, long, conflicts_with_all = ["restore", "chaos_instances"])]
+    pub(crate) detached: bool,
+    /// Runs the job in the session whose REST interface this is
+    #[arg(short = 'm', long = "jobmanager", value_name = "HOST:PORT", conflicts_with_all = ["restore", "chaos_instances"])]
+    pub(crate) jobmanager: Option<String>,
     /// Allow to skip savepoint state that cannot be restored: of operators that the job does not have any more
     #[arg(short = 'n', long = "allowNonRestoredState")]
     pub(crate) allow_non_restored_state: bool,
+}
+
+/// Which session is asked.
+#[derive(Args)]
+pub(crate) struct At {
+    /// The session's REST interface [default: rest.address and rest.port]
+    #[arg(short = 'm', long = "jobmanager", value_name = "HOST:PORT")]
+    pub(crate) jobmanager: Option<String>,
+    /// Sets a configuration value; may be given several times
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct OneJob {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The job's id: 32 hex digits
+    #[arg(value_name = "JOB")]
+    pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Those that run only
+    #[arg(short, long)]
+    pub(crate) running: bool,
+    /// Those that wait for slots only
+    #[arg(short, long)]
+    pub(crate) scheduled: bool,
+    /// Those that have ended too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(crate) of: OneJob,
+}
+
+/// In which form savepoints are.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SavepointForm {
+    /// Tables that other programs read
+    Canonical,
+    /// As checkpoints are: faster
+    Native,
+}
+
+#[derive(Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) of: OneJob,
+    /// Sends the last watermark before the savepoint: windows and timers fire
+    #[arg(short, long)]
+    pub(crate) drain: bool,
+    /// Where the savepoint is put [default: execution.checkpointing.savepoint-dir]
+    #[arg(short = 'p', long = "savepointPath", value_name = "DIR")]
+    pub(crate) savepoint_path: Option<String>,
+    /// In which form
+    #[arg(long = "type", value_enum, value_name = "FORM", default_value_t = SavepointForm::Canonical)]
+    pub(crate) form: SavepointForm,
+}
+
+#[derive(Args)]
+pub(crate) struct SavepointArgs {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The job's id: 32 hex digits
+    #[arg(value_name = "JOB", required_unless_present = "dispose")]
+    pub(crate) id: Option<String>,
+    /// Where it is put [default: execution.checkpointing.savepoint-dir]
+    #[arg(value_name = "DIR")]
+    pub(crate) target: Option<String>,
+    /// Removes the savepoint at this path
+    #[arg(short, long, value_name = "PATH", conflicts_with = "id")]
+    pub(crate) dispose: Option<String>,
+    /// In which form
+    #[arg(long = "type", value_enum, value_name = "FORM", default_value_t = SavepointForm::Canonical)]
+    pub(crate) form: SavepointForm,
+    /// Does not wait until it is complete
+    #[arg(long)]
+    pub(crate) detached: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SessionArgs {
+    #[command(subcommand)]
+    pub(crate) command: SessionCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SessionCommand {
+    /// Start a session; SIGTERM ends it, and its jobs come back with the next
+    Start(SessionStartArgs),
+    /// End a session; its jobs come back with the next
+    Stop(At),
+    /// Look at a session
+    Status(At),
+}
+
+#[derive(Args)]
+pub(crate) struct SessionStartArgs {
+    /// Task slots [default: as many as there are cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// In the background
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+    /// Sets a configuration value; may be given several times
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) define: Vec<String>,
 }
 
 /// Show a component

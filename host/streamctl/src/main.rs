@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             return code(Err(Stop::Refused(error)), &Terminal::new(cli::Color::Auto));
         }
     };
-    let sorted = match arguments::sort(raw) {
+    let sorted = match arguments::sort(arguments::with_two_dashes(raw)) {
         Ok(sorted) => sorted,
         Err(error) => return code(Err(Stop::Refused(error)), &Terminal::new(cli::Color::Auto)),
     };
@@ -64,6 +64,14 @@ fn main() -> ExitCode {
     let terminal = Arc::new(Terminal::new(cli.color));
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args, &terminal),
+        Command::List(args) => commands::jobs::list(&args),
+        Command::Cancel(args) => commands::jobs::cancel(&args.of),
+        Command::Stop(args) => commands::jobs::stop(&args),
+        Command::Savepoint(args) => commands::jobs::savepoint(&args),
+        Command::Pause(args) => commands::jobs::pause(&args),
+        Command::Resume(args) => commands::jobs::resume(&args),
+        Command::Logs(args) => commands::jobs::logs(&args),
+        Command::Session(args) => commands::session::session(&args.command, &terminal),
         Command::Info(args) => commands::info::info(&args, &terminal),
         Command::Drive(args) => commands::drive::drive(&args),
         Command::New(args) => commands::new::new(&args),

@@ -27,7 +27,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 43] = [
+pub const KEYS: [Key; 46] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -153,6 +153,12 @@ pub const KEYS: [Key; 43] = [
         },
     },
     Key {
+        name: "millstream.session.dir",
+        default: "",
+        what: "folder in which a session keeps its jobs [empty: the user's folder of states]",
+        check: |_| Ok(()),
+    },
+    Key {
         name: "parallelism.default",
         default: "1",
         what: "parallel subtasks of operators that do not set their own",
@@ -275,6 +281,25 @@ pub const KEYS: [Key; 43] = [
         default: "",
         what: "the secret of s3.access-key; never shown",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "rest.address",
+        default: "127.0.0.1",
+        what: "address at which a session has its REST interface; all but this machine's own are refused",
+        check: |value| match value.parse::<std::net::IpAddr>() {
+            Ok(address) if address.is_loopback() => Ok(()),
+            Ok(_) => {
+                Err("who reaches a session runs code: it listens on this machine alone (127.0.0.1, ::1)"
+                    .into())
+            }
+            Err(error) => Err(error.to_string()),
+        },
+    },
+    Key {
+        name: "rest.port",
+        default: "8081",
+        what: "port of a session's REST interface; 0 = any that is free",
+        check: |value| value.parse::<u16>().map(drop).map_err(|error| error.to_string()),
     },
     Key {
         name: "slot.request.timeout",

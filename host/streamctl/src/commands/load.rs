@@ -20,15 +20,20 @@ pub(crate) fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtim
 
 /// The component in this file.
 pub(crate) fn program(runtime: &Arc<Runtime>, file: &Path) -> Result<Program, Stop> {
-    let bytes = std::fs::read(file).map_err(|error| {
+    let bytes = read(file)?;
+    runtime.load(&bytes).map_err(|error| Stop::Refused(of_file(error.diagnostic(), file)))
+}
+
+/// The bytes of a component's file.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Stop> {
+    std::fs::read(file).map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let error = match missing {
             true => Diagnostic::user(format!("there is no file `{}`", file.display())),
             false => Diagnostic::user(format!("cannot read `{}`", file.display())).detail(error.to_string()),
         };
         Stop::Refused(error.hint("run takes a component: `streamctl build DIR -o FILE` makes one"))
-    })?;
-    runtime.load(&bytes).map_err(|error| Stop::Refused(of_file(error.diagnostic(), file)))
+    })
 }
 
 /// The error, with the component's file.

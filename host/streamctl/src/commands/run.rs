@@ -33,6 +33,9 @@ const FAULTS: &str = "MILLSTREAM_FAULTS";
 const PIPE_CLOSED: u8 = 141;
 
 pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
+    if args.detached || args.jobmanager.is_some() {
+        return super::jobs::run(args);
+    }
     let mut platform = Platform::system();
     platform.faults = faults(&platform.clock).map_err(Stop::Refused)?;
     let mut config = Config::load(&args.job.define).map_err(Stop::Refused)?;
@@ -137,7 +140,7 @@ fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
 }
 
 /// What is to fail.
-fn faults(clock: &Clock) -> Result<Faults, Diagnostic> {
+pub(super) fn faults(clock: &Clock) -> Result<Faults, Diagnostic> {
     let told = std::env::var(FAULTS).unwrap_or_default();
     Faults::parse(&told, clock)
         .map_err(|error| Diagnostic::user(format!("`{FAULTS}` says no faults")).detail(error.to_string()))

@@ -1,0 +1,198 @@
+//! What takes a while: a request begins it and gets an id, under which others look how far it is.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use checkpoint::coordinator::Stop;
+use cluster::SavepointAsk;
+use model::Diagnostic;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use task::Form;
+
+use crate::Served;
+use crate::answer::{Answer, Failure, text};
+
+/// What came of it; none = it is under way.
+type Result_ = Arc<Mutex<Option<Result<Value, String>>>>;
+
+/// So many are remembered, the last.
+const REMEMBERED: usize = 1_000;
+
+/// What was triggered.
+#[derive(Default)]
+pub(crate) struct Triggers(Mutex<VecDeque<(String, Result_)>>);
+
+impl Triggers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(String, Result_)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new one: its id, and where its result goes. `id` is the client's own, if it has one.
+    fn begin(&self, id: Option<String>) -> (String, Result_) {
+        let id = id.unwrap_or_else(|| {
+            let random = platform::Random::unpredictable_seed;
+            format!("{:016x}{:016x}", random(), random())
+        });
+        let mut all = self.lock();
+        // Whoever asks a second time means the first.
+        if let Some((_, result)) = all.iter().find(|(other, _)| *other == id) {
+            return (id, Arc::clone(result));
+        }
+        let result = Result_::default();
+        if all.len() == REMEMBERED {
+            all.pop_front();
+        }
+        all.push_back((id.clone(), Arc::clone(&result)));
+        (id, result)
+    }
+
+    fn status(&self, id: &str) -> Answer {
+        let found = self.lock().iter().find(|(other, _)| other == id).map(|(_, result)| Arc::clone(result));
+        let found =
+            found.ok_or_else(|| Failure::not_found(format!("Operation not found under key: {id}")))?;
+        let result = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Json(match result {
+            None => json!({ "status": { "id": "IN_PROGRESS" } }),
+            Some(Ok(operation)) => json!({ "status": { "id": "COMPLETED" }, "operation": operation }),
+            Some(Err(why)) => json!({
+                "status": { "id": "COMPLETED" },
+                "operation": { "failure-cause": { "class": "", "stack-trace": why } },
+            }),
+        }))
+    }
+}
+
+fn put(result: &Result_, value: Result<Value, String>) {
+    result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(value);
+}
+
+/// A body of JSON; nothing is an empty object.
+pub(crate) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| Failure::bad(format!("Bad request received: {error}")))
+}
+
+fn form(name: Option<&str>) -> Result<Option<Form>, Failure> {
+    match name {
+        None => Ok(None),
+        Some("CANONICAL") => Ok(Some(Form::Canonical)),
+        Some("NATIVE") => Ok(Some(Form::Native)),
+        Some(other) => Err(Failure::bad(format!("There is no savepoint format \"{other}\"."))),
+    }
+}
+
+fn accepted(id: &str) -> (StatusCode, Json<Value>) {
+    (StatusCode::ACCEPTED, Json(json!({ "request-id": id })))
+}
+
+type Begun = Result<(StatusCode, Json<Value>), Failure>;
+
+fn begin(served: &Served, id: &str, trigger: Option<String>, ask: &SavepointAsk, cancels: bool) -> Begun {
+    let master = served.master(id)?;
+    let (trigger, result) = served.triggers.begin(trigger);
+    let answered = {
+        let (result, master) = (Arc::clone(&result), Arc::clone(&master));
+        Box::new(move |made: Result<String, Diagnostic>| {
+            let is_made = made.is_ok();
+            put(&result, made.map(|path| json!({ "location": path })).map_err(|error| text(&error)));
+            if cancels && is_made {
+                master.cancel();
+            }
+        })
+    };
+    if let Err(error) = master.savepoint(ask, answered) {
+        put(&result, Err(text(&error)));
+    }
+    Ok(accepted(&trigger))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct SavepointBody {
+    target_directory: Option<String>,
+    #[serde(default)]
+    cancel_job: bool,
+    #[serde(rename = "formatType")]
+    format_type: Option<String>,
+    #[serde(rename = "triggerId")]
+    trigger_id: Option<String>,
+}
+
+pub(crate) async fn savepoint(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Begun {
+    let asked: SavepointBody = body(&bytes)?;
+    let ask = SavepointAsk {
+        target: asked.target_directory,
+        form: form(asked.format_type.as_deref())?,
+        stop: None,
+    };
+    begin(&served, &id, asked.trigger_id, &ask, asked.cancel_job)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StopBody {
+    target_directory: Option<String>,
+    #[serde(default)]
+    drain: bool,
+    format_type: Option<String>,
+    trigger_id: Option<String>,
+}
+
+pub(crate) async fn stop(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Begun {
+    let asked: StopBody = body(&bytes)?;
+    let stop = Some(if asked.drain { Stop::Drain } else { Stop::Suspend });
+    let form = form(asked.format_type.as_deref())?;
+    begin(&served, &id, asked.trigger_id, &SavepointAsk { target: asked.target_directory, form, stop }, false)
+}
+
+pub(crate) async fn of_savepoint(
+    State(served): State<Served>,
+    Path((id, trigger)): Path<(String, String)>,
+) -> Answer {
+    served.session.job(crate::answer::job_id(&id)?)?;
+    served.triggers.status(&trigger)
+}
+
+/// Ours alone: the job makes a savepoint of the session's own, and gives its slots back.
+pub(crate) async fn pause(State(served): State<Served>, Path(id): Path<String>) -> Begun {
+    let master = served.master(&id)?;
+    let (trigger, result) = served.triggers.begin(None);
+    let told = Arc::clone(&result);
+    let answered = Box::new(move |made: Result<String, Diagnostic>| {
+        put(&told, made.map(|path| json!({ "location": path })).map_err(|error| text(&error)));
+    });
+    master.pause(answered)?;
+    Ok(accepted(&trigger))
+}
+
+/// Ours alone.
+pub(crate) async fn resume(State(served): State<Served>, Path(id): Path<String>) -> Begun {
+    served.master(&id)?.resume()?;
+    Ok((StatusCode::ACCEPTED, Json(json!({}))))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct DisposalBody {
+    savepoint_path: String,
+}
+
+pub(crate) async fn dispose(State(served): State<Served>, bytes: Bytes) -> Begun {
+    let DisposalBody { savepoint_path } = body(&bytes)?;
+    let (trigger, result) = served.triggers.begin(None);
+    let session = Arc::clone(&served.session);
+    tokio::task::spawn_blocking(move || {
+        put(&result, session.dispose(&savepoint_path).map(|()| json!({})).map_err(|error| text(&error)));
+    });
+    Ok(accepted(&trigger))
+}
+
+pub(crate) async fn of_disposal(State(served): State<Served>, Path(trigger): Path<String>) -> Answer {
+    served.triggers.status(&trigger)
+}

@@ -1,0 +1,235 @@
+//! The vertices of a job's graph and their subtasks.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Map, Value, json};
+use task::metrics::description::VertexDescription;
+use task::metrics::report::{SubtaskMetrics, VertexMetrics};
+use task::metrics::times::ExecutionState;
+
+use crate::Served;
+use crate::answer::{Answer, Failure};
+use crate::jobs::{counts_of, is_final};
+use crate::overview::TASK_MANAGER;
+
+/// What Flink calls I/O metrics, of some subtasks together.
+fn io(subtasks: &[&SubtaskMetrics]) -> Value {
+    let sum = |of: fn(&SubtaskMetrics) -> u64| subtasks.iter().map(|subtask| of(subtask)).sum::<u64>();
+    let ms = |of: fn(&SubtaskMetrics) -> u128| subtasks.iter().map(|subtask| of(subtask)).sum::<u128>();
+    json!({
+        "read-bytes": sum(|of| of.bytes_in),
+        "read-bytes-complete": true,
+        "write-bytes": sum(|of| of.bytes_out),
+        "write-bytes-complete": true,
+        "read-records": sum(|of| of.records_in),
+        "read-records-complete": true,
+        "write-records": sum(|of| of.records_out),
+        "write-records-complete": true,
+        "accumulated-backpressured-time": ms(|of| of.spent.backpressured.as_millis()) as u64,
+        "accumulated-idle-time": ms(|of| of.spent.idle.as_millis()) as u64,
+        "accumulated-busy-time": ms(|of| of.spent.busy.as_millis()) as f64,
+    })
+}
+
+/// When it began, when it ended (-1 = not yet), and how long it has lasted.
+fn times(subtasks: &[&SubtaskMetrics], now: i64) -> (i64, i64, i64) {
+    let began = subtasks.iter().map(|subtask| subtask.started_ms).min().unwrap_or(-1);
+    let ended = subtasks.iter().map(|subtask| subtask.ended_ms).collect::<Option<Vec<_>>>();
+    let ended = ended.and_then(|all| all.into_iter().max());
+    (began, ended.unwrap_or(-1), ended.unwrap_or(now) - began)
+}
+
+/// A vertex, as `/jobs/:id` shows it.
+pub(crate) fn of_job(vertex: &VertexDescription, metrics: &VertexMetrics, now: i64) -> Value {
+    let subtasks: Vec<&SubtaskMetrics> = metrics.subtasks.iter().collect();
+    let (began, ended, duration) = times(&subtasks, now);
+    json!({
+        "id": vertex.id,
+        "slotSharingGroupId": "00000000000000000000000000000000",
+        "name": vertex.name,
+        "maxParallelism": vertex.max_parallelism,
+        "parallelism": vertex.parallelism,
+        "status": metrics.state().name(),
+        "start-time": began,
+        "end-time": ended,
+        "duration": duration,
+        "tasks": counts_of(metrics),
+        "metrics": io(&subtasks),
+    })
+}
+
+fn of_subtask(subtask: &SubtaskMetrics, now: i64) -> Value {
+    let (began, ended, duration) = times(&[subtask], now);
+    json!({
+        "subtask": subtask.subtask,
+        "status": subtask.state.name(),
+        "attempt": 0,
+        "endpoint": "localhost:0",
+        "start-time": began,
+        "end-time": ended,
+        "duration": duration,
+        "metrics": io(&[subtask]),
+        "taskmanager-id": TASK_MANAGER,
+        "status-duration": { subtask.state.name(): duration },
+        "start_time": began,
+    })
+}
+
+/// The vertex of this id: what it is, and what it has counted.
+fn found(served: &Served, id: &str, vertex: &str) -> Result<(VertexDescription, VertexMetrics), Failure> {
+    let (_, job) = served.running(id)?;
+    let found = job.description().vertex(vertex).map(|(at, vertex)| (at, vertex.clone()));
+    let (at, description) = found.ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))?;
+    let metrics = job.metrics().vertices.into_iter().nth(at);
+    metrics
+        .map(|metrics| (description, metrics))
+        .ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))
+}
+
+pub(crate) async fn vertex(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let now = served.session.now();
+    Ok(Json(json!({
+        "id": vertex.id,
+        "name": vertex.name,
+        "parallelism": vertex.parallelism,
+        "maxParallelism": vertex.max_parallelism,
+        "now": now,
+        "subtasks": metrics.subtasks.iter().map(|subtask| of_subtask(subtask, now)).collect::<Value>(),
+    })))
+}
+
+pub(crate) async fn subtask(
+    State(served): State<Served>,
+    Path((id, vertex, subtask)): Path<(String, String, u32)>,
+) -> Answer {
+    let (_, metrics) = found(&served, &id, &vertex)?;
+    let found = metrics.subtasks.iter().find(|of| of.subtask == subtask);
+    let found = found.ok_or_else(|| Failure::not_found(format!("Invalid subtask index {subtask}")))?;
+    Ok(Json(of_subtask(found, served.session.now())))
+}
+
+pub(crate) async fn subtask_times(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let now = served.session.now();
+    let of_subtask = |subtask: &SubtaskMetrics| {
+        let (_, ended, duration) = times(&[subtask], now);
+        let mut at: Map<String, Value> = ["CREATED", "SCHEDULED", "DEPLOYING", "INITIALIZING"]
+            .iter()
+            .map(|name| ((*name).to_owned(), json!(subtask.started_ms)))
+            .collect();
+        at.insert(ExecutionState::Running.name().to_owned(), json!(subtask.started_ms));
+        if is_final(subtask.state) {
+            at.insert(subtask.state.name().to_owned(), json!(ended));
+        }
+        for name in ["FAILED", "FINISHED", "CANCELED", "CANCELING", "RECONCILING"] {
+            at.entry(name).or_insert(json!(0));
+        }
+        json!({
+            "subtask": subtask.subtask, "endpoint": "localhost:0", "duration": duration, "timestamps": at,
+        })
+    };
+    Ok(Json(json!({
+        "id": vertex.id,
+        "name": vertex.name,
+        "now": now,
+        "subtasks": metrics.subtasks.iter().map(of_subtask).collect::<Value>(),
+    })))
+}
+
+pub(crate) async fn task_managers(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let now = served.session.now();
+    let subtasks: Vec<&SubtaskMetrics> = metrics.subtasks.iter().collect();
+    let (began, ended, duration) = times(&subtasks, now);
+    Ok(Json(json!({
+        "id": vertex.id,
+        "name": vertex.name,
+        "now": now,
+        "taskmanagers": [{
+            "endpoint": "localhost:0",
+            "status": metrics.state().name(),
+            "start-time": began,
+            "end-time": ended,
+            "duration": duration,
+            "metrics": io(&subtasks),
+            "status-counts": counts_of(&metrics),
+            "taskmanager-id": TASK_MANAGER,
+        }],
+    })))
+}
+
+pub(crate) async fn watermarks(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (_, metrics) = found(&served, &id, &vertex)?;
+    let of_subtask = |subtask: &SubtaskMetrics| {
+        let watermark = subtask.input_watermark().unwrap_or(i64::MIN);
+        json!({ "id": format!("{}.currentInputWatermark", subtask.subtask), "value": watermark.to_string() })
+    };
+    Ok(Json(metrics.subtasks.iter().filter(|of| !of.is_source).map(of_subtask).collect()))
+}
+
+/// Flink's levels: of the time that a subtask is back-pressured.
+fn level(ratio: f64) -> &'static str {
+    match ratio {
+        _ if ratio <= 0.1 => "ok",
+        _ if ratio <= 0.5 => "low",
+        _ => "high",
+    }
+}
+
+pub(crate) async fn backpressure(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (_, job) = served.running(&id)?;
+    let (at, _) = job
+        .description()
+        .vertex(&vertex)
+        .ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))?;
+    let (_, metrics) = found(&served, &id, &vertex)?;
+    let rates = crate::metrics::rates(&served, &id);
+    let (mut most, mut subtasks) = (0.0_f64, Vec::new());
+    for subtask in &metrics.subtasks {
+        let of = |name: &str| {
+            let rate = rates.as_ref().and_then(|rates| rates.of_task(at, subtask.subtask, name));
+            rate.unwrap_or_default() / 1e3
+        };
+        let ratio = of("backPressuredTimeMsPerSecond");
+        most = most.max(ratio);
+        subtasks.push(json!({
+            "subtask": subtask.subtask,
+            "backpressureLevel": level(ratio),
+            "ratio": ratio,
+            "idleRatio": of("idleTimeMsPerSecond"),
+            "busyRatio": of("busyTimeMsPerSecond"),
+            "backpressure-level": level(ratio),
+        }));
+    }
+    Ok(Json(json!({
+        "status": "ok",
+        "backpressureLevel": level(most),
+        "end-timestamp": served.session.now(),
+        "subtasks": subtasks,
+        "backpressure-level": level(most),
+    })))
+}
+
+pub(crate) async fn accumulators(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (vertex, _) = found(&served, &id, &vertex)?;
+    Ok(Json(json!({ "id": vertex.id, "user-accumulators": [] })))
+}

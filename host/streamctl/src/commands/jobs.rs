@@ -1,0 +1,331 @@
+//! Jobs of a session: started, listed, stopped, looked at, by its REST interface. Flink's texts.
+
+use std::time::Duration;
+
+use cluster::Config;
+use model::Diagnostic;
+use platform::Clock;
+use rest::client::{Client, ClientError};
+use serde_json::{Value, json};
+
+use crate::cli::{At, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm, StopArgs};
+use crate::terminal::answer;
+use crate::{Done, Stop};
+
+/// How often is looked whether what was asked for is done.
+const LOOKED_EVERY: Duration = Duration::from_millis(50);
+
+/// A client of the session that is meant.
+pub(super) fn client(jobmanager: Option<&str>, define: &[String]) -> Result<Client, Stop> {
+    let config = Config::load(define).map_err(Stop::Refused)?;
+    let address = jobmanager.map_or_else(|| config.rest_address(), str::to_owned);
+    if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(Stop::Refused(Diagnostic::user(format!("`{address}` is no HOST:PORT"))));
+    }
+    Client::new(&address).map_err(Stop::Failed)
+}
+
+impl At {
+    fn client(&self) -> Result<Client, Stop> {
+        client(self.jobmanager.as_deref(), &self.define)
+    }
+}
+
+/// The id, if it is one.
+fn job_id(id: &str) -> Result<&str, Stop> {
+    match id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(id),
+        false => Err(Stop::Refused(
+            Diagnostic::user(format!("Cannot parse JobID from \"{id}\"."))
+                .detail("The expected format is [0-9a-fA-F]{32}, e.g. fd72014d4c864993a2e5a9287b4a9c5d."),
+        )),
+    }
+}
+
+fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
+    move |error| Stop::Failed(error.diagnostic(&what))
+}
+
+/// Says a line of an answer, unless that is to be JSON.
+fn say(at: &At, text: &str) {
+    if !at.json {
+        answer(&format!("{text}\n"));
+    }
+}
+
+/// Runs a job in a session.
+pub(crate) fn run(args: &RunArgs) -> Done {
+    let client = client(args.jobmanager.as_deref(), &args.job.define)?;
+    let file = &args.job.file;
+    let bytes = super::load::read(file)?;
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let told = |error: ClientError| match error {
+        ClientError::Unreachable(error) => Stop::Failed(error),
+        ClientError::Refused(_, why) => Stop::Refused(Diagnostic::user(why)),
+    };
+    let upload = client.upload(&name, &bytes).map_err(told)?;
+    // The last definition of a key is the one that counts.
+    let defined = args.job.define.iter().filter_map(|define| define.split_once('='));
+    let config: serde_json::Map<String, Value> =
+        defined.map(|(key, value)| (key.trim().to_owned(), json!(value.trim()))).collect();
+    let begun = client.post(
+        &format!("/jars/{upload}/run"),
+        &json!({
+            "entryClass": args.job.job,
+            "programArgsList": args.job.args,
+            "parallelism": args.job.parallelism,
+            "savepointPath": args.from_savepoint,
+            "allowNonRestoredState": args.allow_non_restored_state,
+            "flinkConfiguration": config,
+            "allow": args.job.allow,
+            "batch": args.job.execution.map(|execution| matches!(execution, Execution::Batch)),
+        }),
+    );
+    // The job has its own copy.
+    drop(client.delete(&format!("/jars/{upload}")));
+    let begun = begun.map_err(told)?;
+    let id = begun["jobid"].as_str().unwrap_or_default().to_owned();
+    answer(&format!("Job has been submitted with JobID {id}\n"));
+    if args.detached {
+        return Ok(());
+    }
+    let result = loop {
+        let status = client.get(&format!("/jobs/{id}/execution-result"));
+        let status = status.map_err(failed(format!("Job {id} cannot be followed")))?;
+        if status["status"]["id"] == "COMPLETED" {
+            break status["job-execution-result"].clone();
+        }
+        Clock::system().sleep(LOOKED_EVERY);
+    };
+    match result["application-status"].as_str() {
+        Some("SUCCEEDED") => {
+            let runtime = &result["net-runtime"];
+            answer(&format!(
+                "Program execution finished\nJob with JobID {id} has finished.\nJob Runtime: {runtime} ms\n\n"
+            ));
+            Ok(())
+        }
+        Some("CANCELED") => {
+            Err(Stop::Failed(Diagnostic::external(format!("Job was cancelled (JobID: {id})"))))
+        }
+        _ => {
+            let why = result["failure-cause"]["stack-trace"].as_str().unwrap_or_default();
+            Err(Stop::Failed(Diagnostic::external(format!("Job failed (JobID: {id})")).detail(why)))
+        }
+    }
+}
+
+/// Days and times as Flink's lists have them: `18.05.2021 13:31:34`.
+fn time_of(ms: i64) -> String {
+    let (days, second) = (ms.div_euclid(86_400_000), ms.div_euclid(1_000).rem_euclid(86_400));
+    // Civil from days: Howard Hinnant's algorithm.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{day:02}.{month:02}.{year:04} {hour:02}:{minute:02}:{:02}", second % 60)
+}
+
+/// Lists jobs.
+pub(crate) fn list(args: &ListArgs) -> Done {
+    let client = args.at.client()?;
+    say(&args.at, "Waiting for response...");
+    let jobs = client.get("/jobs/overview").map_err(failed("Failed to retrieve job list.".into()))?;
+    let mut jobs: Vec<Value> = jobs["jobs"].as_array().cloned().unwrap_or_default();
+    if args.at.json {
+        answer(&format!("{}\n", Value::from(jobs)));
+        return Ok(());
+    }
+    jobs.sort_by_key(|job| job["start-time"].as_i64());
+    let state = |job: &Value| job["state"].as_str().unwrap_or_default().to_owned();
+    let is_scheduled = |job: &Value| ["CREATED", "INITIALIZING"].contains(&state(job).as_str());
+    let has_ended = |job: &Value| ["FINISHED", "FAILED", "CANCELED"].contains(&state(job).as_str());
+    let line = |job: &Value| {
+        let (time, id) = (time_of(job["start-time"].as_i64().unwrap_or_default()), &job["jid"]);
+        let (id, name) = (id.as_str().unwrap_or_default(), job["name"].as_str().unwrap_or_default());
+        format!("{time} : {id} : {name} ({})\n", state(job))
+    };
+    let mut text = String::new();
+    let mut section = |title: &str, none: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let lines: String = jobs.iter().filter(|job| wanted(job)).map(line).collect();
+        text.push_str(&match lines.is_empty() {
+            true => none.to_owned(),
+            false => {
+                format!("{title}\n{lines}--------------------------------------------------------------\n")
+            }
+        });
+    };
+    let both = args.all || args.running == args.scheduled;
+    if both || args.running {
+        let title = "------------------ Running/Restarting Jobs -------------------";
+        section(title, "No running jobs.\n", &|job| !is_scheduled(job) && !has_ended(job));
+    }
+    if both || args.scheduled {
+        let title = "----------------------- Scheduled Jobs -----------------------";
+        section(title, "No scheduled jobs.\n", &is_scheduled);
+    }
+    if args.all {
+        let title = "---------------------- Terminated Jobs -----------------------";
+        section(title, "", &has_ended);
+    }
+    answer(&text);
+    Ok(())
+}
+
+/// Cancels a job, and waits until it has ended.
+pub(crate) fn cancel(args: &OneJob) -> Done {
+    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+    say(&args.at, &format!("Cancelling job {id}."));
+    let not = || format!("Could not cancel job {id}.");
+    client.patch(&format!("/jobs/{id}?mode=cancel")).map_err(failed(not()))?;
+    loop {
+        let status = client.get(&format!("/jobs/{id}/status")).map_err(failed(not()))?;
+        if ["CANCELED", "FINISHED", "FAILED"].iter().any(|ended| status["status"] == *ended) {
+            break;
+        }
+        Clock::system().sleep(LOOKED_EVERY);
+    }
+    match args.at.json {
+        true => answer(&format!("{}\n", json!({ "id": id }))),
+        false => answer(&format!("Cancelled job {id}.\n")),
+    }
+    Ok(())
+}
+
+/// Waits for what was triggered; the path of the savepoint.
+fn wait_for(client: &Client, path: &str, not: &str) -> Result<String, Stop> {
+    loop {
+        let status = client.get(path).map_err(failed(not.to_owned()))?;
+        if status["status"]["id"] == "COMPLETED" {
+            let operation = &status["operation"];
+            if let Some(why) = operation["failure-cause"]["stack-trace"].as_str() {
+                return Err(Stop::Failed(Diagnostic::external(not).detail(why)));
+            }
+            return Ok(operation["location"].as_str().unwrap_or_default().to_owned());
+        }
+        Clock::system().sleep(LOOKED_EVERY);
+    }
+}
+
+fn name_of(form: SavepointForm) -> &'static str {
+    match form {
+        SavepointForm::Canonical => "CANONICAL",
+        SavepointForm::Native => "NATIVE",
+    }
+}
+
+fn completed(at: &At, path: &str) {
+    match at.json {
+        true => answer(&format!("{}\n", json!({ "location": path }))),
+        false => answer(&format!("Savepoint completed. Path: {path}\n")),
+    }
+}
+
+/// Stops a job with a savepoint.
+pub(crate) fn stop(args: &StopArgs) -> Done {
+    let (at, form) = (&args.of.at, name_of(args.form));
+    let (client, id) = (at.client()?, job_id(&args.of.id)?);
+    let what = if args.drain { "Draining" } else { "Suspending" };
+    say(at, &format!("{what} job \"{id}\" with a {form} savepoint."));
+    say(at, &format!("Triggering stop-with-savepoint for job {id}."));
+    say(at, "Waiting for response...");
+    let not = format!("Could not stop with a savepoint job \"{id}\".");
+    let body = json!({ "targetDirectory": args.savepoint_path, "drain": args.drain, "formatType": form });
+    let begun = client.post(&format!("/jobs/{id}/stop"), &body).map_err(failed(not.clone()))?;
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    completed(at, &path);
+    Ok(())
+}
+
+/// Makes a savepoint, or disposes of one.
+pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
+    let client = args.at.client()?;
+    if let Some(path) = &args.dispose {
+        say(&args.at, &format!("Disposing savepoint '{path}'."));
+        say(&args.at, "Waiting for response...");
+        let not = format!("Disposing the savepoint '{path}' failed.");
+        let body = json!({ "savepoint-path": path });
+        let begun = client.post("/savepoint-disposal", &body).map_err(failed(not.clone()))?;
+        let trigger = begun["request-id"].as_str().unwrap_or_default();
+        wait_for(&client, &format!("/savepoint-disposal/{trigger}"), &not)?;
+        say(&args.at, &format!("Savepoint '{path}' disposed."));
+        return Ok(());
+    }
+    let id = job_id(args.id.as_deref().unwrap_or_default())?;
+    match args.detached {
+        true => say(&args.at, &format!("Triggering savepoint in detached mode for job {id}.")),
+        false => {
+            say(&args.at, &format!("Triggering savepoint for job {id}."));
+            say(&args.at, "Waiting for response...");
+        }
+    }
+    let not = format!("Failed to trigger a savepoint for the job {id}.");
+    let body =
+        json!({ "target-directory": args.target, "cancel-job": false, "formatType": name_of(args.form) });
+    let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    if args.detached {
+        say(&args.at, &format!("Successfully trigger manual savepoint, triggerId: {trigger}"));
+        return Ok(());
+    }
+    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    completed(&args.at, &path);
+    say(&args.at, "You can resume your program from this savepoint with the run command.");
+    Ok(())
+}
+
+/// Pauses a job.
+pub(crate) fn pause(args: &OneJob) -> Done {
+    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+    let not = format!("Could not pause job {id}.");
+    let begun = client.post(&format!("/jobs/{id}/pause"), &json!({})).map_err(failed(not.clone()))?;
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    while client.get(&format!("/jobs/{id}/status")).map_err(failed(not.clone()))?["status"] == "RUNNING" {
+        Clock::system().sleep(LOOKED_EVERY);
+    }
+    say(&args.at, &format!("Paused job {id}."));
+    Ok(())
+}
+
+/// Goes on with a job.
+pub(crate) fn resume(args: &OneJob) -> Done {
+    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+    let not = format!("Could not resume job {id}.");
+    client.post(&format!("/jobs/{id}/resume"), &json!({})).map_err(failed(not))?;
+    say(&args.at, &format!("Resumed job {id}."));
+    Ok(())
+}
+
+/// Shows what a job has said.
+pub(crate) fn logs(args: &OneJob) -> Done {
+    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+    let said = client.get(&format!("/jobs/{id}/logs"));
+    let said = said.map_err(failed(format!("The log of job {id} cannot be read.")))?;
+    if args.at.json {
+        answer(&format!("{said}\n"));
+        return Ok(());
+    }
+    let lines = said["lines"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    answer(&lines.map(|line| format!("{line}\n")).collect::<String>());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time_of;
+
+    #[test]
+    fn times_are_as_flinks_lists_have_them() {
+        assert_eq!(time_of(1_621_344_694_000), "18.05.2021 13:31:34");
+        assert_eq!(time_of(951_782_399_999), "28.02.2000 23:59:59");
+        assert_eq!(time_of(951_782_400_000), "29.02.2000 00:00:00");
+        assert_eq!(time_of(0), "01.01.1970 00:00:00");
+    }
+}

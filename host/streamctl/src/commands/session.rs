@@ -1,0 +1,174 @@
+//! `streamctl session`: starts one, ends one, looks at one.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::{Config, Session, SessionSettings};
+use model::Diagnostic;
+use platform::network::runtime;
+use platform::{Clock, Platform, available_parallelism};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::jobs::client;
+use crate::cli::{At, SessionCommand, SessionStartArgs};
+use crate::terminal::{Terminal, Told, answer};
+use crate::{Done, Stop};
+
+/// How many jobs that have ended a session remembers. Flink: `jobstore.max-capacity`.
+const REMEMBERED: usize = 1_000;
+/// How long a session may take to answer, or to end.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LOOKED_EVERY: Duration = Duration::from_millis(20);
+
+pub(crate) fn session(command: &SessionCommand, terminal: &Arc<Terminal>) -> Done {
+    match command {
+        SessionCommand::Start(args) if args.detached => start_detached(args),
+        SessionCommand::Start(args) => start(args, terminal),
+        SessionCommand::Stop(at) => stop(at),
+        SessionCommand::Status(at) => status(at),
+    }
+}
+
+fn folder_error(folder: &Path, error: &std::io::Error) -> Stop {
+    let what = format!("`{}` cannot have a session", folder.display());
+    Stop::Failed(Diagnostic::external(what).detail(error.to_string()))
+}
+
+/// Holds the folder for this process, until it ends.
+fn hold(folder: &Path) -> Result<File, Stop> {
+    std::fs::create_dir_all(folder).map_err(|error| folder_error(folder, &error))?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"));
+    let lock = lock.map_err(|error| folder_error(folder, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Stop::Refused(
+            Diagnostic::user(format!("there is a session in `{}` already", folder.display()))
+                .hint("`streamctl session stop` ends it; -D millstream.session.dir=DIR names another folder"),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(folder_error(folder, &error)),
+    }
+}
+
+/// Runs a session until it is told to end.
+fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
+    let mut platform = Platform::system();
+    platform.faults = super::run::faults(&platform.clock).map_err(Stop::Refused)?;
+    let config = Config::load(&args.define).map_err(Stop::Refused)?;
+    let folder = config.session_dir().map_err(Stop::Refused)?;
+    let _lock = hold(&folder)?;
+    let slots = args.slots.unwrap_or_else(|| u32::try_from(available_parallelism()).unwrap_or(1));
+    if slots == 0 {
+        return Err(Stop::Refused(Diagnostic::user("a session has one slot at least")));
+    }
+    let address: SocketAddr = config
+        .rest_address()
+        .parse()
+        .map_err(|_| Stop::Refused(Diagnostic::user(format!("`{}` is no address", config.rest_address()))))?;
+    // Signals are caught before there is anything to end.
+    let caught = {
+        let _network = runtime().enter();
+        [SignalKind::interrupt(), SignalKind::terminate()].map(signal)
+    };
+    let [interrupt, terminate] = caught;
+    let cannot = |error: std::io::Error| {
+        Stop::Failed(Diagnostic::external("cannot catch signals").detail(error.to_string()))
+    };
+    let (mut interrupt, mut terminate) = (interrupt.map_err(cannot)?, terminate.map_err(cannot)?);
+    let told = Arc::new(Told { terminal: Arc::clone(terminal), quiet: false });
+    let settings = SessionSettings { folder: Some(folder), slots, remembered: REMEMBERED };
+    let session = Session::open(settings, config, platform, told).map_err(Stop::Failed)?;
+    let server = rest::serve(&session, address).map_err(Stop::Failed)?;
+    terminal.line(&format!("Session at http://{}, with {slots} slots.", server.address));
+    runtime().block_on(async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = server.asked_to_end() => {}
+        }
+    });
+    terminal.line("The session ends; its jobs come back with the next.");
+    session.end();
+    Ok(())
+}
+
+/// Starts a session in a process of its own, and waits until it answers.
+fn start_detached(args: &SessionStartArgs) -> Done {
+    let config = Config::load(&args.define).map_err(Stop::Refused)?;
+    let folder = config.session_dir().map_err(Stop::Refused)?;
+    drop(hold(&folder)?);
+    let log = folder.join("session.log");
+    let opened = || OpenOptions::new().create(true).append(true).open(&log);
+    let io = |error: std::io::Error| folder_error(&folder, &error);
+    let (out, err) = (opened().map_err(io)?, opened().map_err(io)?);
+    let mut command = Command::new(std::env::current_exe().map_err(io)?);
+    command.args(["session", "start"]).args(args.define.iter().flat_map(|define| ["-D", define]));
+    if let Some(slots) = args.slots {
+        command.args(["--slots", &slots.to_string()]);
+    }
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    // Ctrl-C in this terminal is not for it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().map_err(io)?;
+    let (client, clock) = (client(None, &args.define)?, Clock::system());
+    let end = clock.now() + PATIENCE;
+    while client.get("/overview").is_err() {
+        let has_ended = child.try_wait().map_err(io)?.is_some();
+        if has_ended || clock.now() > end {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.iter().rev().take(5).rev().copied().collect::<Vec<_>>().join("\n");
+            return Err(Stop::Failed(
+                Diagnostic::external("the session does not start")
+                    .detail(last)
+                    .hint(format!("its log is {}", log.display())),
+            ));
+        }
+        clock.sleep(LOOKED_EVERY);
+    }
+    answer(&format!("Session started at http://{} (process {}).\n", client.address(), child.id()));
+    Ok(())
+}
+
+fn stop(at: &At) -> Done {
+    let client = client(at.jobmanager.as_deref(), &at.define)?;
+    client.delete("/cluster").map_err(|error| Stop::Failed(error.diagnostic("the session does not end")))?;
+    let clock = Clock::system();
+    let end = clock.now() + PATIENCE;
+    while client.get("/overview").is_ok() {
+        if clock.now() > end {
+            return Err(Stop::Failed(Diagnostic::external("the session does not end")));
+        }
+        clock.sleep(LOOKED_EVERY);
+    }
+    match at.json {
+        true => answer("{}\n"),
+        false => answer("Session ended.\n"),
+    }
+    Ok(())
+}
+
+fn status(at: &At) -> Done {
+    let client = client(at.jobmanager.as_deref(), &at.define)?;
+    let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
+    if at.json {
+        answer(&format!("{}\n", json!({ "address": client.address(), "overview": said })));
+        return Ok(());
+    }
+    let of = |name: &str| said[name].as_u64().unwrap_or_default();
+    answer(&format!(
+        "Session at http://{}: {} of {} slots free; jobs: {} running, {} finished, {} cancelled, {} failed\n",
+        client.address(),
+        of("slots-available"),
+        of("slots-total"),
+        of("jobs-running"),
+        of("jobs-finished"),
+        of("jobs-cancelled"),
+        of("jobs-failed"),
+    ));
+    Ok(())
+}

@@ -99,14 +99,6 @@ fn two_hundred_subtasks_work_within_a_gibibyte() {
 }
 
 #[test]
-fn flinks_options_that_are_not_there_yet_are_named() {
-    let folder = Folder::new();
-    folder
-        .streamctl(&["run", "-m", "host:8081", &component("word_count")])
-        .fails(2, &["`-m` is not there yet", "docs/limits.md"]);
-}
-
-#[test]
 fn configuration_by_file_environment_and_command_line() {
     let folder = Folder::new();
     folder.write("config.yaml", "parallelism:\n  default: 2\n");

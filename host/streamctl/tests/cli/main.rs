@@ -16,6 +16,7 @@ mod recovery;
 mod restarts;
 mod s3;
 mod savepoints;
+mod session;
 mod signals;
 mod sockets;
 mod support;

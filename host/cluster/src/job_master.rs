@@ -1,6 +1,6 @@
 //! One job: does what its [`Lifecycle`] says, and shows what becomes of it.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub struct JobMaster {
     attempts: Attempts,
     /// How many slots it needs.
     slots: u32,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     seen: Mutex<Seen>,
     changed: Condvar,
     /// Told whenever the job's state is another.
@@ -72,7 +72,7 @@ struct Seen {
 /// How a job begins.
 pub enum Begin {
     /// As it says; the plan of the first attempt, where it has been made.
-    Anew(Option<Plan>),
+    Anew(Option<Box<Plan>>),
     /// It has been begun by a process that died.
     Again,
     /// It was paused then, and begins with that savepoint; at once, or when it is resumed.
@@ -86,6 +86,9 @@ pub enum Begin {
 
 /// How often is looked whether what a failed attempt has under way is over.
 const QUIET_EVERY: Duration = Duration::from_millis(5);
+
+/// Events that may wait; each is taken at once.
+const EVENTS: usize = 1_024;
 
 /// What the thread that is a job's hands has.
 struct Hands {
@@ -118,7 +121,7 @@ impl JobMaster {
             Begin::Anew(Some(plan)) => plan.physical.slots(),
             _ => attempts.slots()?,
         };
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(EVENTS);
         let mut timestamps = [0; JobStatus::ALL.len()];
         timestamps[JobStatus::Initializing as usize] = began;
         let lifecycle = Lifecycle::new(strategy, Random::of_seed(Random::unpredictable_seed()));
@@ -138,7 +141,7 @@ impl JobMaster {
         };
         let mut paused_at = None;
         match begin {
-            Begin::Anew(plan) => hands.plan = plan,
+            Begin::Anew(plan) => hands.plan = plan.map(|plan| *plan),
             Begin::Again => hands.since = Some(0),
             Begin::Paused { path, .. } => {
                 hands.from = Some(Restore::Path(path.clone().into()));

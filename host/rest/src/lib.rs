@@ -1,7 +1,7 @@
 //! The REST interface: Flink's paths and JSON, with and without `/v1`, over a [`Session`].
 //!
-//! What is asked for long is triggered and looked at later ([`triggers`]); errors are `{"errors": […]}`. Who may ask
-//! is [`guard`]'s.
+//! What is asked for long is triggered and looked at later (`triggers`); errors are `{"errors": […]}`. Who may ask
+//! is `guard`'s.
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let signals = Signals::catch().map_err(Stop::Failed)?;
     let slots = Arc::new(Slots::new(plan.physical.slots()));
     let id = (id, platform.clock.wall_ms());
-    let begin = (Begin::Anew(Some(plan)), log);
+    let begin = (Begin::Anew(Some(Box::new(plan))), log);
     let master = JobMaster::start(id, attempts, (strategy, slots), begin, |_| {}).map_err(Stop::Failed)?;
     let signals = signals.are_for(&master, args.quiet, terminal);
     let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));

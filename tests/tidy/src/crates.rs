@@ -20,12 +20,13 @@ const LEVELS: [&[&str]; 7] = [
 const COMMON: &str = "features";
 
 /// A library that one crate alone knows.
-const ALONE: [(&str, &[&str]); 6] = [
+const ALONE: [(&str, &[&str]); 7] = [
     ("wasmtime", &["guest"]),
     ("arrow-csv", &["connectors"]),
     ("arrow-json", &["connectors"]),
     ("clap", &["streamctl"]),
-    ("tokio", &["platform", "connectors", "streamctl"]),
+    ("axum", &["rest"]),
+    ("tokio", &["platform", "connectors", "rest", "streamctl"]),
     ("rand", &["platform"]),
 ];
 

@@ -435,7 +435,7 @@ impl JobMaster {
         if let (Some(outcome), Some(storage)) = (&outcome, self.storage()) {
             checkpoints::retain(&self.attempts.config, &storage, outcome, &*self.attempts.tell);
         }
-        self.forget_pause(None);
+        self.forget_pause();
         drop(hands);
         self.lock().is_over = true;
         self.changed.notify_all();
@@ -446,9 +446,9 @@ impl JobMaster {
         self.attempts.storage(&self.id).ok().flatten()
     }
 
-    /// Removes the savepoint of the last pause, which nobody needs any more; `kept` is another's.
-    fn forget_pause(&self, kept: Option<&str>) {
-        let Some(path) = self.lock().paused_at.take_if(|path| kept != Some(path)) else { return };
+    /// Removes the savepoint of the last pause, which nobody needs any more.
+    fn forget_pause(&self) {
+        let Some(path) = self.lock().paused_at.take() else { return };
         let removed = checkpoints::savepoint_at(&self.attempts.config, &path)
             .and_then(|savepoint: Savepoint| savepoint.remove().map_err(|error| error.to_string()));
         if let Err(error) = removed {

@@ -203,7 +203,6 @@ pub struct Session {
     runtime: Arc<Runtime>,
     slots: Arc<Slots>,
     store: Option<JobStore>,
-    /// Kept for uploads where there is no store.
     inner: Mutex<Inner>,
     tell: Arc<dyn Tell>,
     began: i64,
@@ -274,12 +273,6 @@ impl Session {
         self.slots.waits_for(id)
     }
 
-    /// The slots, for a job that is started elsewhere and shown here.
-    #[must_use]
-    pub fn own_slots(&self) -> Arc<Slots> {
-        Arc::clone(&self.slots)
-    }
-
     /// All jobs, in the order in which they began.
     #[must_use]
     pub fn jobs(&self) -> Vec<Known> {
@@ -308,10 +301,14 @@ impl Session {
         }
     }
 
-    /// Shows a job that was started elsewhere.
-    pub fn adopt(&self, master: Arc<JobMaster>) {
-        let log = JobLog::new(self.platform.clock.clone(), None);
-        self.lock().jobs.push(Known::Live { master, log });
+    /// The jobs of this process that have not ended.
+    #[must_use]
+    pub fn masters(&self) -> Vec<Arc<JobMaster>> {
+        let live = self.jobs().into_iter().filter_map(|known| match known {
+            Known::Live { master, .. } => Some(master),
+            Known::Past(_) => None,
+        });
+        live.filter(|master| !master.status().is_terminal()).collect()
     }
 
     /// Keeps a component for jobs to come.
@@ -370,7 +367,7 @@ impl Session {
         self.takes_new()?;
         let found = self.lock().uploads.get(upload).cloned();
         let (_, program, bytes) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
-        let id = format!("{:016x}{:016x}", Random::unpredictable_seed(), Random::unpredictable_seed());
+        let id = new_id();
         let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
         let attempts = self.attempts(&id, &program, &submission, &log)?;
         // What can never run is refused at once.
@@ -585,14 +582,7 @@ impl Session {
     /// comes back. A job that cannot is cut off, and goes on from its last checkpoint.
     pub fn end(&self) {
         self.lock().is_ending = true;
-        let masters: Vec<Arc<JobMaster>> = self
-            .jobs()
-            .into_iter()
-            .filter_map(|known| match known {
-                Known::Live { master, .. } => Some(master),
-                Known::Past(_) => None,
-            })
-            .collect();
+        let masters = self.masters();
         let running = |status: JobStatus| status == JobStatus::Running;
         let (tell, end) = (&self.tell, self.platform.clock.now() + DRAIN);
         let paused: Vec<_> = masters.iter().filter(|master| running(master.status())).collect();
@@ -622,6 +612,18 @@ impl Session {
 
 fn not_kept(what: &str, error: &std::io::Error) -> Diagnostic {
     Diagnostic::external(format!("{what} cannot be kept")).detail(error.to_string())
+}
+
+/// A random id, as Flink has them: 32 hex digits.
+#[must_use]
+pub fn new_id() -> String {
+    format!("{:016x}{:016x}", Random::unpredictable_seed(), Random::unpredictable_seed())
+}
+
+/// Whether a text is such an id.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// As Flink's logs have it: `2026-11-26 18:50:12.123`, in UTC.

@@ -1,7 +1,7 @@
 //! Tasks that talk to the network, on tokio; the engine meets them in inboxes only.
 
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -30,6 +30,13 @@ pub fn spawn_task<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
     runtime().spawn(task)
+}
+
+/// Gives the process its cryptography for TLS, which HTTP clients ask for. Called before the first is made.
+pub fn set_up_cryptography() {
+    static RING: Once = Once::new();
+    // An error says that the process has one already.
+    RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
 /// Waits, in a task of the network's.

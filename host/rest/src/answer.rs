@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use cluster::session::is_id;
 use cluster::{JobMaster, SessionError};
 use model::Diagnostic;
 use serde_json::{Value, json};
@@ -65,7 +66,7 @@ pub(crate) async fn no_such_path(uri: Uri) -> Failure {
 
 /// An id of a job, as Flink reads it.
 pub(crate) fn job_id(id: &str) -> Result<&str, Failure> {
-    match id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    match is_id(id) {
         true => Ok(id),
         false => Err(Failure::bad(format!(
             "Cannot resolve path parameter (jobid) from value \"{}\".",

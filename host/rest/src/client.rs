@@ -1,10 +1,9 @@
 //! Asks a server: what `streamctl` speaks to sessions with. Each call blocks.
 
-use std::sync::Once;
 use std::time::Duration;
 
 use model::Diagnostic;
-use platform::network::runtime;
+use platform::network::{runtime, set_up_cryptography};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -44,9 +43,7 @@ impl Client {
     /// # Errors
     /// If there can be no client.
     pub fn new(address: &str) -> Result<Self, Diagnostic> {
-        static RING: Once = Once::new();
-        // Who comes second finds it there.
-        RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        set_up_cryptography();
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
         let http =
             http.map_err(|error| Diagnostic::internal("there is no HTTP client").detail(error.to_string()))?;

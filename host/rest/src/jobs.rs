@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use task::metrics::description::JobDescription;
 use task::metrics::report::VertexMetrics;
-use task::metrics::times::ExecutionState;
 use task::{Job, JobOutcome};
 
 use crate::Served;
@@ -100,16 +99,19 @@ pub(crate) async fn job(State(served): State<Served>, Path(id): Path<String>) ->
         .map(|status| (status.name().to_owned(), json!(known.timestamp(*status))))
         .collect();
     let attempt = attempt(&known);
-    let (vertices, plan) = match &attempt {
+    let (vertices, counts, plan) = match &attempt {
         Some(job) => {
             let (description, metrics) = (job.description(), job.metrics());
             let all = description.vertices.iter().zip(&metrics.vertices);
             let vertices: Value = all.map(|(vertex, of)| vertices::of_job(vertex, of, now)).collect();
-            (vertices, plan_of(&id, known.name(), description))
+            let counts = task_counts(&metrics.vertices, false);
+            (vertices, counts, plan_of(&id, known.name(), description))
         }
-        None => (json!([]), json!({ "jid": id, "name": known.name(), "type": "STREAMING", "nodes": [] })),
+        None => {
+            let plan = json!({ "jid": id, "name": known.name(), "type": "STREAMING", "nodes": [] });
+            (json!([]), Map::new(), plan)
+        }
     };
-    let counts = attempt.map(|job| task_counts(&job.metrics().vertices, false)).unwrap_or_default();
     Ok(Json(json!({
         "jid": id,
         "name": known.name(),
@@ -313,9 +315,4 @@ pub(crate) async fn cancel(
         (_, Known::Past(_)) => {}
     }
     Ok((StatusCode::ACCEPTED, Json(json!({}))))
-}
-
-/// Whether a vertex does anything any more.
-pub(crate) fn is_final(state: ExecutionState) -> bool {
-    state.is_final()
 }

@@ -1,20 +1,21 @@
 //! Metrics by name, and all of them for Prometheus.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use cluster::session::Known;
 use serde::Deserialize;
 use serde_json::json;
+use task::Job;
 use task::metrics::names::{Metric, Scope, list};
 use task::metrics::prometheus::{JobView, Place, text};
 use task::metrics::rates::{Rates, Sampler};
 
-use crate::answer::{Answer, Failure};
+use crate::answer::Answer;
 use crate::overview::TASK_MANAGER;
+use crate::vertices::number_of;
 use crate::{Inner, Served};
 
 /// Over how long rates are. Flink: 60 s.
@@ -22,17 +23,8 @@ const WINDOW: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Looks at what jobs have counted until now.
 pub(crate) fn sample(inner: &Inner) {
-    let jobs: Vec<_> = inner
-        .session
-        .jobs()
-        .into_iter()
-        .filter_map(|known| match known {
-            Known::Live { master, .. } if !master.status().is_terminal() => {
-                master.job().map(|job| (master, job))
-            }
-            _ => None,
-        })
-        .collect();
+    let masters = inner.session.masters().into_iter();
+    let jobs: Vec<_> = masters.filter_map(|master| Some((Arc::clone(&master), master.job()?))).collect();
     let mut samplers = inner.samplers.lock().unwrap_or_else(PoisonError::into_inner);
     samplers.retain(|id, _| jobs.iter().any(|(master, _)| master.id() == id));
     for (master, job) in jobs {
@@ -54,9 +46,13 @@ pub(crate) struct Wanted {
     get: Option<String>,
 }
 
-/// Those of a job that are in a scope, by name.
-fn answer(served: &Served, id: &str, wanted: &Wanted, name: impl Fn(&Metric) -> Option<String>) -> Answer {
-    let (_, job) = served.running(id)?;
+/// Those of a job that have a name here.
+fn answer(
+    served: &Served,
+    (id, job): (&str, &Job),
+    wanted: &Wanted,
+    name: impl Fn(&Metric) -> Option<String>,
+) -> Answer {
     let rates = rates(served, id);
     let all = list(job.description(), &job.metrics(), rates.as_ref());
     let named = all.iter().filter_map(|metric| name(metric).map(|name| (name, metric)));
@@ -65,14 +61,10 @@ fn answer(served: &Served, id: &str, wanted: &Wanted, name: impl Fn(&Metric) -> 
         Some(get) => {
             let wanted: Vec<&str> = get.split(',').map(str::trim).collect();
             let found = named.filter(|(name, _)| wanted.contains(&name.as_str()));
-            found.map(|(name, metric)| json!({ "id": name, "value": value(metric) })).collect()
+            // Flink's values are texts.
+            found.map(|(name, metric)| json!({ "id": name, "value": metric.value.to_string() })).collect()
         }
     }))
-}
-
-/// Flink's values are texts.
-fn value(metric: &Metric) -> String {
-    metric.value.to_string()
 }
 
 pub(crate) async fn of_job(
@@ -80,17 +72,11 @@ pub(crate) async fn of_job(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    answer(&served, &id, &wanted, |metric| match metric.scope {
+    let (_, job) = served.running(&id)?;
+    answer(&served, (&id, &job), &wanted, |metric| match metric.scope {
         Scope::Job => Some(metric.about.name.to_owned()),
         _ => None,
     })
-}
-
-/// The number of a vertex.
-fn vertex_of(served: &Served, id: &str, vertex: &str) -> Result<usize, Failure> {
-    let (_, job) = served.running(id)?;
-    let found = job.description().vertex(vertex).map(|(at, _)| at);
-    found.ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))
 }
 
 /// The vertex and the subtask that a metric is of.
@@ -106,9 +92,9 @@ pub(crate) async fn of_vertex(
     Path((id, vertex)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let vertex = vertex_of(&served, &id, &vertex)?;
     let (_, job) = served.running(&id)?;
-    answer(&served, &id, &wanted, |metric| {
+    let vertex = number_of(&job, &vertex)?;
+    answer(&served, (&id, &job), &wanted, |metric| {
         let (of, _) = place(metric)?;
         (of == vertex).then(|| metric.id(job.description()))
     })
@@ -119,9 +105,9 @@ pub(crate) async fn of_subtask(
     Path((id, vertex, subtask)): Path<(String, String, u32)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let vertex = vertex_of(&served, &id, &vertex)?;
     let (_, job) = served.running(&id)?;
-    answer(&served, &id, &wanted, |metric| {
+    let vertex = number_of(&job, &vertex)?;
+    answer(&served, (&id, &job), &wanted, |metric| {
         let id = (place(metric)? == (vertex, subtask)).then(|| metric.id(job.description()))?;
         id.split_once('.').map(|(_, name)| name.to_owned())
     })
@@ -130,14 +116,9 @@ pub(crate) async fn of_subtask(
 pub(crate) async fn prometheus(State(served): State<Served>) -> impl IntoResponse {
     let jobs: Vec<_> = served
         .session
-        .jobs()
+        .masters()
         .into_iter()
-        .filter_map(|known| match known {
-            Known::Live { master, .. } if !master.status().is_terminal() => {
-                master.job().map(|job| (master.id().to_owned(), job))
-            }
-            _ => None,
-        })
+        .filter_map(|master| Some((master.id().to_owned(), master.job()?)))
         .map(|(id, job)| (rates(&served, &id), job.metrics(), id, job))
         .collect();
     let views: Vec<JobView<'_>> = jobs

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use cluster::JobStatus;
 use cluster::config::KEYS;
-use cluster::session::Known;
 use serde_json::{Value, json};
 
 use crate::Served;
@@ -61,7 +60,7 @@ pub(crate) async fn job_manager_config(State(served): State<Served>) -> Json<Val
 
 pub(crate) async fn job_manager_metrics(State(served): State<Served>) -> Json<Value> {
     let (total, free) = served.session.slots();
-    let running = served.session.jobs().iter().filter(|job| !job.status().is_terminal()).count();
+    let running = served.session.masters().len();
     let metrics = [
         ("taskSlotsTotal", u64::from(total)),
         ("taskSlotsAvailable", u64::from(free)),
@@ -73,18 +72,11 @@ pub(crate) async fn job_manager_metrics(State(served): State<Served>) -> Json<Va
 
 fn of_task_manager(served: &Served) -> Value {
     let (total, free) = served.session.slots();
-    let assigned: u64 = served
-        .session
-        .jobs()
-        .iter()
-        .filter_map(|job| match job {
-            Known::Live { master, .. } if !master.status().is_terminal() => master.job(),
-            _ => None,
-        })
-        .flat_map(|job| {
-            job.description().vertices.iter().map(|vertex| u64::from(vertex.parallelism)).collect::<Vec<_>>()
-        })
-        .sum();
+    let jobs = served.session.masters().into_iter().filter_map(|master| master.job());
+    let subtasks = jobs.map(|job| {
+        job.description().vertices.iter().map(|vertex| u64::from(vertex.parallelism)).sum::<u64>()
+    });
+    let assigned: u64 = subtasks.sum();
     json!({
         "id": TASK_MANAGER,
         "path": "local",

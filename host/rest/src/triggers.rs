@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use checkpoint::coordinator::Stop;
 use cluster::SavepointAsk;
+use cluster::session::new_id;
 use model::Diagnostic;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,10 +36,7 @@ impl Triggers {
 
     /// A new one: its id, and where its result goes. `id` is the client's own, if it has one.
     fn begin(&self, id: Option<String>) -> (String, Result_) {
-        let id = id.unwrap_or_else(|| {
-            let random = platform::Random::unpredictable_seed;
-            format!("{:016x}{:016x}", random(), random())
-        });
+        let id = id.unwrap_or_else(new_id);
         let mut all = self.lock();
         // Whoever asks a second time means the first.
         if let Some((_, result)) = all.iter().find(|(other, _)| *other == id) {

@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Map, Value, json};
+use task::Job;
 use task::metrics::description::VertexDescription;
 use task::metrics::report::{SubtaskMetrics, VertexMetrics};
 use task::metrics::times::ExecutionState;
 
 use crate::Served;
 use crate::answer::{Answer, Failure};
-use crate::jobs::{counts_of, is_final};
+use crate::jobs::counts_of;
 use crate::overview::TASK_MANAGER;
 
 /// What Flink calls I/O metrics, of some subtasks together.
@@ -75,15 +76,18 @@ fn of_subtask(subtask: &SubtaskMetrics, now: i64) -> Value {
     })
 }
 
+/// The number of the vertex of this id in its job.
+pub(crate) fn number_of(job: &Job, vertex: &str) -> Result<usize, Failure> {
+    let found = job.description().vertex(vertex);
+    found.map(|(at, _)| at).ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))
+}
+
 /// The vertex of this id: what it is, and what it has counted.
 fn found(served: &Served, id: &str, vertex: &str) -> Result<(VertexDescription, VertexMetrics), Failure> {
     let (_, job) = served.running(id)?;
-    let found = job.description().vertex(vertex).map(|(at, vertex)| (at, vertex.clone()));
-    let (at, description) = found.ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))?;
-    let metrics = job.metrics().vertices.into_iter().nth(at);
-    metrics
-        .map(|metrics| (description, metrics))
-        .ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))
+    let at = number_of(&job, vertex)?;
+    let metrics = job.metrics().vertices.swap_remove(at);
+    Ok((job.description().vertices[at].clone(), metrics))
 }
 
 pub(crate) async fn vertex(
@@ -125,7 +129,7 @@ pub(crate) async fn subtask_times(
             .map(|name| ((*name).to_owned(), json!(subtask.started_ms)))
             .collect();
         at.insert(ExecutionState::Running.name().to_owned(), json!(subtask.started_ms));
-        if is_final(subtask.state) {
+        if subtask.state.is_final() {
             at.insert(subtask.state.name().to_owned(), json!(ended));
         }
         for name in ["FAILED", "FINISHED", "CANCELED", "CANCELING", "RECONCILING"] {
@@ -194,11 +198,8 @@ pub(crate) async fn backpressure(
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
     let (_, job) = served.running(&id)?;
-    let (at, _) = job
-        .description()
-        .vertex(&vertex)
-        .ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))?;
-    let (_, metrics) = found(&served, &id, &vertex)?;
+    let at = number_of(&job, &vertex)?;
+    let metrics = job.metrics().vertices.swap_remove(at);
     let rates = crate::metrics::rates(&served, &id);
     let (mut most, mut subtasks) = (0.0_f64, Vec::new());
     for subtask in &metrics.subtasks {

@@ -97,6 +97,25 @@ impl StageInstance {
         self.input.elements.push_back(Element::Mark(mark));
     }
 
+    /// Changes places with the code of another version.
+    fn change_places(&mut self, swap: &mut StageSwap) -> Result<(), Diagnostic> {
+        let mut is_other = swap.is_renamed;
+        match (&mut self.operator, &mut swap.code) {
+            (Operator::Function(function), Some(StageCode::Function(code))) => {
+                is_other |= function.change_places(code, self.backends.last_mut())?;
+            }
+            (Operator::Native(_, native), Some(StageCode::Native(function))) => {
+                std::mem::swap(&mut native.function, function);
+            }
+            (_, None) => {}
+            _ => return Err(Diagnostic::internal("a stage was to become what it is not")),
+        }
+        if is_other {
+            self.chain = Chain::default();
+        }
+        Ok(())
+    }
+
     /// Says how much state the stage keeps in memory.
     fn tell_held(&self) {
         let mut held = Held::default();
@@ -156,27 +175,6 @@ const QUEUE_ROWS: (usize, usize) = (1_024, 1 << 20);
 const HELD_EVERY: Duration = Duration::from_millis(100);
 /// How long a step writes sealed state.
 const SWEEP_TIME: Duration = Duration::from_micros(200);
-
-impl StageInstance {
-    /// Changes places with the code of another version.
-    fn change_places(&mut self, swap: &mut StageSwap) -> Result<(), Diagnostic> {
-        let mut is_other = swap.is_renamed;
-        match (&mut self.operator, &mut swap.code) {
-            (Operator::Function(function), Some(StageCode::Function(code))) => {
-                is_other |= function.change_places(code, self.backends.last_mut())?;
-            }
-            (Operator::Native(_, native), Some(StageCode::Native(function))) => {
-                std::mem::swap(&mut native.function, function);
-            }
-            (_, None) => {}
-            _ => return Err(Diagnostic::internal("a stage was to become what it is not")),
-        }
-        if is_other {
-            self.chain = Chain::default();
-        }
-        Ok(())
-    }
-}
 
 /// A change to another version has not happened: what has changed goes back.
 fn go_back(stages: &mut [StageInstance], under_way: UnderWay) -> Result<(), Diagnostic> {

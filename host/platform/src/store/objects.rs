@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
@@ -21,7 +21,7 @@ use object_store::{
 use super::Store;
 use crate::Faults;
 use crate::faults::Point;
-use crate::network::runtime;
+use crate::network::{runtime, set_up_cryptography};
 
 /// What is larger goes in parts of this size.
 const PART_BYTES: usize = 16 << 20;
@@ -62,9 +62,7 @@ impl ObjectStore {
     /// # Errors
     /// If the endpoint is no URL, or something else cannot be.
     pub fn s3(bucket: &str, prefix: &str, reached: &S3, faults: Faults) -> io::Result<Self> {
-        static RING: Once = Once::new();
-        // An error says that the process has one already.
-        RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        set_up_cryptography();
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(5),

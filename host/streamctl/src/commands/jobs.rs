@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use cluster::Config;
+use chrono::DateTime;
+use cluster::session::is_id;
+use cluster::{Config, JobStatus};
 use model::Diagnostic;
 use platform::Clock;
 use rest::client::{Client, ClientError};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::{At, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm, StopArgs};
@@ -33,13 +36,18 @@ impl At {
 
 /// The id, if it is one.
 fn job_id(id: &str) -> Result<&str, Stop> {
-    match id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    match is_id(id) {
         true => Ok(id),
         false => Err(Stop::Refused(
             Diagnostic::user(format!("Cannot parse JobID from \"{id}\"."))
                 .detail("The expected format is [0-9a-fA-F]{32}, e.g. fd72014d4c864993a2e5a9287b4a9c5d."),
         )),
     }
+}
+
+/// A job's state, as the server says it.
+fn status_of(said: &Value) -> Option<JobStatus> {
+    JobStatus::deserialize(said).ok()
 }
 
 fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
@@ -115,20 +123,9 @@ pub(crate) fn run(args: &RunArgs) -> Done {
     }
 }
 
-/// Days and times as Flink's lists have them: `18.05.2021 13:31:34`.
+/// Days and times as Flink's lists have them: `18.05.2021 13:31:34`, in UTC.
 fn time_of(ms: i64) -> String {
-    let (days, second) = (ms.div_euclid(86_400_000), ms.div_euclid(1_000).rem_euclid(86_400));
-    // Civil from days: Howard Hinnant's algorithm.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (second / 3_600, second / 60 % 60);
-    format!("{day:02}.{month:02}.{year:04} {hour:02}:{minute:02}:{:02}", second % 60)
+    DateTime::from_timestamp_millis(ms).unwrap_or_default().format("%d.%m.%Y %H:%M:%S").to_string()
 }
 
 /// Lists jobs.
@@ -142,13 +139,13 @@ pub(crate) fn list(args: &ListArgs) -> Done {
         return Ok(());
     }
     jobs.sort_by_key(|job| job["start-time"].as_i64());
-    let state = |job: &Value| job["state"].as_str().unwrap_or_default().to_owned();
-    let is_scheduled = |job: &Value| ["CREATED", "INITIALIZING"].contains(&state(job).as_str());
-    let has_ended = |job: &Value| ["FINISHED", "FAILED", "CANCELED"].contains(&state(job).as_str());
+    let is_scheduled =
+        |job: &Value| matches!(status_of(&job["state"]), Some(JobStatus::Created | JobStatus::Initializing));
+    let has_ended = |job: &Value| status_of(&job["state"]).is_some_and(JobStatus::is_terminal);
     let line = |job: &Value| {
         let (time, id) = (time_of(job["start-time"].as_i64().unwrap_or_default()), &job["jid"]);
         let (id, name) = (id.as_str().unwrap_or_default(), job["name"].as_str().unwrap_or_default());
-        format!("{time} : {id} : {name} ({})\n", state(job))
+        format!("{time} : {id} : {name} ({})\n", job["state"].as_str().unwrap_or_default())
     };
     let mut text = String::new();
     let mut section = |title: &str, none: &str, wanted: &dyn Fn(&Value) -> bool| {
@@ -185,7 +182,7 @@ pub(crate) fn cancel(args: &OneJob) -> Done {
     client.patch(&format!("/jobs/{id}?mode=cancel")).map_err(failed(not()))?;
     loop {
         let status = client.get(&format!("/jobs/{id}/status")).map_err(failed(not()))?;
-        if ["CANCELED", "FINISHED", "FAILED"].iter().any(|ended| status["status"] == *ended) {
+        if status_of(&status["status"]).is_some_and(JobStatus::is_terminal) {
             break;
         }
         Clock::system().sleep(LOOKED_EVERY);

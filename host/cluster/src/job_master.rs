@@ -65,6 +65,8 @@ struct Seen {
     is_cancelled: bool,
     /// What it goes on from after its pause.
     paused_at: Option<String>,
+    /// Its checkpoints from this one on were made since it began, or went on after its pause.
+    since: Option<CheckpointId>,
     /// No thread is its hands any more.
     is_over: bool,
 }
@@ -73,8 +75,14 @@ struct Seen {
 pub enum Begin {
     /// As it says; the plan of the first attempt, where it has been made.
     Anew(Option<Box<Plan>>),
-    /// It has been begun by a process that died.
-    Again,
+    /// It has been begun by a process that died: its checkpoints from `since` on are its own, and without any it
+    /// begins with the savepoint of its pause, or from the beginning.
+    Again {
+        /// The first of its checkpoints.
+        since: CheckpointId,
+        /// The savepoint of its pause.
+        paused_at: Option<String>,
+    },
     /// It was paused then, and begins with that savepoint; at once, or when it is resumed.
     Paused {
         /// The savepoint.
@@ -142,11 +150,11 @@ impl JobMaster {
         let mut paused_at = None;
         match begin {
             Begin::Anew(plan) => hands.plan = plan.map(|plan| *plan),
-            Begin::Again => hands.since = Some(0),
-            Begin::Paused { path, .. } => {
-                hands.from = Some(Restore::Path(path.clone().into()));
-                paused_at = Some(path);
-            }
+            Begin::Again { since, paused_at: path } => (hands.since, paused_at) = (Some(since), path),
+            Begin::Paused { path, .. } => paused_at = Some(path),
+        }
+        if let Some(path) = &paused_at {
+            hands.from = Some(Restore::Path(path.into()));
         }
         let seen = Seen {
             status: JobStatus::Initializing,
@@ -157,6 +165,7 @@ impl JobMaster {
             restarts: 0,
             is_cancelled: false,
             paused_at,
+            since: hands.since,
             is_over: false,
         };
         let master = Arc::new(Self {
@@ -243,6 +252,12 @@ impl JobMaster {
     #[must_use]
     pub fn paused_at(&self) -> Option<String> {
         self.lock().paused_at.clone()
+    }
+
+    /// The first of its checkpoints that came after that; none = it has not gone on.
+    #[must_use]
+    pub fn since(&self) -> Option<CheckpointId> {
+        self.lock().since
     }
 
     /// Waits until it has ended.
@@ -515,19 +530,18 @@ impl JobMaster {
             // Only to show its last rows was left, and that is done.
             Ok(Planned { is_finished: true, .. }) => return Event::Ended(JobOutcome::Finished),
             Ok(Planned { plan, .. }) => plan,
-            Err(error) if attempt == 0 => return Event::Refused(error),
-            Err(error) => return Event::Ended(JobOutcome::Failed(error)),
+            Err(error) => return not_started(attempt, error),
         };
         if hands.since.is_none() {
             hands.since = plan.options().checkpoints.as_ref().map(|of| of.next);
         }
         let job = match task::start(plan, platform, Arc::clone(&hands.log)) {
             Ok(job) => Arc::new(job),
-            Err(error) => return Event::Ended(JobOutcome::Failed(error)),
+            Err(error) => return not_started(attempt, error),
         };
         let is_cancelled = {
             let mut seen = self.lock();
-            seen.job = Some(Arc::clone(&job));
+            (seen.job, seen.since) = (Some(Arc::clone(&job)), hands.since);
             seen.is_cancelled
         };
         if is_cancelled {
@@ -540,6 +554,14 @@ impl JobMaster {
             this.tell(Event::Ended(outcome));
         });
         Event::Started
+    }
+}
+
+/// What cannot be started the first time is not tried again.
+fn not_started(attempt: u32, error: Diagnostic) -> Event {
+    match attempt {
+        0 => Event::Refused(error),
+        _ => Event::Ended(JobOutcome::Failed(error)),
     }
 }
 

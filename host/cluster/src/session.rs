@@ -382,6 +382,7 @@ impl Session {
             timestamps: BTreeMap::from([(JobStatus::Initializing.name().to_owned(), now)]),
             error: None,
             paused_at: None,
+            since: None,
             resumes: false,
         };
         if let Some(store) = &self.store {
@@ -473,13 +474,13 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps what a job is now, where that is more than that it runs.
+    /// Keeps what a job is now, where that is more than that it runs: it has ended, is paused, or has gone on after a
+    /// pause.
     fn keep(&self, record: &JobRecord, master: &JobMaster) {
-        let status = master.status();
-        let (Some(store), true) = (&self.store, status.is_terminal() || status == JobStatus::Suspended)
-        else {
-            return;
-        };
+        let (status, paused_at) = (master.status(), master.paused_at());
+        let goes_on = status == JobStatus::Running && paused_at.is_some();
+        let is_told = status.is_terminal() || status == JobStatus::Suspended || goes_on;
+        let (Some(store), true) = (&self.store, is_told) else { return };
         let timestamps = JobStatus::ALL
             .iter()
             .map(|status| (status.name().to_owned(), master.timestamp(*status)))
@@ -489,9 +490,11 @@ impl Session {
             JobOutcome::Failed(error) => Some(error.to_string()),
             JobOutcome::Finished | JobOutcome::Cancelled => None,
         });
-        let paused_at = master.paused_at().filter(|_| status == JobStatus::Suspended);
-        let resumes = paused_at.is_some() && self.lock().is_ending;
-        let kept = store.put(&JobRecord { status, timestamps, error, paused_at, resumes, ..record.clone() });
+        let paused_at = paused_at.filter(|_| !status.is_terminal());
+        let since = master.since().filter(|_| goes_on);
+        let resumes = status == JobStatus::Suspended && self.lock().is_ending;
+        let kept =
+            store.put(&JobRecord { status, timestamps, error, paused_at, since, resumes, ..record.clone() });
         if let Err(error) = kept {
             self.tell.warn(&format!("job {} cannot be kept: {error}", record.id));
         }
@@ -544,8 +547,12 @@ impl Session {
             }
             let (id, name) = (record.id.clone(), record.name.clone());
             let begin = match &record.paused_at {
-                Some(path) => Begin::Paused { path: path.clone(), resumes: record.resumes },
-                None => Begin::Again,
+                Some(path) if record.status == JobStatus::Suspended => {
+                    Begin::Paused { path: path.clone(), resumes: record.resumes }
+                }
+                paused_at => {
+                    Begin::Again { since: record.since.unwrap_or_default(), paused_at: paused_at.clone() }
+                }
             };
             match self.bring_back(record, begin) {
                 Ok(()) => self.tell.say(&format!("job {name} ({id}) is back")),

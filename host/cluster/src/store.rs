@@ -60,6 +60,9 @@ pub struct JobRecord {
     pub error: Option<String>,
     /// The savepoint that it goes on from after its pause.
     pub paused_at: Option<String>,
+    /// The first of its checkpoints since it has gone on from there.
+    #[serde(default)]
+    pub since: Option<u64>,
     /// It goes on when the session comes back: it was paused by the session's end alone.
     pub resumes: bool,
 }
@@ -208,6 +211,7 @@ mod tests {
             timestamps: BTreeMap::from([("INITIALIZING".into(), began)]),
             error: None,
             paused_at: None,
+            since: None,
             resumes: false,
         }
     }

@@ -107,7 +107,7 @@ pub(crate) enum Execution {
 /// Run a job
 ///
 /// Options stand before FILE. What stands after it is the job's own, in its order, but for
-/// -p, -c, -D, --execution and --allow; all that stands after `--` is the job's.
+/// -p, -c, -d, -s, -n, -m, -D, --execution and --allow; all that stands after `--` is the job's.
 #[derive(Args)]
 #[command(override_usage = "streamctl run [OPTIONS] FILE [ARGS]")]
 pub(crate) struct RunArgs {
@@ -384,7 +384,7 @@ mod tests {
         let mut page = String::from(
             "# The command line\n\nMade from the binary's own help; `UPDATE=1 cargo test --release -p streamctl cli` writes it anew.\n\n\
              `run` and `info` take all options before FILE. After it only `-p`, `-c`, `-D`, `--execution` and `--allow` are\n\
-             streamctl's; all else is the job's own, in its order, and so is everything after `--`.\n\n\
+             streamctl's, and of `run` `-d`, `-s`, `-n` and `-m`; all else is the job's own, in its order, and so is everything after `--`.\n\n\
              Exit codes: 0 finished, or did what was asked; 1 failed; 2 wrong usage, or refused before anything started;\n\
              130 and 143 after a clean stop by Ctrl-C and SIGTERM; 141 when nobody reads standard output any more.\n\
              Standard output carries rows and answers that were asked for; progress, logs and errors go to standard\n\

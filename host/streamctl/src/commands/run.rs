@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use checkpoint::Statistics;
 use cluster::attempts::{self, Attempts, Planned};
-use cluster::checkpoints::{Restore, id_of};
+use cluster::checkpoints::{Restore, SavepointFolder, id_of};
 use cluster::job_master::Begin;
 use cluster::slots::Slots;
 use cluster::{Config, Ended, JobMaster, JobStatus};
@@ -74,6 +74,8 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let title = plan.physical.job.name.clone();
     let id = plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
     let id = id.unwrap_or_else(|| id_of(&attempts.job));
+    // Where there can be no savepoints is told before the job runs.
+    SavepointFolder::of(&attempts.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least);

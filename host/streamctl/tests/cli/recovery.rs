@@ -46,7 +46,7 @@ fn run_of<'a>(wasm: &'a str, parallelism: &'a str) -> Vec<&'a str> {
 #[test]
 fn each_row_is_there_once_however_often_the_process_is_killed() {
     let folder = Folder::new();
-    let text = text(250_000);
+    let text = text(500_000);
     folder.write("text.txt", &text);
     let wasm = component("word_count");
     let mut killed = 0;

@@ -197,20 +197,6 @@ fn jobs_wait_for_slots_and_say_so_and_are_cancelled_wherever_they_are() {
     session.ask(&folder, "cancel", &[&second]).succeeds();
 }
 
-/// The rows of committed files; what attempts before have left unfinished is none.
-fn committed(folder: &Folder) -> Vec<String> {
-    let mut rows = Vec::new();
-    for entry in std::fs::read_dir(folder.path("out")).unwrap() {
-        let entry = entry.unwrap();
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            let text = std::fs::read_to_string(entry.path()).unwrap();
-            rows.extend(text.lines().map(str::to_owned));
-        }
-    }
-    rows.sort_unstable();
-    rows
-}
-
 #[test]
 fn a_session_that_is_killed_or_ended_brings_its_jobs_back() {
     let folder = Folder::new();
@@ -234,7 +220,7 @@ fn a_session_that_is_killed_or_ended_brings_its_jobs_back() {
         session = Session::start(&folder, 2, if round == 5 { 1 } else { 60 });
     }
     session.wait_until(&folder, &id, "FINISHED");
-    assert!(committed(&folder) == expected(&text), "other rows than the text's");
+    assert!(folder.parts("out") == expected(&text), "other rows than the text's");
     // One that has ended is remembered, and stays as it is.
     drop(session);
     let session = Session::start(&folder, 2, 1);

@@ -48,6 +48,8 @@ pub type SubtaskId = u32;
 pub enum Kind {
     /// To go on from after a failure. Older ones go when it is complete.
     Checkpoint,
+    /// The same, and it builds upon none before it: all state is written.
+    Full,
     /// The same, and at its barrier the job changes to another version. If it is given up, that has not happened.
     Swap,
     /// Asked for by somebody, whose it is: it stays until it is removed by command.

@@ -364,7 +364,7 @@ impl Tracker {
         self.ended("another has begun", at);
         self.counts.total += 1;
         let checkpoint_type = match kind {
-            Kind::Checkpoint | Kind::Swap | Kind::Final => CheckpointType::Checkpoint,
+            Kind::Checkpoint | Kind::Full | Kind::Swap | Kind::Final => CheckpointType::Checkpoint,
             Kind::Savepoint { stop: None } => CheckpointType::Savepoint,
             Kind::Savepoint { stop: Some(Stop::Suspend | Stop::Drain) } => CheckpointType::SyncSavepoint,
         };

@@ -2,6 +2,7 @@
 //! the environment, over `config.yaml`, over what is built in. Flink's keys where Flink has the thing.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -193,6 +194,18 @@ impl Config {
         }
     }
 
+    /// The ports of which a job that `run` runs in its own process has its REST interface at the first that is free;
+    /// none = it has none.
+    #[must_use]
+    pub fn rest_ports(&self) -> Option<RangeInclusive<u16>> {
+        let (asked, (port, origin)) = (self.get("rest.bind-port").0, self.get("rest.port"));
+        match asked {
+            "" if origin == Origin::Default => ports("8081-8090").ok().flatten(),
+            "" => ports(port).ok().flatten(),
+            asked => ports(asked).ok().flatten(),
+        }
+    }
+
     /// Where the REST interface of a session is: `HOST:PORT`.
     #[must_use]
     pub fn rest_address(&self) -> String {
@@ -251,6 +264,18 @@ fn flatten(
         _ => return Err(format!("the value of `{prefix}` is no text, number or flag")),
     }
     Ok(())
+}
+
+/// `8081`, `8081-8090`, or `off`: none.
+fn ports(text: &str) -> Result<Option<RangeInclusive<u16>>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(Some(first..=last)),
+        _ => Err("it is a port, like 8081, ports, like 8081-8090, or off".into()),
+    }
 }
 
 /// `512`, `64kb`, `256mb`, `1gb`: powers of 1,024, as in Flink.

@@ -123,7 +123,9 @@ pub struct JobLog {
 }
 
 impl JobLog {
-    fn new(clock: platform::Clock, also: Option<Arc<dyn Tell>>) -> Arc<Self> {
+    /// An empty one. What is told of the job is said to `also` too.
+    #[must_use]
+    pub fn new(clock: platform::Clock, also: Option<Arc<dyn Tell>>) -> Arc<Self> {
         Arc::new(Self { lines: Mutex::default(), clock, also })
     }
 
@@ -148,7 +150,8 @@ impl JobLog {
     }
 
     /// Where the guests' messages go.
-    fn sink(self: &Arc<Self>) -> LogSink {
+    #[must_use]
+    pub fn sink(self: &Arc<Self>) -> LogSink {
         let this = Arc::clone(self);
         Arc::new(move |record: LogRecord| {
             let level = match record.level {
@@ -206,6 +209,8 @@ pub struct Session {
     inner: Mutex<Inner>,
     tell: Arc<dyn Tell>,
     began: i64,
+    /// It is around one job, and takes no other.
+    is_of_one: bool,
 }
 
 #[derive(Default)]
@@ -237,10 +242,30 @@ impl Session {
         });
         let began = platform.clock.wall_ms();
         let slots = Arc::new(Slots::new(settings.slots));
-        let inner = Mutex::default();
-        let this = Arc::new(Self { settings, config, platform, runtime, slots, store, inner, tell, began });
+        let (inner, is_of_one) = (Mutex::default(), false);
+        let this = Self { settings, config, platform, runtime, slots, store, inner, tell, began, is_of_one };
+        let this = Arc::new(this);
         this.come_back()?;
         Ok(this)
+    }
+
+    /// A session around a job that this process runs, with the slots that are the job's. It takes no other, and keeps
+    /// nothing.
+    #[must_use]
+    pub fn around(
+        master: &Arc<JobMaster>,
+        (log, tell): (Arc<JobLog>, Arc<dyn Tell>),
+        (runtime, slots): (Arc<Runtime>, Arc<Slots>),
+    ) -> Arc<Self> {
+        let (config, platform) = (master.attempts().config.clone(), master.attempts().platform.clone());
+        let (began, settings) = (
+            platform.clock.wall_ms(),
+            SessionSettings { folder: None, slots: slots.count().0, remembered: 1 },
+        );
+        let jobs = vec![Known::Live { master: Arc::clone(master), log }];
+        let inner = Mutex::new(Inner { jobs, ..Inner::default() });
+        let (store, is_of_one) = (None, true);
+        Arc::new(Self { settings, config, platform, runtime, slots, store, inner, tell, began, is_of_one })
     }
 
     /// When it began, in milliseconds since the epoch.
@@ -393,6 +418,11 @@ impl Session {
     }
 
     fn takes_new(&self) -> Result<(), SessionError> {
+        if self.is_of_one {
+            return Err(Diagnostic::user("this process runs one job only")
+                .hint("`streamctl session start` starts a session, which takes others")
+                .into());
+        }
         if self.lock().is_ending { Err(SessionError::Ending) } else { Ok(()) }
     }
 

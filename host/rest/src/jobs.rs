@@ -172,7 +172,11 @@ pub(crate) async fn plan(State(served): State<Served>, Path(id): Path<String>) -
 }
 
 pub(crate) async fn status(State(served): State<Served>, Path(id): Path<String>) -> Answer {
-    Ok(Json(json!({ "status": served.session.job(job_id(&id)?)?.status() })))
+    let status = served.session.job(job_id(&id)?)?.status();
+    if status.is_terminal() {
+        served.triggers.told_end(&id);
+    }
+    Ok(Json(json!({ "status": status })))
 }
 
 pub(crate) async fn config(State(served): State<Served>, Path(id): Path<String>) -> Answer {
@@ -311,7 +315,10 @@ pub(crate) async fn cancel(
                 ),
             ));
         }
-        (_, Known::Live { master, .. }) => master.cancel(),
+        (_, Known::Live { master, .. }) => {
+            served.triggers.owes_end(&id);
+            master.cancel();
+        }
         (_, Known::Past(_)) => {}
     }
     Ok((StatusCode::ACCEPTED, Json(json!({}))))

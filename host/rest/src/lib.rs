@@ -17,7 +17,7 @@ mod vertices;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,6 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, patch, post};
 use cluster::Session;
 use model::Diagnostic;
+use platform::Clock;
 use task::metrics::rates::Sampler;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -53,6 +54,8 @@ impl std::ops::Deref for Served {
 
 /// A component may have so many bytes.
 const UPLOAD_BYTES: usize = 64 << 20;
+/// How often is looked whether all have been told.
+const TOLD_EVERY: Duration = Duration::from_millis(5);
 /// How often rates are sampled.
 const SAMPLED_EVERY: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,7 @@ pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     end: Arc<Notify>,
+    served: Weak<Inner>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -68,6 +72,20 @@ impl Server {
     /// Waits until somebody asks for the session's end.
     pub async fn asked_to_end(&self) {
         self.end.notified().await;
+    }
+
+    /// The same, for who does not hold the server.
+    pub fn ends(&self) -> impl Future<Output = ()> + Send + use<> {
+        let end = Arc::clone(&self.end);
+        async move { end.notified().await }
+    }
+
+    /// Waits until all who have asked for something have been told what came of it, for so long at most. Blocks.
+    pub fn tell_all(&self, time: Duration, clock: &Clock) {
+        let end = clock.now() + time;
+        while self.served.upgrade().is_some_and(|served| served.triggers.are_owed()) && clock.now() < end {
+            clock.sleep(TOLD_EVERY);
+        }
     }
 }
 
@@ -94,6 +112,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
     let end = Arc::clone(&served.end);
     let (stop, stopped) = oneshot::channel::<()>();
     let sampled = Arc::downgrade(&served.0);
+    let of = Weak::clone(&sampled);
     platform::spawn_task("rates", async move {
         while let Some(inner) = sampled.upgrade() {
             metrics::sample(&inner);
@@ -109,7 +128,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         // It ends when it is told to.
         drop(axum::serve(listener, router).with_graceful_shutdown(stopped).await);
     });
-    Ok(Server { address, end, _stop: stop })
+    Ok(Server { address, end, served: of, _stop: stop })
 }
 
 fn router(served: Served) -> Router {
@@ -147,11 +166,12 @@ fn paths() -> Router<Served> {
         .route("/jobs/{id}/pause", post(triggers::pause))
         .route("/jobs/{id}/resume", post(triggers::resume))
         .route("/jobs/{id}/metrics", get(metrics::of_job))
-        .route("/jobs/{id}/checkpoints", get(checkpoints::all))
+        .route("/jobs/{id}/checkpoints", get(checkpoints::all).merge(post(triggers::checkpoint)))
+        .route("/jobs/{id}/checkpoints/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/checkpoints/config", get(checkpoints::config))
         .route("/jobs/{id}/checkpoints/details/{checkpoint}", get(checkpoints::details))
         .route("/jobs/{id}/savepoints", post(triggers::savepoint))
-        .route("/jobs/{id}/savepoints/{trigger}", get(triggers::of_savepoint))
+        .route("/jobs/{id}/savepoints/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/stop", post(triggers::stop))
         .route("/savepoint-disposal", post(triggers::dispose))
         .route("/savepoint-disposal/{trigger}", get(triggers::of_disposal))

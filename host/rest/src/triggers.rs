@@ -27,10 +27,17 @@ const REMEMBERED: usize = 1_000;
 
 /// What was triggered.
 #[derive(Default)]
-pub(crate) struct Triggers(Mutex<VecDeque<(String, Result_)>>);
+pub(crate) struct Triggers(Mutex<VecDeque<Trigger>>);
+
+struct Trigger {
+    id: String,
+    result: Result_,
+    /// Somebody has asked for the result since it is there.
+    is_told: bool,
+}
 
 impl Triggers {
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(String, Result_)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Trigger>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,22 +46,40 @@ impl Triggers {
         let id = id.unwrap_or_else(new_id);
         let mut all = self.lock();
         // Whoever asks a second time means the first.
-        if let Some((_, result)) = all.iter().find(|(other, _)| *other == id) {
-            return (id, Arc::clone(result));
+        if let Some(first) = all.iter().find(|other| other.id == id) {
+            return (id, Arc::clone(&first.result));
         }
         let result = Result_::default();
         if all.len() == REMEMBERED {
             all.pop_front();
         }
-        all.push_back((id.clone(), Arc::clone(&result)));
+        all.push_back(Trigger { id: id.clone(), result: Arc::clone(&result), is_told: false });
         (id, result)
     }
 
+    /// Whether somebody has not been told yet what came of what he has triggered.
+    pub(crate) fn are_owed(&self) -> bool {
+        self.lock().iter().any(|trigger| !trigger.is_told)
+    }
+
+    /// Somebody wants to hear of this job's end.
+    pub(crate) fn owes_end(&self, job: &str) {
+        self.begin(Some(format!("end of {job}")));
+    }
+
+    /// He has.
+    pub(crate) fn told_end(&self, job: &str) {
+        let id = format!("end of {job}");
+        self.lock().retain(|trigger| trigger.id != id);
+    }
+
     fn status(&self, id: &str) -> Answer {
-        let found = self.lock().iter().find(|(other, _)| other == id).map(|(_, result)| Arc::clone(result));
+        let mut all = self.lock();
+        let found = all.iter_mut().find(|other| other.id == id);
         let found =
             found.ok_or_else(|| Failure::not_found(format!("Operation not found under key: {id}")))?;
-        let result = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let result = found.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        found.is_told |= result.is_some();
         Ok(Json(match result {
             None => json!({ "status": { "id": "IN_PROGRESS" } }),
             Some(Ok(operation)) => json!({ "status": { "id": "COMPLETED" }, "operation": operation }),
@@ -134,6 +159,32 @@ pub(crate) async fn savepoint(State(served): State<Served>, Path(id): Path<Strin
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct CheckpointBody {
+    checkpoint_type: Option<String>,
+    trigger_id: Option<String>,
+}
+
+pub(crate) async fn checkpoint(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Begun {
+    let asked: CheckpointBody = body(&bytes)?;
+    let full = match asked.checkpoint_type.as_deref() {
+        None | Some("CONFIGURED" | "INCREMENTAL") => false,
+        Some("FULL") => true,
+        Some(other) => return Err(Failure::bad(format!("There is no type of checkpoint \"{other}\"."))),
+    };
+    let master = served.master(&id)?;
+    let (trigger, result) = served.triggers.begin(asked.trigger_id);
+    let told = Arc::clone(&result);
+    let answered = Box::new(move |made: Result<u64, Diagnostic>| {
+        put(&told, made.map(|id| json!({ "checkpointId": id })).map_err(|error| text(&error)));
+    });
+    if let Err(error) = master.checkpoint(full, answered) {
+        put(&result, Err(text(&error)));
+    }
+    Ok(accepted(&trigger))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct StopBody {
     target_directory: Option<String>,
     #[serde(default)]
@@ -149,7 +200,8 @@ pub(crate) async fn stop(State(served): State<Served>, Path(id): Path<String>, b
     begin(&served, &id, asked.trigger_id, &SavepointAsk { target: asked.target_directory, form, stop }, false)
 }
 
-pub(crate) async fn of_savepoint(
+/// What became of a savepoint or checkpoint of a job.
+pub(crate) async fn of_job(
     State(served): State<Served>,
     Path((id, trigger)): Path<(String, String)>,
 ) -> Answer {

@@ -76,12 +76,14 @@ fn is_attached(arg: &str) -> bool {
     AFTER_FILE.iter().filter(|option| **option != "-c").any(attached)
 }
 
-/// Flink's long options with one dash, which clap does not know: of `savepoint` and `stop`.
+/// Flink's long options with one dash, which clap does not know: of `savepoint`, `stop` and `checkpoint`.
 pub(crate) fn with_two_dashes(mut raw: Vec<String>) -> Vec<String> {
     let is_theirs = raw.iter().skip(1).find(|arg| !arg.starts_with('-'));
-    if is_theirs.is_some_and(|command| ["savepoint", "stop", "cancel"].contains(&command.as_str())) {
+    if is_theirs
+        .is_some_and(|command| ["savepoint", "stop", "cancel", "checkpoint"].contains(&command.as_str()))
+    {
         for arg in &mut raw {
-            if ["-type", "-detached"].contains(&arg.as_str()) {
+            if ["-type", "-detached", "-full"].contains(&arg.as_str()) {
                 arg.insert(0, '-');
             }
         }

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Stop(StopArgs),
     /// Make a savepoint of a running job, or dispose of one
     Savepoint(SavepointArgs),
+    /// Make a checkpoint of a running job, out of turn
+    Checkpoint(CheckpointArgs),
     /// Pause a job: it gives its slots back, position and state are kept
     Pause(OneJob),
     /// Go on with a job that was paused
@@ -125,6 +127,9 @@ pub(crate) struct RunArgs {
     /// Path to a savepoint to restore the job from, or s3://BUCKET/NAME
     #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", conflicts_with = "restore")]
     pub(crate) from_savepoint: Option<PathBuf>,
+    /// Port of the job's REST interface, or `off` [default: rest.bind-port: the first free one from 8081 to 8090]
+    #[arg(long, value_name = "N|off", conflicts_with_all = ["detached", "jobmanager"])]
+    pub(crate) rest_port: Option<String>,
     /// Runs the job in a session, and does not wait for its end
     #[arg(short, long, conflicts_with_all = ["restore", "chaos_instances"])]
     pub(crate) detached: bool,
@@ -223,6 +228,15 @@ pub(crate) struct SavepointArgs {
     /// Does not wait until it is complete
     #[arg(long)]
     pub(crate) detached: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckpointArgs {
+    #[command(flatten)]
+    pub(crate) of: OneJob,
+    /// All state is written, also what checkpoints before have
+    #[arg(long)]
+    pub(crate) full: bool,
 }
 
 #[derive(Args)]

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         Command::Cancel(args) => commands::jobs::cancel(&args.of),
         Command::Stop(args) => commands::jobs::stop(&args),
         Command::Savepoint(args) => commands::jobs::savepoint(&args),
+        Command::Checkpoint(args) => commands::jobs::checkpoint(&args),
         Command::Pause(args) => commands::jobs::pause(&args),
         Command::Resume(args) => commands::jobs::resume(&args),
         Command::Logs(args) => commands::jobs::logs(&args),

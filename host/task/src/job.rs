@@ -14,7 +14,7 @@ use model::job_graph::{NodeId, NodeKind};
 use platform::{Clock, Inbox, Platform, ReadySet, spawn_thread};
 
 use crate::backends::Maker;
-use crate::checkpoints::savepoint::Ask;
+use crate::checkpoints::savepoint::{Ask, Asked};
 use crate::checkpoints::teller;
 use crate::deploy::deploy;
 use crate::metrics::times::TaskWatch;
@@ -329,7 +329,22 @@ impl Job {
             return Err(Diagnostic::user("a job without checkpoints makes no savepoints")
                 .hint("give it a folder for them: -D execution.checkpointing.dir=DIR"));
         };
-        asks.put(Ask { request, answer });
+        asks.put(Ask { asked: Asked::Savepoint(request), answer });
+        Ok(())
+    }
+
+    /// Asks for a checkpoint, out of turn: it comes as soon as one that is under way is over, and the next regular one
+    /// comes after its interval. A full one builds upon none before it. `answer` is as for
+    /// [`savepoint`](Self::savepoint).
+    ///
+    /// # Errors
+    /// If the job makes no checkpoints.
+    pub fn checkpoint(&self, full: bool, answer: Answer) -> Result<(), Diagnostic> {
+        let Some(asks) = &self.asks else {
+            return Err(Diagnostic::user("the job makes no checkpoints")
+                .hint("give it a folder for them: -D execution.checkpointing.dir=DIR"));
+        };
+        asks.put(Ask { asked: Asked::Checkpoint { full }, answer });
         Ok(())
     }
 

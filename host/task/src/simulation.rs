@@ -16,7 +16,7 @@ use state::tiered::{InMemoryStore, TieredBackend};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::backends::NewBackend;
-use crate::checkpoints::savepoint::Ask;
+use crate::checkpoints::savepoint::{self, Ask};
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
@@ -187,7 +187,7 @@ pub fn run_with(
                     let answer = Box::new(move |result| {
                         *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                     });
-                    checkpointer.asks().put(Ask { request, answer });
+                    checkpointer.asks().put(Ask { asked: savepoint::Asked::Savepoint(request), answer });
                 }
                 Asked::Swap(plan) => {
                     let number = {

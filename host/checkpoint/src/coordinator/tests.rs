@@ -161,6 +161,44 @@ fn savepoints_come_when_they_are_asked_for_and_stay() {
 }
 
 #[test]
+fn a_checkpoint_that_is_asked_for_comes_at_once_and_counts_as_a_regular_one() {
+    let mut it = coordinator(settings());
+    drop(it.on(Event::Tick, ms(100)));
+    complete(&mut it, 1, 110);
+    // It waits neither for the interval nor for the pause, only for its turn.
+    let kind = Kind::Full;
+    assert_eq!(it.on(Event::Asked { request: 7, kind }, ms(120)), [Action::Trigger { checkpoint: 2, kind }]);
+    assert_eq!(it.on(Event::Asked { request: 8, kind: Kind::Checkpoint }, ms(121)), []);
+    let kind_of_next = Kind::Checkpoint;
+    assert_eq!(
+        complete(&mut it, 2, 130),
+        [
+            Action::Complete { checkpoint: 2, kind },
+            Action::Answer { request: 7, result: Ok(2) },
+            Action::Trigger { checkpoint: 3, kind: kind_of_next },
+        ]
+    );
+    assert_eq!(
+        complete(&mut it, 3, 140),
+        [
+            Action::Complete { checkpoint: 3, kind: kind_of_next },
+            Action::Remove { checkpoint: 1 },
+            Action::Answer { request: 8, result: Ok(3) },
+        ]
+    );
+    // The next regular one is due an interval after it.
+    assert_eq!(it.wakes_at(), Some(ms(230)));
+    // One that fails is a failure.
+    drop(it.on(Event::Asked { request: 9, kind }, ms(150)));
+    let reason = "no".to_owned();
+    let failed = it.on(Event::Declined { checkpoint: 4, reason: reason.clone() }, ms(151));
+    assert!(failed.contains(&Action::Answer { request: 9, result: Err(reason) }), "{failed:?}");
+    drop(it.on(Event::Asked { request: 10, kind }, ms(160)));
+    let failed = it.on(Event::Declined { checkpoint: 5, reason: "no".into() }, ms(161));
+    assert!(failed.iter().any(|action| matches!(action, Action::Fail { .. })), "{failed:?}");
+}
+
+#[test]
 fn the_end_of_all_input_is_committed_at_once_and_tried_again() {
     let mut it = coordinator(Settings { tolerable_failures: None, ..settings() });
     for subtask in [0, 1, 1, 9] {

@@ -1,6 +1,6 @@
 //! The keys of the configuration: their names, defaults, and what each may be.
 
-use super::{duration, size, time};
+use super::{duration, ports, size, time};
 
 /// Flink's names of what is done about failures.
 const STRATEGIES: [&str; 9] = [
@@ -27,7 +27,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 46] = [
+pub const KEYS: [Key; 47] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -294,6 +294,12 @@ pub const KEYS: [Key; 46] = [
             }
             Err(error) => Err(error.to_string()),
         },
+    },
+    Key {
+        name: "rest.bind-port",
+        default: "",
+        what: "port or ports (8081-8090), of which the REST interface of a job that `run` runs itself takes the first that is free; 0 = any; off = none [empty: rest.port where that is set, else 8081-8090]",
+        check: |value| if value.is_empty() { Ok(()) } else { ports(value).map(drop) },
     },
     Key {
         name: "rest.port",

@@ -11,7 +11,9 @@ use rest::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::{At, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm, StopArgs};
+use crate::cli::{
+    At, CheckpointArgs, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm, StopArgs,
+};
 use crate::terminal::answer;
 use crate::{Done, Stop};
 
@@ -194,8 +196,8 @@ pub(crate) fn cancel(args: &OneJob) -> Done {
     Ok(())
 }
 
-/// Waits for what was triggered; the path of the savepoint.
-fn wait_for(client: &Client, path: &str, not: &str) -> Result<String, Stop> {
+/// Waits for what was triggered; what came of it.
+fn operation(client: &Client, path: &str, not: &str) -> Result<Value, Stop> {
     loop {
         let status = client.get(path).map_err(failed(not.to_owned()))?;
         if status["status"]["id"] == "COMPLETED" {
@@ -203,10 +205,16 @@ fn wait_for(client: &Client, path: &str, not: &str) -> Result<String, Stop> {
             if let Some(why) = operation["failure-cause"]["stack-trace"].as_str() {
                 return Err(Stop::Failed(Diagnostic::external(not).detail(why)));
             }
-            return Ok(operation["location"].as_str().unwrap_or_default().to_owned());
+            return Ok(operation.clone());
         }
         Clock::system().sleep(LOOKED_EVERY);
     }
+}
+
+/// The same, of a savepoint: its path.
+fn wait_for(client: &Client, path: &str, not: &str) -> Result<String, Stop> {
+    let operation = operation(client, path, not)?;
+    Ok(operation["location"].as_str().unwrap_or_default().to_owned())
 }
 
 fn name_of(form: SavepointForm) -> &'static str {
@@ -246,7 +254,7 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
     if let Some(path) = &args.dispose {
         say(&args.at, &format!("Disposing savepoint '{path}'."));
         say(&args.at, "Waiting for response...");
-        let not = format!("Disposing the savepoint '{path}' failed.");
+        let not = format!("Failed to dispose the savepoint '{path}'.");
         let body = json!({ "savepoint-path": path });
         let begun = client.post("/savepoint-disposal", &body).map_err(failed(not.clone()))?;
         let trigger = begun["request-id"].as_str().unwrap_or_default();
@@ -274,6 +282,26 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
     let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
     completed(&args.at, &path);
     say(&args.at, "You can resume your program from this savepoint with the run command.");
+    Ok(())
+}
+
+/// Makes a checkpoint.
+pub(crate) fn checkpoint(args: &CheckpointArgs) -> Done {
+    let at = &args.of.at;
+    let (client, id) = (at.client()?, job_id(&args.of.id)?);
+    let (kind, shown) = if args.full { ("FULL", "(FULL)") } else { ("CONFIGURED", "") };
+    say(at, &format!("Triggering checkpoint for job {id}."));
+    say(at, "Waiting for response...");
+    let not = format!("Failed to trigger a checkpoint for the job {id}.");
+    let body = json!({ "checkpointType": kind });
+    let begun = client.post(&format!("/jobs/{id}/checkpoints"), &body).map_err(failed(not.clone()))?;
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let made = operation(&client, &format!("/jobs/{id}/checkpoints/{trigger}"), &not)?;
+    match at.json {
+        true => answer(&format!("{made}\n")),
+        false => answer(&format!("Checkpoint{shown} {} for job {id} completed.\n", made["checkpointId"])),
+    }
+    say(at, "You can resume your program from this checkpoint with the run command.");
     Ok(())
 }
 

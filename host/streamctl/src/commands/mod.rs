@@ -5,6 +5,7 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod drive;
+mod embedded;
 pub(crate) mod info;
 pub(crate) mod jobs;
 pub(crate) mod new;

@@ -11,9 +11,11 @@ use std::time::Duration;
 use checkpoint::Statistics;
 use cluster::attempts::{self, Attempts, Planned};
 use cluster::checkpoints::{Restore, SavepointFolder, id_of};
+use cluster::config::Origin;
 use cluster::job_master::Begin;
+use cluster::session::JobLog;
 use cluster::slots::Slots;
-use cluster::{Config, Ended, JobMaster, JobStatus};
+use cluster::{Config, Ended, JobMaster, JobStatus, Session, Tell};
 use connectors::sinks::print::CLOSED;
 use guest::LogLevel;
 use model::Diagnostic;
@@ -21,8 +23,8 @@ use model::job_graph::{JobGraph, NodeKind};
 use platform::{Clock, Faults, Platform, spawn_thread};
 use task::{Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy};
 
-use super::load;
 use super::signals::Signals;
+use super::{embedded, load};
 use crate::cli::RunArgs;
 use crate::terminal::{Style, Terminal, Told, bytes, count, duration};
 use crate::{Done, Stop};
@@ -39,6 +41,9 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let mut platform = Platform::system();
     platform.faults = faults(&platform.clock).map_err(Stop::Refused)?;
     let mut config = Config::load(&args.job.define).map_err(Stop::Refused)?;
+    if let Some(port) = &args.rest_port {
+        config.set("rest.bind-port", port, Origin::CommandLine).map_err(Stop::Refused)?;
+    }
     let sandbox = load::runtime(&config, &platform)?;
     let file = &args.job.file;
     let program = load::program(&sandbox, file)?;
@@ -52,6 +57,8 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let strategy = attempts::strategy(&config).map_err(Stop::Refused)?;
     let prints = prints(&graph);
     let nodes: Vec<String> = graph.nodes.iter().map(|node| node.name.clone()).collect();
+    let told: Arc<dyn Tell> = Arc::new(Told { terminal: Arc::clone(terminal), quiet: args.quiet });
+    let said = JobLog::new(platform.clock.clone(), Some(Arc::clone(&told)));
     let attempts = Attempts {
         program,
         job: name,
@@ -63,7 +70,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         restore: args.restore.clone().or(from_savepoint),
         allow_non_restored: args.allow_non_restored_state,
         platform: platform.clone(),
-        tell: Arc::new(Told { terminal: Arc::clone(terminal), quiet: args.quiet }),
+        tell: Arc::clone(&said) as Arc<dyn Tell>,
     };
     let Planned { plan, is_finished } = attempts.plan(0, None).map_err(Stop::Refused)?;
     if is_finished {
@@ -78,21 +85,29 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     SavepointFolder::of(&attempts.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
-    let (log, printer) = log_to(terminal, least);
+    let (log, printer) = log_to(terminal, least, said.sink());
     let start = platform.clock.now();
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
     let signals = Signals::catch().map_err(Stop::Failed)?;
     let slots = Arc::new(Slots::new(plan.physical.slots()));
     let id = (id, platform.clock.wall_ms());
     let begin = (Begin::Anew(Some(Box::new(plan))), log);
-    let master = JobMaster::start(id, attempts, (strategy, slots), begin, |_| {}).map_err(Stop::Failed)?;
+    let of = (strategy, Arc::clone(&slots));
+    let master = JobMaster::start(id, attempts, of, begin, |_| {}).map_err(Stop::Failed)?;
     let signals = signals.are_for(&master, args.quiet, terminal);
+    let session = Session::around(&master, (said, Arc::clone(&told)), (sandbox, slots));
+    let server = embedded::serve(&session, &master, &*told);
     let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));
     let Ended { outcome, restarts } = master.wait();
     if let Some((stop, watcher)) = watcher {
         drop(stop);
         join(watcher);
     }
+    if let Some(server) = &server {
+        server.tell_all(TOLD_WITHIN, &platform.clock);
+    }
+    // Who asks for the job may hold what it has.
+    drop((server, session));
     // The log is whole before anything is said of the end.
     join(printer);
     let took = platform.clock.now() - start;
@@ -113,12 +128,19 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         (JobOutcome::Failed(_), _) if unread => Err(Stop::Code(PIPE_CLOSED)),
         (JobOutcome::Failed(error), _) => Err(Stop::Failed(error)),
         (JobOutcome::Cancelled, code) if code > 0 => Err(Stop::Code(code)),
+        // Not by a signal: by somebody who asked for it.
+        (JobOutcome::Cancelled, _) => {
+            Err(Stop::Failed(Diagnostic::external(format!("Job was cancelled (JobID: {})", master.id()))))
+        }
         _ => Ok(()),
     }
 }
 
 /// How often is looked whether what a job has under way is over.
 const QUIET_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the end waits until those who have asked for something by REST have been told what came of it.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long what a job has under way on the disk may hold its end up.
 const LETS_GO: Duration = Duration::from_secs(1);
@@ -161,9 +183,9 @@ fn join(thread: JoinHandle<()>) {
 /// Messages that may wait for standard error; more are counted and dropped.
 const MESSAGES_MAX: usize = 1_024;
 
-/// Where guests' messages go: a thread writes them, so that a slow reader of standard error holds
+/// Where guests' messages go: they are kept, and a thread writes them, so that a slow reader of standard error holds
 /// no worker back.
-fn log_to(terminal: &Arc<Terminal>, least: LogLevel) -> (LogSink, JoinHandle<()>) {
+fn log_to(terminal: &Arc<Terminal>, least: LogLevel, kept: LogSink) -> (LogSink, JoinHandle<()>) {
     let (sender, records) = sync_channel::<LogRecord>(MESSAGES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let (lost, terminal) = (Arc::clone(&dropped), Arc::clone(terminal));
@@ -179,6 +201,7 @@ fn log_to(terminal: &Arc<Terminal>, least: LogLevel) -> (LogSink, JoinHandle<()>
     // Worker threads share the one sender.
     let sender: Mutex<SyncSender<LogRecord>> = Mutex::new(sender);
     let log: LogSink = Arc::new(move |record| {
+        kept(record.clone());
         if record.level < least {
             return;
         }

@@ -5,6 +5,7 @@ mod arguments;
 mod backends;
 mod checkpoints;
 mod counts;
+mod embedded;
 mod input;
 mod ledger;
 mod lookups;

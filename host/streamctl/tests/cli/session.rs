@@ -11,12 +11,12 @@ use crate::recovery::{expected, text};
 use crate::support::{Folder, Ran, component};
 
 /// What is given up when nothing comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A session in the foreground, which ends with the test.
-struct Session {
+pub(crate) struct Session {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Session {
@@ -28,7 +28,7 @@ impl Drop for Session {
 
 impl Session {
     /// `read` = how long each read of a source takes, in milliseconds.
-    fn start(folder: &Folder, slots: u32, read: u32) -> Self {
+    pub(crate) fn start(folder: &Folder, slots: u32, read: u32) -> Self {
         let mut command = folder.command();
         command.args(["session", "start", "--slots", &slots.to_string(), "-D", "rest.port=0"]);
         command.args(["-D", "millstream.session.dir=session"]);
@@ -47,14 +47,14 @@ impl Session {
         Self { child, address }
     }
 
-    fn ask(&self, folder: &Folder, command: &str, args: &[&str]) -> Ran {
+    pub(crate) fn ask(&self, folder: &Folder, command: &str, args: &[&str]) -> Ran {
         let mut all = vec![command, "-m", &self.address];
         all.extend(args);
         folder.streamctl(&all)
     }
 
     /// Submits word count; its id.
-    fn submit(&self, folder: &Folder, options: &[&str]) -> String {
+    pub(crate) fn submit(&self, folder: &Folder, options: &[&str]) -> String {
         let wasm = component("word_count");
         let mut args = vec!["-d", "-p", "2"];
         args.extend(options);
@@ -64,7 +64,7 @@ impl Session {
         id.trim().to_owned()
     }
 
-    fn status(&self, folder: &Folder, id: &str) -> String {
+    pub(crate) fn status(&self, folder: &Folder, id: &str) -> String {
         let listed = self.ask(folder, "list", &["-a", "--json"]);
         let jobs: Vec<serde_json::Value> = serde_json::from_str(&listed.succeeds().out).unwrap();
         let job = jobs.iter().find(|job| job["jid"] == id);
@@ -72,7 +72,7 @@ impl Session {
     }
 
     #[track_caller]
-    fn wait_until(&self, folder: &Folder, id: &str, wanted: &str) {
+    pub(crate) fn wait_until(&self, folder: &Folder, id: &str, wanted: &str) {
         let clock = Clock::system();
         let end = clock.now() + PATIENCE;
         loop {
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// What the server says to a request with these headers.
-    fn http(&self, request: &str, headers: &str) -> (u16, String) {
+    pub(crate) fn http(&self, request: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
@@ -98,14 +98,14 @@ impl Session {
         (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
-    fn get(&self, path: &str) -> (u16, serde_json::Value) {
+    pub(crate) fn get(&self, path: &str) -> (u16, serde_json::Value) {
         let (code, body) = self.http(&format!("GET {path}"), &format!("Host: {}\r\n", self.address));
         (code, serde_json::from_str(&body).unwrap_or_default())
     }
 }
 
 /// Ids, times and the random part of a savepoint's name as letters.
-fn masked(text: &str, id: &str) -> String {
+pub(crate) fn masked(text: &str, id: &str) -> String {
     let text = text.replace(id, "JOB");
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -166,7 +166,7 @@ Savepoint completed. Path: file:sv2/savepoint-NAME";
     assert!(listed.out.contains("Terminated Jobs"), "{}", listed.out);
     let disposed = session.ask(&folder, "savepoint", &["-d", path]);
     assert!(disposed.succeeds().out.ends_with(&format!("Savepoint '{path}' disposed.\n")));
-    session.ask(&folder, "savepoint", &["-d", path]).fails(1, &["Disposing the savepoint"]);
+    session.ask(&folder, "savepoint", &["-d", path]).fails(1, &["Failed to dispose the savepoint"]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(crate) struct Checkpointer {
     removed: Inbox<()>,
     /// Those that are under way.
     removals: usize,
-    /// Savepoints that are asked for.
+    /// Savepoints and checkpoints that are asked for.
     asks: Inbox<Ask>,
     /// Those that the coordinator knows, by the number that it knows them by.
     asked: BTreeMap<u64, Ask>,
@@ -159,7 +159,7 @@ impl Checkpointer {
         }
     }
 
-    /// Where savepoints are asked for.
+    /// Where savepoints and checkpoints are asked for.
     pub(crate) fn asks(&self) -> Inbox<Ask> {
         self.asks.clone()
     }
@@ -225,7 +225,7 @@ impl Checkpointer {
             actions.into_iter().for_each(|action| self.act(action));
         }
         while let Some(ask) = self.asks.take() {
-            let (request, kind) = (self.next_request, Kind::Savepoint { stop: ask.request.stop });
+            let (request, kind) = (self.next_request, ask.asked.kind());
             self.next_request += 1;
             self.asked.insert(request, ask);
             let actions = self.coordinator.on(Event::Asked { request, kind }, now);
@@ -340,7 +340,7 @@ impl Checkpointer {
         parts: BTreeMap<SubtaskId, Part>,
     ) {
         let asked = request.and_then(|request| self.asked.get(&request));
-        let savepoint = asked.map(|ask| ask.request.clone());
+        let savepoint = asked.and_then(|ask| ask.asked.savepoint()).cloned();
         let (storage, about, (began, since)) = (self.storage.clone(), Arc::clone(&self.about), self.began);
         let duration = self.platform.clock.now().saturating_sub(since);
         let (faults, newest) = (self.platform.faults.clone(), Arc::clone(&self.newest));

@@ -128,6 +128,7 @@ impl Cuts {
     pub(crate) fn extent(&self, barrier: Barrier, chain: &Chain) -> Extent {
         match self.heard {
             Some((heard, Kind::Savepoint { .. })) if heard == barrier => Extent::Apart,
+            Some((heard, Kind::Full)) if heard == barrier => Extent::Whole,
             _ if chain.can_grow() && chain.last == self.complete => Extent::Changes,
             _ => Extent::Whole,
         }

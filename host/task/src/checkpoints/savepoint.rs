@@ -1,9 +1,9 @@
-//! A savepoint that somebody asks for, and how it is written.
+//! Checkpoints and savepoints that somebody asks for, and how savepoints are written.
 
 use std::collections::BTreeSet;
 use std::io;
 
-use checkpoint::coordinator::{CheckpointId, Stop};
+use checkpoint::coordinator::{CheckpointId, Kind, Stop};
 use checkpoint::manifest::{Operator, Place, Table};
 use checkpoint::{Manifest, Savepoint};
 use state::backend::StateTable;
@@ -34,13 +34,43 @@ pub struct SavepointRequest {
     pub stop: Option<Stop>,
 }
 
-/// Hears the number of the savepoint, which is complete, or why there is none. It is dropped where the job ends
+/// Hears the number of the checkpoint or savepoint, which is complete, or why there is none. It is dropped where the job ends
 /// before.
 pub type Answer = Box<dyn FnOnce(Result<CheckpointId, String>) + Send>;
 
-/// A request, and who waits for it.
+/// What somebody asks for.
+pub(crate) enum Asked {
+    /// A savepoint.
+    Savepoint(SavepointRequest),
+    /// A checkpoint, out of turn.
+    Checkpoint {
+        /// It builds upon none before it.
+        full: bool,
+    },
+}
+
+impl Asked {
+    /// What it is to the coordinator.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Savepoint(request) => Kind::Savepoint { stop: request.stop },
+            Self::Checkpoint { full: true } => Kind::Full,
+            Self::Checkpoint { full: false } => Kind::Checkpoint,
+        }
+    }
+
+    /// The savepoint, if it is one.
+    pub(crate) fn savepoint(&self) -> Option<&SavepointRequest> {
+        match self {
+            Self::Savepoint(request) => Some(request),
+            Self::Checkpoint { .. } => None,
+        }
+    }
+}
+
+/// What is asked for, and who waits for it.
 pub(crate) struct Ask {
-    pub(crate) request: SavepointRequest,
+    pub(crate) asked: Asked,
     pub(crate) answer: Answer,
 }
 

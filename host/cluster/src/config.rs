@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use connectors::time;
 use model::Diagnostic;
 use serde::Deserialize;
 
@@ -295,7 +294,15 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
 }
 
-/// `500ms`, `1s`, `2min`; above 0.
+/// `500ms`, `1s`, `2min`; as in Flink a number alone is milliseconds.
+fn time(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(ms) => Ok(Duration::from_millis(ms)),
+        Err(_) => connectors::time(text),
+    }
+}
+
+/// The same, above 0.
 fn duration(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("it is above 0".into()),
@@ -313,7 +320,8 @@ mod tests {
         assert_eq!(size("1 GB"), Ok(1 << 30));
         assert!(size("kb").is_err() && size("1tb").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert!(duration("1").is_err() && duration("0s").is_err());
+        assert_eq!(duration("4000"), Ok(Duration::from_secs(4)));
+        assert!(duration("x").is_err() && duration("1 day").is_err() && duration("0s").is_err());
         assert_eq!(time("0s"), Ok(Duration::ZERO));
     }
 

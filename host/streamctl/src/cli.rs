@@ -79,7 +79,7 @@ pub(crate) struct JobArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The job, where the component has several [default: its first]
-    #[arg(short = 'c', long = "job", value_name = "NAME")]
+    #[arg(short = 'c', long = "job", visible_alias = "class", value_name = "NAME")]
     pub(crate) job: Option<String>,
     /// Parallel subtasks of each operator that does not set its own [default: parallelism.default]
     #[arg(short = 'p', long, value_name = "N")]
@@ -182,7 +182,13 @@ pub(crate) struct ListArgs {
 #[derive(Args)]
 pub(crate) struct CancelArgs {
     #[command(flatten)]
-    pub(crate) of: OneJob,
+    pub(crate) at: At,
+    /// The job's id: 32 hex digits
+    #[arg(value_name = "JOB", required_unless_present = "with_savepoint")]
+    pub(crate) id: Option<String>,
+    /// Makes a savepoint before, in DIR or in execution.checkpointing.savepoint-dir; deprecated: `stop` does it
+    #[arg(short = 's', long = "withSavepoint", value_name = "DIR", num_args = 0..=1)]
+    pub(crate) with_savepoint: Option<Option<String>>,
 }
 
 /// In which form savepoints are.
@@ -204,6 +210,9 @@ pub(crate) struct StopArgs {
     /// Where the savepoint is put [default: execution.checkpointing.savepoint-dir]
     #[arg(short = 'p', long = "savepointPath", value_name = "DIR")]
     pub(crate) savepoint_path: Option<String>,
+    /// Does not wait until it is complete
+    #[arg(long)]
+    pub(crate) detached: bool,
     /// In which form
     #[arg(long = "type", value_enum, value_name = "FORM", default_value_t = SavepointForm::Canonical)]
     pub(crate) form: SavepointForm,
@@ -277,6 +286,9 @@ pub(crate) struct InfoArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// The plan alone, as Flink's `info` shows it
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) plan: bool,
 }
 
 #[derive(Args)]

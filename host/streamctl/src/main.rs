@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args, &terminal),
         Command::List(args) => commands::jobs::list(&args),
-        Command::Cancel(args) => commands::jobs::cancel(&args.of),
+        Command::Cancel(args) => commands::jobs::cancel(&args),
         Command::Stop(args) => commands::jobs::stop(&args),
         Command::Savepoint(args) => commands::jobs::savepoint(&args),
         Command::Checkpoint(args) => commands::jobs::checkpoint(&args),

@@ -35,6 +35,10 @@ pub(crate) fn info(args: &InfoArgs, terminal: &Terminal) -> Done {
     };
     let options = load::options(&args.job, &mut config, &graph)?;
     let plan = task::plan(&program, &job.name, &args.job.args, graph, options).map_err(Stop::Refused)?;
+    if args.plan {
+        answer(&as_flinks(&plan));
+        return Ok(());
+    }
     let plan = Some((job, &plan));
     answer(&if args.json { as_json(&program, &jobs, plan) } else { as_text(&program, &jobs, plan) });
     Ok(())
@@ -159,6 +163,43 @@ fn as_text(program: &Program, jobs: &[JobInfo], plan: Option<(&JobInfo, &Plan)>)
         text.push_str(&format!("{key:<10} {} x {}\n", vertex.name, vertex.parallelism));
     }
     text
+}
+
+/// The plan in the form of Flink's `info`.
+fn as_flinks(plan: &Plan) -> String {
+    let job = &plan.physical.job;
+    let of_node = |(id, node): (NodeId, &Node)| {
+        let (kind, prefix) = match &node.kind {
+            NodeKind::Source(_) => ("Data Source", "Source: "),
+            NodeKind::Sink(_) => ("Data Sink", "Sink: "),
+            _ => ("Operator", ""),
+        };
+        let name =
+            if node.name.starts_with(prefix) { node.name.clone() } else { format!("{prefix}{}", node.name) };
+        let mut shown = json!({
+            "id": id + 1,
+            "type": name,
+            "pact": kind,
+            "contents": name,
+            "parallelism": parallelism(plan, id),
+        });
+        let before: Vec<Value> = job
+            .edges_into(id)
+            .map(|edge| {
+                json!({ "id": edge.producer + 1, "ship_strategy": partition_text(plan, edge), "side": "second" })
+            })
+            .collect();
+        if !before.is_empty() {
+            shown["predecessors"] = before.into();
+        }
+        shown
+    };
+    let nodes: Vec<Value> = (0..).zip(&job.nodes).map(of_node).collect();
+    let line = "-".repeat(62);
+    let title = "----------------------- Execution Plan -----------------------";
+    let nodes = json!({ "nodes": nodes });
+    let description = "No description provided.";
+    format!("{title}\n{nodes:#}\n{line}\n\n{description}\n")
 }
 
 fn as_json(program: &Program, jobs: &[JobInfo], plan: Option<(&JobInfo, &Plan)>) -> String {

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    At, CheckpointArgs, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm, StopArgs,
+    At, CancelArgs, CheckpointArgs, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm,
+    StopArgs,
 };
 use crate::terminal::answer;
 use crate::{Done, Stop};
@@ -54,6 +55,14 @@ fn status_of(said: &Value) -> Option<JobStatus> {
 
 fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
     move |error| Stop::Failed(error.diagnostic(&what))
+}
+
+/// Says that it is done.
+fn done(at: &At, id: &str, what: &str) {
+    match at.json {
+        true => answer(&format!("{}\n", json!({ "id": id }))),
+        false => answer(&format!("{what} job {id}.\n")),
+    }
 }
 
 /// Says a line of an answer, unless that is to be JSON.
@@ -177,8 +186,11 @@ pub(crate) fn list(args: &ListArgs) -> Done {
 }
 
 /// Cancels a job, and waits until it has ended.
-pub(crate) fn cancel(args: &OneJob) -> Done {
-    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+pub(crate) fn cancel(args: &CancelArgs) -> Done {
+    if let Some(target) = &args.with_savepoint {
+        return cancel_with_savepoint(args, target.as_deref());
+    }
+    let (client, id) = (args.at.client()?, job_id(args.id.as_deref().unwrap_or_default())?);
     say(&args.at, &format!("Cancelling job {id}."));
     let not = || format!("Could not cancel job {id}.");
     client.patch(&format!("/jobs/{id}?mode=cancel")).map_err(failed(not()))?;
@@ -189,9 +201,28 @@ pub(crate) fn cancel(args: &OneJob) -> Done {
         }
         Clock::system().sleep(LOOKED_EVERY);
     }
-    match args.at.json {
-        true => answer(&format!("{}\n", json!({ "id": id }))),
-        false => answer(&format!("Cancelled job {id}.\n")),
+    done(&args.at, id, "Cancelled");
+    Ok(())
+}
+
+/// The same, and makes a savepoint before. As in Flink, where only one word follows it is the id.
+fn cancel_with_savepoint(args: &CancelArgs, target: Option<&str>) -> Done {
+    let (id, target) = match &args.id {
+        Some(id) => (id.as_str(), target),
+        None => (target.unwrap_or_default(), None),
+    };
+    let (at, client, id) = (&args.at, args.at.client()?, job_id(id)?);
+    let to = target.unwrap_or("default savepoint directory");
+    say(at, "DEPRECATION WARNING: Cancelling a job with savepoint is deprecated. Use \"stop\" instead.");
+    say(at, &format!("Cancelling job {id} with CANONICAL savepoint to {to}."));
+    let not = format!("Could not cancel job {id}.");
+    let body = json!({ "target-directory": target, "cancel-job": true, "formatType": "CANONICAL" });
+    let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    match at.json {
+        true => answer(&format!("{}\n", json!({ "id": id, "location": path }))),
+        false => answer(&format!("Cancelled job {id}. Savepoint stored in {path}.\n")),
     }
     Ok(())
 }
@@ -231,18 +262,35 @@ fn completed(at: &At, path: &str) {
     }
 }
 
+/// What was asked for is under way, and not waited for.
+fn triggered(at: &At, what: &str, trigger: &str) {
+    match at.json {
+        true => answer(&format!("{}\n", json!({ "triggerId": trigger }))),
+        false => answer(&format!("Successfully trigger {what}, triggerId: {trigger}\n")),
+    }
+}
+
 /// Stops a job with a savepoint.
 pub(crate) fn stop(args: &StopArgs) -> Done {
     let (at, form) = (&args.of.at, name_of(args.form));
     let (client, id) = (at.client()?, job_id(&args.of.id)?);
     let what = if args.drain { "Draining" } else { "Suspending" };
     say(at, &format!("{what} job \"{id}\" with a {form} savepoint."));
-    say(at, &format!("Triggering stop-with-savepoint for job {id}."));
-    say(at, "Waiting for response...");
+    match args.detached {
+        true => say(at, &format!("Triggering stop-with-savepoint in detached mode for job {id}.")),
+        false => {
+            say(at, &format!("Triggering stop-with-savepoint for job {id}."));
+            say(at, "Waiting for response...");
+        }
+    }
     let not = format!("Could not stop with a savepoint job \"{id}\".");
     let body = json!({ "targetDirectory": args.savepoint_path, "drain": args.drain, "formatType": form });
     let begun = client.post(&format!("/jobs/{id}/stop"), &body).map_err(failed(not.clone()))?;
     let trigger = begun["request-id"].as_str().unwrap_or_default();
+    if args.detached {
+        triggered(at, "stop-with-savepoint in detached mode", trigger);
+        return Ok(());
+    }
     let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
     completed(at, &path);
     Ok(())
@@ -259,7 +307,10 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
         let begun = client.post("/savepoint-disposal", &body).map_err(failed(not.clone()))?;
         let trigger = begun["request-id"].as_str().unwrap_or_default();
         wait_for(&client, &format!("/savepoint-disposal/{trigger}"), &not)?;
-        say(&args.at, &format!("Savepoint '{path}' disposed."));
+        match args.at.json {
+            true => answer(&format!("{}\n", json!({ "disposed": path }))),
+            false => answer(&format!("Savepoint '{path}' disposed.\n")),
+        }
         return Ok(());
     }
     let id = job_id(args.id.as_deref().unwrap_or_default())?;
@@ -276,7 +327,7 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
     let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
     let trigger = begun["request-id"].as_str().unwrap_or_default();
     if args.detached {
-        say(&args.at, &format!("Successfully trigger manual savepoint, triggerId: {trigger}"));
+        triggered(&args.at, "manual savepoint", trigger);
         return Ok(());
     }
     let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
@@ -315,7 +366,7 @@ pub(crate) fn pause(args: &OneJob) -> Done {
     while client.get(&format!("/jobs/{id}/status")).map_err(failed(not.clone()))?["status"] == "RUNNING" {
         Clock::system().sleep(LOOKED_EVERY);
     }
-    say(&args.at, &format!("Paused job {id}."));
+    done(&args.at, id, "Paused");
     Ok(())
 }
 
@@ -324,7 +375,7 @@ pub(crate) fn resume(args: &OneJob) -> Done {
     let (client, id) = (args.at.client()?, job_id(&args.id)?);
     let not = format!("Could not resume job {id}.");
     client.post(&format!("/jobs/{id}/resume"), &json!({})).map_err(failed(not))?;
-    say(&args.at, &format!("Resumed job {id}."));
+    done(&args.at, id, "Resumed");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod backends;
 mod checkpoints;
 mod counts;
 mod embedded;
+mod flink;
 mod input;
 mod ledger;
 mod lookups;

@@ -182,6 +182,14 @@ impl Storage {
         Ok((path, File::of(bytes)))
     }
 
+    /// A component, by its digest. Whether what is there has that digest is to be looked at.
+    ///
+    /// # Errors
+    /// If it is not there, or the store does not answer.
+    pub fn component(&self, digest: &str) -> io::Result<Vec<u8>> {
+        self.store.get(&self.component_path(digest))
+    }
+
     /// A file that a manifest names, checked.
     ///
     /// # Errors

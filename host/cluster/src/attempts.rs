@@ -1,17 +1,18 @@
 //! What the attempts of a job are made of, and what the configuration says of restarts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use checkpoint::Storage;
 use checkpoint::coordinator::CheckpointId;
-use guest::Program;
+use checkpoint::manifest::Version as Ran;
+use guest::{Program, Runtime};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{Plan, RestartStrategy, RunOptions};
+use task::{CheckpointTracker, Execution, Plan, RestartStrategy, Restored, RunOptions};
 
 use crate::checkpoints::{self, Asked, Restore, Restoring};
-use crate::{Config, Tell};
+use crate::{Config, Tell, program};
 
 /// What is done about failures of the job.
 ///
@@ -60,26 +61,116 @@ pub fn strategy(config: &Config) -> Result<RestartStrategy, Diagnostic> {
     })
 }
 
-/// What all attempts of a job have in common.
-pub struct Attempts {
+/// What is asked of all versions of a job: the configuration, and what the command line says over it.
+pub struct Terms {
+    /// The values in effect, before the job sets its own.
+    pub config: Config,
+    /// Parallel subtasks; none = as the configuration says.
+    pub parallelism: Option<u32>,
+    /// Changes, or final results; none = as the configuration says.
+    pub execution: Option<Execution>,
+    /// What is granted beyond what the arguments name.
+    pub allow: Vec<String>,
+    /// Every call of the guest has a fresh instance.
+    pub chaos_instances: bool,
+    /// State that nobody in the job asks for is left out.
+    pub allow_non_restored: bool,
+    /// Where the checkpoints of all versions are counted.
+    tracker: OnceLock<CheckpointTracker>,
+}
+
+impl Terms {
+    /// The configuration alone.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            parallelism: None,
+            execution: None,
+            allow: Vec::new(),
+            chaos_instances: false,
+            allow_non_restored: false,
+            tracker: OnceLock::new(),
+        }
+    }
+
+    /// A version of a job: what a component has under this name, which says to these arguments that it is `graph`.
+    ///
+    /// # Errors
+    /// If a setting makes no sense.
+    pub fn version(
+        &self,
+        program: &Program,
+        (job, args): (&str, &[String]),
+        graph: JobGraph,
+    ) -> Result<Code, Diagnostic> {
+        let mut config = self.config.clone();
+        let asked = (self.parallelism, self.execution);
+        let mut options = program::options(asked, &self.allow, &mut config, &graph)?;
+        options.chaos_instances = self.chaos_instances;
+        options.checkpoint_tracker =
+            Arc::clone(self.tracker.get_or_init(|| Arc::clone(&options.checkpoint_tracker)));
+        let (program, job, args) = (program.clone(), job.to_owned(), args.to_vec());
+        let allow_non_restored = self.allow_non_restored;
+        Ok(Code { program, job, args, graph, config, options, allow_non_restored })
+    }
+}
+
+/// A version of a job: its code, and how it is to run.
+pub struct Code {
     /// Its component.
     pub program: Program,
     /// Its name in the component.
     pub job: String,
-    /// Its id, if it has one of its own.
-    pub own_id: Option<String>,
     /// Its arguments.
     pub args: Vec<String>,
     /// What it says to them.
     pub graph: JobGraph,
-    /// How it is to run; checkpoints and the attempt's number are filled in.
-    pub options: RunOptions,
     /// The values in effect.
     pub config: Config,
+    /// How it is to run; checkpoints and the attempt's number are filled in.
+    pub options: RunOptions,
+    /// State that nobody in it asks for is left out.
+    pub allow_non_restored: bool,
+}
+
+impl Code {
+    /// As manifests name it, from a checkpoint on.
+    #[must_use]
+    pub fn ran(&self, from: CheckpointId) -> Ran {
+        let component = self.program.digest().to_owned();
+        Ran { from, component, job: self.job.clone(), args: self.args.clone() }
+    }
+
+    /// Its plan, with these options; nothing is looked at outside.
+    ///
+    /// # Errors
+    /// If the job cannot be planned.
+    pub fn plan(&self, options: RunOptions) -> Result<Plan, Diagnostic> {
+        task::plan(&self.program, &self.job, &self.args, self.graph.clone(), options)
+    }
+
+    /// How many slots it needs.
+    ///
+    /// # Errors
+    /// If the job cannot be planned.
+    pub fn slots(&self) -> Result<u32, Diagnostic> {
+        Ok(self.plan(self.options.clone())?.physical.slots())
+    }
+}
+
+/// What all attempts of a job have in common.
+pub struct Attempts {
+    /// The version that it is submitted with.
+    pub first: Arc<Code>,
+    /// What is asked of all versions.
+    pub terms: Terms,
+    /// Where other versions are loaded.
+    pub runtime: Arc<Runtime>,
+    /// Its id, if it has one of its own.
+    pub own_id: Option<String>,
     /// What the first goes on from.
     pub restore: Option<Restore>,
-    /// State that nobody in the job asks for is left out.
-    pub allow_non_restored: bool,
     /// The world; its I/O pool is the job's alone.
     pub platform: Platform,
     /// Hears of it.
@@ -92,55 +183,101 @@ pub struct Planned {
     pub plan: Plan,
     /// The job has finished before: there is nothing left to do.
     pub is_finished: bool,
+    /// The version that runs.
+    pub code: Arc<Code>,
+    /// Which versions have run, the first first; the last is this one.
+    pub versions: Vec<Ran>,
 }
 
 impl Attempts {
-    /// How many slots it needs.
-    ///
-    /// # Errors
-    /// If the job cannot be planned.
-    pub fn slots(&self) -> Result<u32, Diagnostic> {
-        let plan =
-            task::plan(&self.program, &self.job, &self.args, self.graph.clone(), self.options.clone())?;
-        Ok(plan.physical.slots())
-    }
-
     /// Where the checkpoints of the job of this id are; none = there are none.
     ///
     /// # Errors
     /// If they cannot be there.
     pub fn storage(&self, id: &str) -> Result<Option<Storage>, Diagnostic> {
-        checkpoints::storage(&self.config, self.restore.as_ref(), id, &self.platform.faults)
+        checkpoints::storage(&self.first.config, self.restore.as_ref(), id, &self.platform.faults)
+    }
+
+    /// The first attempt.
+    ///
+    /// # Errors
+    /// As [`plan_from`](Self::plan_from).
+    pub fn plan(&self) -> Result<Planned, Diagnostic> {
+        self.plan_from(0, None, self.restore.as_ref(), &self.first)
     }
 
     /// An attempt. Where there are checkpoints from `since` on, which are of the attempts before, it goes on from the
-    /// newest; else from where the first began.
+    /// newest; else from where it is told. It is of the version that a checkpoint says, else of `code`.
     ///
     /// # Errors
     /// If it cannot run: its input is not there, its output is in the way, its state does not fit …
-    pub fn plan(&self, attempt: u32, since: Option<CheckpointId>) -> Result<Planned, Diagnostic> {
-        self.plan_from(attempt, since, self.restore.as_ref())
-    }
-
-    /// The same, from another place than the first began at.
-    ///
-    /// # Errors
-    /// As [`plan`](Self::plan).
     pub fn plan_from(
         &self,
         attempt: u32,
         since: Option<CheckpointId>,
         from: Option<&Restore>,
+        code: &Arc<Code>,
     ) -> Result<Planned, Diagnostic> {
-        let restoring = Restoring { from, allow_non_restored: self.allow_non_restored, since };
-        let name = (self.job.as_str(), self.own_id.as_deref());
-        let asked = checkpoints::asked(&self.config, restoring, name, &self.platform.faults, &*self.tell)?;
+        let restoring = Restoring { from, allow_non_restored: code.allow_non_restored, since };
+        let name = (self.first.job.as_str(), self.own_id.as_deref());
+        let asked = checkpoints::asked(&code.config, restoring, name, &self.platform.faults, &*self.tell)?;
         let Asked { checkpoints, is_finished } = asked;
-        let options = RunOptions { checkpoints, attempt, ..self.options.clone() };
-        let plan = task::plan(&self.program, &self.job, &self.args, self.graph.clone(), options)?;
+        let restored = checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.clone());
+        let code = match &restored {
+            Some(restored) => self.version_of(restored, since, code)?,
+            None => Arc::clone(code),
+        };
+        let mut versions = restored.map(|restored| restored.manifest().versions.clone()).unwrap_or_default();
+        let from = checkpoints.as_ref().and_then(|of| Some(of.restored.as_ref()?.manifest().checkpoint));
+        let ran = code.ran(from.unwrap_or_default());
+        if versions.last().is_none_or(|last| !last.is_same(&ran)) {
+            versions.push(ran);
+        }
+        let plan = code.plan(RunOptions { checkpoints, attempt, ..code.options.clone() })?;
         plan.prepare_under(&self.platform.faults)?;
-        Ok(Planned { plan, is_finished })
+        Ok(Planned { plan, is_finished, code, versions })
     }
+
+    /// The version that goes on from a checkpoint: the one that it was made for, unless that is not there, or another is
+    /// given which has not run before.
+    fn version_of(
+        &self,
+        restored: &Restored,
+        since: Option<CheckpointId>,
+        given: &Arc<Code>,
+    ) -> Result<Arc<Code>, Diagnostic> {
+        let Some(last) = restored.version() else { return Ok(Arc::clone(given)) };
+        let Some(component) = restored.component(&last.component) else { return Ok(Arc::clone(given)) };
+        let manifest = restored.manifest();
+        let is_own = since.is_some_and(|since| manifest.checkpoint >= since);
+        let is_given = given.config.get("millstream.restore.version").0 == "given";
+        let has_run = manifest.versions.iter().any(|version| version.is_same(&given.ran(0)));
+        if last.is_same(&given.ran(0)) || !is_own && (is_given || !has_run) {
+            return Ok(Arc::clone(given));
+        }
+        self.tell.say(&format!(
+            "it goes on as the version to which it was changed at checkpoint {} (component {})",
+            last.from,
+            short(&last.component)
+        ));
+        let program = self.runtime.load(component).map_err(|error| error.diagnostic())?;
+        self.version(&program, Some(&last.job), &last.args).map(Arc::new)
+    }
+
+    /// A version of the job: of a component, in which it has this name, or is the first.
+    ///
+    /// # Errors
+    /// If there is no such job in the component, or it does not take the arguments.
+    pub fn version(&self, program: &Program, job: Option<&str>, args: &[String]) -> Result<Code, Diagnostic> {
+        let (job, graph) = program::graph(program, job, args)?;
+        self.terms.version(program, (&job, args), graph)
+    }
+}
+
+/// As much of a digest as people compare.
+#[must_use]
+pub fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 #[cfg(test)]

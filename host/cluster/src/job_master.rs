@@ -1,16 +1,20 @@
 //! One job: does what its [`Lifecycle`] says, and shows what becomes of it.
 
+mod versions;
+
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use checkpoint::Savepoint;
 use checkpoint::coordinator::{CheckpointId, Stop};
+use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
 use platform::{Random, spawn_thread};
-use task::{Form, Job, JobOutcome, LogSink, Plan, RestartStrategy, SavepointRequest};
+use task::{Form, Job, JobOutcome, LogSink, RestartStrategy, RunOptions, SavepointRequest};
 
-use crate::attempts::{Attempts, Planned};
+use crate::attempts::{Attempts, Code, Planned};
 use crate::checkpoints::{self, Restore, SavepointFolder};
 use crate::lifecycle::{Action, Event, Failure, JobStatus, Lifecycle};
 use crate::slots::Slots;
@@ -26,8 +30,8 @@ pub struct SavepointAsk {
     pub stop: Option<Stop>,
 }
 
-/// Hears the path of a savepoint, or why there is none.
-pub type Answered = Box<dyn FnOnce(Result<String, Diagnostic>) + Send>;
+/// Hears what came of it: the path of a savepoint, the number of a checkpoint; or why nothing did.
+pub type Answered<T> = Box<dyn FnOnce(Result<T, Diagnostic>) + Send>;
 
 /// A job that has ended.
 #[derive(Clone, Debug)]
@@ -43,7 +47,9 @@ pub struct JobMaster {
     id: String,
     attempts: Attempts,
     /// How many slots it needs.
-    slots: u32,
+    slots: AtomicU32,
+    /// Where it has them from.
+    all_slots: Arc<Slots>,
     events: SyncSender<Event>,
     seen: Mutex<Seen>,
     changed: Condvar,
@@ -67,6 +73,16 @@ struct Seen {
     paused_at: Option<String>,
     /// Its checkpoints from this one on were made since it began, or went on after its pause.
     since: Option<CheckpointId>,
+    /// The version that runs, or is the next to.
+    code: Arc<Code>,
+    /// The one before it in this process.
+    code_before: Option<Arc<Code>>,
+    /// Which have run, the first first.
+    versions: Vec<Ran>,
+    /// How the attempt runs; without what it has gone on from.
+    options: Option<RunOptions>,
+    /// The version with which it goes on after the pause that is made for it.
+    next: Option<versions::Next>,
     /// No thread is its hands any more.
     is_over: bool,
 }
@@ -74,7 +90,7 @@ struct Seen {
 /// How a job begins.
 pub enum Begin {
     /// As it says; the plan of the first attempt, where it has been made.
-    Anew(Option<Box<Plan>>),
+    Anew(Option<Box<Planned>>),
     /// It has been begun by a process that died: its checkpoints from `since` on are its own, and without any it
     /// begins with the savepoint of its pause, or from the beginning.
     Again {
@@ -104,13 +120,13 @@ struct Hands {
     log: LogSink,
     lifecycle: Lifecycle,
     /// The plan of the first attempt.
-    plan: Option<Plan>,
+    plan: Option<Planned>,
     /// The checkpoints from this one on are of earlier attempts of the job.
     since: Option<CheckpointId>,
     /// What an attempt goes on from without any of these.
     from: Option<Restore>,
-    slots: Arc<Slots>,
-    has_slots: bool,
+    /// So many it has.
+    has_slots: u32,
 }
 
 impl JobMaster {
@@ -126,8 +142,8 @@ impl JobMaster {
         on_change: impl Fn(&Self) + Send + Sync + 'static,
     ) -> Result<Arc<Self>, Diagnostic> {
         let needed = match &begin {
-            Begin::Anew(Some(plan)) => plan.physical.slots(),
-            _ => attempts.slots()?,
+            Begin::Anew(Some(planned)) => planned.plan.physical.slots(),
+            _ => attempts.first.slots()?,
         };
         let (sender, events) = sync_channel(EVENTS);
         let mut timestamps = [0; JobStatus::ALL.len()];
@@ -144,8 +160,7 @@ impl JobMaster {
             plan: None,
             since: None,
             from: attempts.restore.clone(),
-            slots,
-            has_slots: false,
+            has_slots: 0,
         };
         let mut paused_at = None;
         match begin {
@@ -166,12 +181,18 @@ impl JobMaster {
             is_cancelled: false,
             paused_at,
             since: hands.since,
+            code: Arc::clone(&attempts.first),
+            code_before: None,
+            versions: vec![attempts.first.ran(0)],
+            options: None,
+            next: None,
             is_over: false,
         };
         let master = Arc::new(Self {
             id,
             attempts,
-            slots: needed,
+            slots: AtomicU32::new(needed),
+            all_slots: slots,
             events: sender,
             seen: Mutex::new(seen),
             changed: Condvar::new(),
@@ -192,7 +213,7 @@ impl JobMaster {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.attempts.graph.name
+        &self.attempts.first.graph.name
     }
 
     /// What it is made of.
@@ -204,7 +225,7 @@ impl JobMaster {
     /// How many slots it needs.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.slots
+        self.slots.load(Ordering::Relaxed)
     }
 
     /// Where it is.
@@ -298,7 +319,7 @@ impl JobMaster {
     ///
     /// # Errors
     /// If it does not run, or there is no place for one.
-    pub fn savepoint(&self, ask: &SavepointAsk, answered: Answered) -> Result<(), Diagnostic> {
+    pub fn savepoint(&self, ask: &SavepointAsk, answered: Answered<String>) -> Result<(), Diagnostic> {
         let folder = self.savepoint_folder(ask.target.as_deref())?;
         self.savepoint_in(&folder, (ask.form.unwrap_or(folder.form), ask.stop), answered)
     }
@@ -308,15 +329,10 @@ impl JobMaster {
     ///
     /// # Errors
     /// If it does not run, or makes no checkpoints.
-    pub fn pause(self: &Arc<Self>, answered: Answered) -> Result<(), Diagnostic> {
-        let storage = self.attempts.config.get("execution.checkpointing.dir").0;
-        if storage.is_empty() {
-            return Err(no_checkpoints());
-        }
-        let root = format!("{}/{}/paused", storage.trim_end_matches('/'), self.id);
-        let folder = self.savepoint_folder(Some(&root))?;
+    pub fn pause(self: &Arc<Self>, answered: Answered<String>) -> Result<(), Diagnostic> {
+        let folder = self.pause_folder()?;
         let this = Arc::clone(self);
-        let paused: Answered = Box::new(move |result| {
+        let paused: Answered<String> = Box::new(move |result| {
             if let Ok(path) = &result {
                 this.lock().paused_at = Some(path.clone());
                 this.tell(Event::Paused);
@@ -340,9 +356,20 @@ impl JobMaster {
         }
     }
 
+    /// Where it makes the savepoints of its pauses.
+    fn pause_folder(&self) -> Result<SavepointFolder, Diagnostic> {
+        let code = self.code();
+        let storage = code.config.get("execution.checkpointing.dir").0;
+        if storage.is_empty() {
+            return Err(no_checkpoints());
+        }
+        let root = format!("{}/{}/paused", storage.trim_end_matches('/'), self.id);
+        self.savepoint_folder(Some(&root))
+    }
+
     fn savepoint_folder(&self, root: Option<&str>) -> Result<SavepointFolder, Diagnostic> {
         let folder =
-            SavepointFolder::of(&self.attempts.config, root, &self.id, &self.attempts.platform.faults)?;
+            SavepointFolder::of(&self.code().config, root, &self.id, &self.attempts.platform.faults)?;
         folder.ok_or_else(|| {
             Diagnostic::user("no savepoint directory configured")
                 .detail(
@@ -356,22 +383,22 @@ impl JobMaster {
         &self,
         folder: &SavepointFolder,
         (form, stop): (Form, Option<Stop>),
-        answered: Answered,
+        answered: Answered<String>,
     ) -> Result<(), Diagnostic> {
-        let job = {
-            let seen = self.lock();
-            match (seen.status, &seen.job) {
-                (JobStatus::Running, Some(job)) => Arc::clone(job),
-                (status, _) => return Err(self.is_not("running", status)),
-            }
-        };
+        let job = self.running()?;
         let (savepoint, path) = folder.new_savepoint();
-        let mut answer = Once(Some(answered));
-        let told = Box::new(move |result: Result<CheckpointId, String>| {
-            let why = |why: String| Diagnostic::external("the savepoint has failed").detail(why);
-            answer.give(result.map(|_| path).map_err(why));
-        });
+        let mut answer = Once { answered: Some(answered), not: "the savepoint has failed" };
+        let told = Box::new(move |result: Result<CheckpointId, String>| answer.give(result.map(|_| path)));
         job.savepoint(SavepointRequest { savepoint, form, stop }, told)
+    }
+
+    /// The attempt that runs.
+    pub(crate) fn running(&self) -> Result<Arc<Job>, Diagnostic> {
+        let seen = self.lock();
+        match (seen.status, &seen.job) {
+            (JobStatus::Running, Some(job)) => Ok(Arc::clone(job)),
+            (status, _) => Err(self.is_not("running", status)),
+        }
     }
 
     fn is_not(&self, what: &str, status: JobStatus) -> Diagnostic {
@@ -406,6 +433,9 @@ impl JobMaster {
             if matches!(event, Event::Due) {
                 due = None;
             }
+            if matches!(event, Event::Changed) {
+                (self.on_change)(&self);
+            }
             let mut events = vec![event];
             while let Some(event) = events.pop() {
                 let (now, wall_ms) = (clock.now(), clock.wall_ms());
@@ -417,9 +447,9 @@ impl JobMaster {
                 self.publish(&hands.lifecycle, wall_ms);
                 for action in actions {
                     match action {
-                        Action::AskForSlots => self.ask_for_slots(&hands.slots),
+                        Action::AskForSlots => self.ask_for_slots(),
                         Action::Start { attempt } => {
-                            hands.has_slots = true;
+                            hands.has_slots = self.slots();
                             events.push(self.attempt(&mut hands, attempt));
                         }
                         Action::CancelAttempt => self.job().iter().for_each(|job| job.cancel()),
@@ -431,8 +461,9 @@ impl JobMaster {
                         }
                         Action::GiveSlotsBack => {
                             due = None;
-                            if !hands.slots.forget(&self.id) && std::mem::take(&mut hands.has_slots) {
-                                hands.slots.give_back(self.slots);
+                            let has = std::mem::take(&mut hands.has_slots);
+                            if !self.all_slots.forget(&self.id) && has > 0 {
+                                self.all_slots.give_back(has);
                             }
                         }
                         Action::Over => is_over = true,
@@ -443,12 +474,13 @@ impl JobMaster {
                     && let Some(path) = self.paused_at()
                 {
                     (hands.from, hands.since) = (Some(Restore::Path(path.into())), None);
+                    events.extend(self.goes_on_as_another().then_some(Event::Resume));
                 }
             }
         }
         let outcome = hands.lifecycle.outcome().cloned();
         if let (Some(outcome), Some(storage)) = (&outcome, self.storage()) {
-            checkpoints::retain(&self.attempts.config, &storage, outcome, &*self.attempts.tell);
+            checkpoints::retain(&self.code().config, &storage, outcome, &*self.attempts.tell);
         }
         self.forget_pause();
         drop(hands);
@@ -464,7 +496,7 @@ impl JobMaster {
     /// Removes the savepoint of the last pause, which nobody needs any more.
     fn forget_pause(&self) {
         let Some(path) = self.lock().paused_at.take() else { return };
-        let removed = checkpoints::savepoint_at(&self.attempts.config, &path)
+        let removed = checkpoints::savepoint_at(&self.code().config, &path)
             .and_then(|savepoint: Savepoint| savepoint.remove().map_err(|error| error.to_string()));
         if let Err(error) = removed {
             self.attempts.tell.warn(&format!("the savepoint of a pause, {path}, cannot be removed: {error}"));
@@ -491,10 +523,10 @@ impl JobMaster {
         }
     }
 
-    fn ask_for_slots(self: &Arc<Self>, slots: &Arc<Slots>) {
-        let this = Arc::clone(self);
-        slots.ask(&self.id, self.slots, move || this.tell(Event::SlotsGiven));
-        let time = self.attempts.config.duration("slot.request.timeout");
+    fn ask_for_slots(self: &Arc<Self>) {
+        let (this, slots) = (Arc::clone(self), &self.all_slots);
+        slots.ask(&self.id, self.slots(), move || this.tell(Event::SlotsGiven));
+        let time = self.code().config.duration("slot.request.timeout");
         if let Some(why) = slots.waits_for(&self.id) {
             self.attempts.tell.say(&format!("job {} waits for slots: {why}", self.name()));
             let (this, slots) = (Arc::downgrade(self), Arc::clone(slots));
@@ -522,26 +554,50 @@ impl JobMaster {
         while attempt > 0 && !platform.io.is_quiet() && !self.lock().is_cancelled {
             platform.clock.sleep(QUIET_EVERY);
         }
+        let next = self.lock().next.take();
+        if let Some(versions::Next { code, path, answered, .. }) = next {
+            match self.begin(hands, attempt, &code) {
+                Ok(begun) => {
+                    self.has_slots_to_spare(hands);
+                    answered(Ok(path));
+                    return begun;
+                }
+                // It goes on as what it was.
+                Err(error) => answered(Err(error)),
+            }
+        }
+        let code = self.code();
+        let begun = self.begin(hands, attempt, &code);
+        self.has_slots_to_spare(hands);
+        begun.unwrap_or_else(|error| not_started(attempt, error))
+    }
+
+    /// Starts an attempt of a version, or of what a checkpoint says.
+    fn begin(
+        self: &Arc<Self>,
+        hands: &mut Hands,
+        attempt: u32,
+        code: &Arc<Code>,
+    ) -> Result<Event, Diagnostic> {
         let planned = match hands.plan.take() {
-            Some(plan) => Ok(Planned { plan, is_finished: false }),
-            None => self.attempts.plan_from(attempt, hands.since, hands.from.as_ref()),
+            Some(planned) => planned,
+            None => self.attempts.plan_from(attempt, hands.since, hands.from.as_ref(), code)?,
         };
-        let plan = match planned {
+        if planned.is_finished {
             // Only to show its last rows was left, and that is done.
-            Ok(Planned { is_finished: true, .. }) => return Event::Ended(JobOutcome::Finished),
-            Ok(Planned { plan, .. }) => plan,
-            Err(error) => return not_started(attempt, error),
-        };
+            return Ok(Event::Ended(JobOutcome::Finished));
+        }
+        let Planned { plan, code, versions, .. } = planned;
         if hands.since.is_none() {
             hands.since = plan.options().checkpoints.as_ref().map(|of| of.next);
         }
-        let job = match task::start(plan, platform, Arc::clone(&hands.log)) {
-            Ok(job) => Arc::new(job),
-            Err(error) => return not_started(attempt, error),
-        };
+        let options = plan.options().of_next_version();
+        let job = Arc::new(task::start(plan, &self.attempts.platform, Arc::clone(&hands.log))?);
         let is_cancelled = {
             let mut seen = self.lock();
             (seen.job, seen.since) = (Some(Arc::clone(&job)), hands.since);
+            (seen.versions, seen.options) = (versions, Some(options));
+            seen.runs(code);
             seen.is_cancelled
         };
         if is_cancelled {
@@ -553,7 +609,7 @@ impl JobMaster {
             drop(job);
             this.tell(Event::Ended(outcome));
         });
-        Event::Started
+        Ok(Event::Started)
     }
 }
 
@@ -571,20 +627,22 @@ fn no_checkpoints() -> Diagnostic {
 }
 
 /// Answers once; at the latest when it is dropped, as the job has ended before.
-struct Once(Option<Answered>);
+pub(crate) struct Once<T> {
+    pub(crate) answered: Option<Answered<T>>,
+    /// What is said of it then.
+    pub(crate) not: &'static str,
+}
 
-impl Once {
-    fn give(&mut self, result: Result<String, Diagnostic>) {
-        if let Some(answered) = self.0.take() {
-            answered(result);
+impl<T> Once<T> {
+    pub(crate) fn give(&mut self, result: Result<T, String>) {
+        if let Some(answered) = self.answered.take() {
+            answered(result.map_err(|why| Diagnostic::external(self.not).detail(why)));
         }
     }
 }
 
-impl Drop for Once {
+impl<T> Drop for Once<T> {
     fn drop(&mut self) {
-        let ended = Diagnostic::external("the savepoint has failed")
-            .detail("the job has ended before it was complete");
-        self.give(Err(ended));
+        self.give(Err("the job has ended before it was complete".to_owned()));
     }
 }

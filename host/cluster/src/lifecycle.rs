@@ -108,6 +108,8 @@ pub enum Event {
     Paused,
     /// It goes on after a pause.
     Resume,
+    /// It runs as another version: nothing follows, but that it is kept.
+    Changed,
 }
 
 /// What is to be done.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use guest::{Limits, Runtime, RuntimeConfig, Yielding};
+use guest::{Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
@@ -29,6 +29,33 @@ pub fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtime>, Dia
     let yielding = if platform.clock.is_simulated() { Yielding::Fuel(FUEL) } else { Yielding::Epoch };
     let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir() };
     Runtime::new(platform.clone(), config).map_err(|error| error.diagnostic())
+}
+
+/// The job of this name in a component, or its first: its name, and what it says to its arguments.
+///
+/// # Errors
+/// If there is no such job, or it does not take them.
+pub fn graph(
+    program: &Program,
+    job: Option<&str>,
+    args: &[String],
+) -> Result<(String, JobGraph), Diagnostic> {
+    let jobs = program.jobs().map_err(|error| error.diagnostic())?;
+    let found = match job {
+        Some(name) => jobs.iter().find(|job| job.name == *name),
+        None => jobs.first(),
+    };
+    let job = found.ok_or_else(|| {
+        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+        let wanted = job.unwrap_or_default();
+        Diagnostic::user(format!("there is no job `{wanted}` in the component"))
+            .detail(format!("there are: {}", names.join(", ")))
+    })?;
+    let answer = program.plan(&job.name, args).map_err(|error| error.diagnostic())?;
+    let graph = answer.map_err(|refusal| match refusal {
+        Refusal::Help(text) | Refusal::Usage(text) | Refusal::Invalid(text) => Diagnostic::user(text),
+    })?;
+    Ok((job.name.clone(), graph))
 }
 
 /// How the job is to run: the command line over the job's own settings over the configuration.

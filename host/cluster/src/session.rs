@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::DateTime;
-use guest::{LogLevel, Program, Refusal, Runtime};
+use guest::{LogLevel, Program, Runtime};
 use model::Diagnostic;
 use platform::disk::SystemDisk;
 use platform::store::FileStore;
 use platform::{IoPool, Platform, Random};
 use task::{Execution, JobOutcome, LogRecord, LogSink};
 
-use crate::attempts::{self, Attempts};
+use crate::attempts::{self, Attempts, Code, Terms};
 use crate::checkpoints::{self, Restore};
 use crate::config::Origin;
 use crate::job_master::{Begin, JobMaster};
@@ -257,7 +257,7 @@ impl Session {
         (log, tell): (Arc<JobLog>, Arc<dyn Tell>),
         (runtime, slots): (Arc<Runtime>, Arc<Slots>),
     ) -> Arc<Self> {
-        let (config, platform) = (master.attempts().config.clone(), master.attempts().platform.clone());
+        let (config, platform) = (master.code().config.clone(), master.attempts().platform.clone());
         let (began, settings) = (
             platform.clock.wall_ms(),
             SessionSettings { folder: None, slots: slots.count().0, remembered: 1 },
@@ -389,6 +389,11 @@ impl Session {
     /// # Errors
     /// If it makes no sense, or cannot be kept.
     pub fn run(self: &Arc<Self>, upload: &str, submission: Submission) -> Result<String, SessionError> {
+        if self.is_of_one {
+            return Err(Diagnostic::user("this process runs one job only")
+                .hint("`streamctl session start` starts a session, which takes others")
+                .into());
+        }
         self.takes_new()?;
         let found = self.lock().uploads.get(upload).cloned();
         let (_, program, bytes) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
@@ -396,11 +401,11 @@ impl Session {
         let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
         let attempts = self.attempts(&id, &program, &submission, &log)?;
         // What can never run is refused at once.
-        attempts.slots()?;
+        attempts.first.slots()?;
         let now = self.now();
         let record = JobRecord {
             id: id.clone(),
-            name: attempts.graph.name.clone(),
+            name: attempts.first.graph.name.clone(),
             component: program.digest().to_owned(),
             submission,
             status: JobStatus::Initializing,
@@ -417,12 +422,34 @@ impl Session {
         Ok(id)
     }
 
+    /// A version of a job, made of a component that was uploaded, or of the one that runs where none is named. Without
+    /// arguments of its own it has those of the version that runs.
+    ///
+    /// # Errors
+    /// If there is no such component, or it has no such job, or does not take the arguments.
+    pub fn version(
+        &self,
+        master: &JobMaster,
+        upload: Option<&str>,
+        job: Option<&str>,
+        args: Option<&[String]>,
+    ) -> Result<Code, SessionError> {
+        let now = master.code();
+        let program = match upload {
+            None => now.program.clone(),
+            Some(id) => {
+                let found = self.lock().uploads.get(id).map(|(_, program, _)| program.clone());
+                found.ok_or_else(|| SessionError::NoUpload(id.to_owned()))?
+            }
+        };
+        // A job of the same name is meant, if the component has one.
+        let jobs = program.jobs().map_err(|error| error.diagnostic())?;
+        let same = jobs.iter().any(|job| job.name == now.job).then_some(now.job.as_str());
+        let args = args.unwrap_or(&now.args);
+        Ok(master.attempts().version(&program, job.or(same), args)?)
+    }
+
     fn takes_new(&self) -> Result<(), SessionError> {
-        if self.is_of_one {
-            return Err(Diagnostic::user("this process runs one job only")
-                .hint("`streamctl session start` starts a session, which takes others")
-                .into());
-        }
         if self.lock().is_ending { Err(SessionError::Ending) } else { Ok(()) }
     }
 
@@ -434,21 +461,6 @@ impl Session {
         submission: &Submission,
         log: &Arc<JobLog>,
     ) -> Result<Attempts, Diagnostic> {
-        let jobs = program.jobs().map_err(|error| error.diagnostic())?;
-        let found = match &submission.job {
-            Some(name) => jobs.iter().find(|job| job.name == *name),
-            None => jobs.first(),
-        };
-        let job = found.ok_or_else(|| {
-            let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-            let wanted = submission.job.as_deref().unwrap_or_default();
-            Diagnostic::user(format!("there is no job `{wanted}` in the component"))
-                .detail(format!("there are: {}", names.join(", ")))
-        })?;
-        let answer = program.plan(&job.name, &submission.args).map_err(|error| error.diagnostic())?;
-        let graph = answer.map_err(|refusal| match refusal {
-            Refusal::Help(text) | Refusal::Usage(text) | Refusal::Invalid(text) => Diagnostic::user(text),
-        })?;
         let mut config = self.config.clone();
         for (key, value) in &submission.config {
             config.set(key, value, Origin::CommandLine)?;
@@ -464,18 +476,18 @@ impl Session {
             true => Execution::Batch,
             false => Execution::Streaming,
         });
-        let asked = (submission.parallelism, execution);
-        let options = program::options(asked, &submission.allow, &mut config, &graph)?;
+        let (job, graph) = program::graph(program, submission.job.as_deref(), &submission.args)?;
+        let mut terms = Terms::new(config);
+        (terms.parallelism, terms.execution) = (submission.parallelism, execution);
+        terms.allow.clone_from(&submission.allow);
+        terms.allow_non_restored = submission.allow_non_restored;
+        let first = Arc::new(terms.version(program, (&job, &submission.args), graph)?);
         Ok(Attempts {
-            program: program.clone(),
-            job: job.name.clone(),
+            first,
+            terms,
+            runtime: Arc::clone(&self.runtime),
             own_id: Some(id.to_owned()),
-            args: submission.args.clone(),
-            graph,
-            options,
-            config,
             restore: submission.restore.as_ref().map(|path| Restore::Path(path.into())),
-            allow_non_restored: submission.allow_non_restored,
             // What a job has under way is its own.
             platform: Platform { io: IoPool::threads(), ..self.platform.clone() },
             tell: Arc::clone(log) as Arc<dyn Tell>,
@@ -489,12 +501,13 @@ impl Session {
         begin: Begin,
         log: Arc<JobLog>,
     ) -> Result<(), Diagnostic> {
-        let strategy = attempts::strategy(&attempts.config)?;
+        let strategy = attempts::strategy(&attempts.first.config)?;
         let began = record.timestamps.get(JobStatus::Initializing.name()).copied().unwrap_or_default();
         let (id, session) = (record.id.clone(), Arc::downgrade(self));
+        let record = Mutex::new(record);
         let on_change = move |master: &JobMaster| {
             if let Some(session) = session.upgrade() {
-                session.keep(&record, master);
+                session.keep(&mut record.lock().unwrap_or_else(PoisonError::into_inner), master);
             }
         };
         let slots = Arc::clone(&self.slots);
@@ -504,27 +517,37 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps what a job is now, where that is more than that it runs: it has ended, is paused, or has gone on after a
-    /// pause.
-    fn keep(&self, record: &JobRecord, master: &JobMaster) {
-        let (status, paused_at) = (master.status(), master.paused_at());
+    /// Keeps what a job is now, where that is more than that it runs: it has ended, is paused, has gone on after a
+    /// pause, or is another version.
+    fn keep(&self, record: &mut JobRecord, master: &JobMaster) {
+        let (status, paused_at, code) = (master.status(), master.paused_at(), master.code());
         let goes_on = status == JobStatus::Running && paused_at.is_some();
-        let is_told = status.is_terminal() || status == JobStatus::Suspended || goes_on;
+        let (job, args) = (Some(&code.job), &code.args);
+        let has_other_component = record.component != code.program.digest();
+        let is_other = has_other_component || record.submission.args != *args;
+        let is_told = status.is_terminal() || status == JobStatus::Suspended || goes_on || is_other;
         let (Some(store), true) = (&self.store, is_told) else { return };
-        let timestamps = JobStatus::ALL
+        record.status = status;
+        record.timestamps = JobStatus::ALL
             .iter()
             .map(|status| (status.name().to_owned(), master.timestamp(*status)))
             .filter(|(_, at)| *at > 0)
             .collect();
-        let error = master.ended().and_then(|ended| match ended.outcome {
+        record.error = master.ended().and_then(|ended| match ended.outcome {
             JobOutcome::Failed(error) => Some(error.to_string()),
             JobOutcome::Finished | JobOutcome::Cancelled => None,
         });
-        let paused_at = paused_at.filter(|_| !status.is_terminal());
-        let since = master.since().filter(|_| goes_on);
-        let resumes = status == JobStatus::Suspended && self.lock().is_ending;
-        let kept =
-            store.put(&JobRecord { status, timestamps, error, paused_at, since, resumes, ..record.clone() });
+        record.paused_at = paused_at.filter(|_| !status.is_terminal());
+        record.since = master.since().filter(|_| goes_on);
+        record.resumes = status == JobStatus::Suspended && (self.lock().is_ending || master.is_restarting());
+        if is_other {
+            code.program.digest().clone_into(&mut record.component);
+            (record.submission.job, record.submission.args) = (job.cloned(), args.clone());
+        }
+        let kept = match has_other_component {
+            true => store.change(record, code.program.source()),
+            false => store.put(record),
+        };
         if let Err(error) = kept {
             self.tell.warn(&format!("job {} cannot be kept: {error}", record.id));
         }
@@ -594,7 +617,7 @@ impl Session {
 
     fn bring_back(self: &Arc<Self>, record: JobRecord, begin: Begin) -> Result<(), Diagnostic> {
         let Some(store) = &self.store else { return Ok(()) };
-        let bytes = store.component(&record.id).map_err(|error| {
+        let bytes = store.component(&record).map_err(|error| {
             Diagnostic::external("its component cannot be read").detail(error.to_string())
         })?;
         let program = self.runtime.load(&bytes).map_err(|error| error.diagnostic())?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! jobs/<id>/job.json          the record; without it the folder is none of a job
-//! jobs/<id>/component.wasm    what it runs
+//! jobs/<id>/<digest>.wasm      what it runs
 //! uploads/<id>_<name>         components that were uploaded
 //! checkpoints/<id>/…          of jobs that name no folder
 //! ```
@@ -104,8 +104,20 @@ impl JobStore {
     /// # Errors
     /// If it may not be kept.
     pub fn add(&self, record: &JobRecord, component: &[u8]) -> io::Result<()> {
-        self.0.put(&path(&record.id, "component.wasm"), component)?;
+        self.0.put(&component_path(record), component)?;
         self.put(record)
+    }
+
+    /// Keeps what a job is now, which runs another component.
+    ///
+    /// # Errors
+    /// If what it was may be kept.
+    pub fn change(&self, record: &JobRecord, component: &[u8]) -> io::Result<()> {
+        self.add(record, component)?;
+        let now = component_path(record);
+        let is_other = |path: &&String| path.ends_with(".wasm") && **path != now;
+        let all = self.0.list(&format!("jobs/{}", record.id))?;
+        all.iter().filter(is_other).try_for_each(|path| self.0.remove(path))
     }
 
     /// Keeps what a job is now.
@@ -142,8 +154,8 @@ impl JobStore {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn component(&self, id: &str) -> io::Result<Vec<u8>> {
-        self.0.get(&path(id, "component.wasm"))
+    pub fn component(&self, record: &JobRecord) -> io::Result<Vec<u8>> {
+        self.0.get(&component_path(record))
     }
 
     /// Forgets a job.
@@ -152,7 +164,7 @@ impl JobStore {
     /// If it may still be there.
     pub fn remove(&self, id: &str) -> io::Result<()> {
         self.0.remove(&path(id, "job.json"))?;
-        self.0.remove(&path(id, "component.wasm"))
+        self.0.list(&format!("jobs/{id}"))?.iter().try_for_each(|path| self.0.remove(path))
     }
 
     /// Keeps a component that was uploaded.
@@ -187,6 +199,10 @@ impl JobStore {
     pub fn remove_upload(&self, name: &str) -> io::Result<()> {
         self.0.remove(&format!("uploads/{name}"))
     }
+}
+
+fn component_path(record: &JobRecord) -> String {
+    path(&record.id, &format!("{}.wasm", record.component))
 }
 
 fn path(id: &str, name: &str) -> String {
@@ -232,7 +248,13 @@ mod tests {
         let (all, wrong) = jobs.all().unwrap();
         assert_eq!(all, [ended, record("a", 2)]);
         assert!(wrong.is_empty());
-        assert_eq!(jobs.component("a").unwrap(), b"code of a");
+        assert_eq!(jobs.component(&record("a", 2)).unwrap(), b"code of a");
+        let changed = JobRecord { component: "01".into(), ..record("a", 2) };
+        jobs.change(&changed, b"other code").unwrap();
+        disk.crash(&mut platform::Random::of_seed(2));
+        let jobs = store(&disk);
+        assert_eq!(jobs.component(&changed).unwrap(), b"other code");
+        assert!(jobs.component(&record("a", 2)).is_err());
         jobs.remove("a").unwrap();
         assert_eq!(jobs.all().unwrap().0.len(), 1);
     }

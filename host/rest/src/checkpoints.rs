@@ -28,7 +28,7 @@ pub(crate) async fn details(
 
 pub(crate) async fn config(State(served): State<Served>, Path(id): Path<String>) -> Answer {
     let master = served.master(&id)?;
-    let config = &master.attempts().config;
+    let config = &master.code().config;
     let ms = |key: &str| config.optional_duration(key).map(|time| time.as_millis() as u64);
     let retention = config.get("execution.checkpointing.externalized-checkpoint-retention").0;
     let is = |name: &str| retention.eq_ignore_ascii_case(name);

@@ -34,7 +34,7 @@ pub(crate) async fn all(State(served): State<Served>) -> Json<Value> {
 }
 
 /// Does what may take a while, or runs a guest, where no request waits for it.
-async fn elsewhere<T: Send + 'static>(
+pub(crate) async fn elsewhere<T: Send + 'static>(
     session: &Arc<Session>,
     what: impl FnOnce(&Arc<Session>) -> Result<T, SessionError> + Send + 'static,
 ) -> Result<T, Failure> {

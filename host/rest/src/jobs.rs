@@ -182,11 +182,11 @@ pub(crate) async fn status(State(served): State<Served>, Path(id): Path<String>)
 pub(crate) async fn config(State(served): State<Served>, Path(id): Path<String>) -> Answer {
     let known = served.session.job(job_id(&id)?)?;
     let parallelism = match &known {
-        Known::Live { master, .. } => master.attempts().options.parallelism,
+        Known::Live { master, .. } => master.code().options.parallelism,
         Known::Past(record) => record.submission.parallelism.unwrap_or(1),
     };
     let strategy = match &known {
-        Known::Live { master, .. } => match master.attempts().config.get("restart-strategy.type").0 {
+        Known::Live { master, .. } => match master.code().config.get("restart-strategy.type").0 {
             "" => "Cluster level default restart strategy".to_owned(),
             named => named.to_owned(),
         },

@@ -12,6 +12,7 @@ mod jars;
 mod jobs;
 mod metrics;
 mod overview;
+mod swaps;
 mod triggers;
 mod vertices;
 
@@ -165,6 +166,10 @@ fn paths() -> Router<Served> {
         .route("/jobs/{id}/logs", get(jobs::logs))
         .route("/jobs/{id}/pause", post(triggers::pause))
         .route("/jobs/{id}/resume", post(triggers::resume))
+        .route("/jobs/{id}/versions", get(swaps::versions))
+        .route("/jobs/{id}/diff", post(swaps::diff))
+        .route("/jobs/{id}/swap", post(swaps::swap))
+        .route("/jobs/{id}/swap/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/metrics", get(metrics::of_job))
         .route("/jobs/{id}/checkpoints", get(checkpoints::all).merge(post(triggers::checkpoint)))
         .route("/jobs/{id}/checkpoints/{trigger}", get(triggers::of_job))

@@ -20,7 +20,7 @@ use crate::Served;
 use crate::answer::{Answer, Failure, text};
 
 /// What came of it; none = it is under way.
-type Result_ = Arc<Mutex<Option<Result<Value, String>>>>;
+pub(crate) type Result_ = Arc<Mutex<Option<Result<Value, String>>>>;
 
 /// So many are remembered, the last.
 const REMEMBERED: usize = 1_000;
@@ -42,7 +42,7 @@ impl Triggers {
     }
 
     /// A new one: its id, and where its result goes. `id` is the client's own, if it has one.
-    fn begin(&self, id: Option<String>) -> (String, Result_) {
+    pub(crate) fn begin(&self, id: Option<String>) -> (String, Result_) {
         let id = id.unwrap_or_else(new_id);
         let mut all = self.lock();
         // Whoever asks a second time means the first.
@@ -91,7 +91,7 @@ impl Triggers {
     }
 }
 
-fn put(result: &Result_, value: Result<Value, String>) {
+pub(crate) fn put(result: &Result_, value: Result<Value, String>) {
     result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(value);
 }
 

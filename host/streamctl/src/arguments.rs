@@ -1,4 +1,4 @@
-//! Sorts the arguments of `run` and `info` into Millstream's and the job's.
+//! Sorts the arguments of `run`, `info`, `swap` and `diff` into Millstream's and the job's.
 //!
 //! Before FILE all options are Millstream's. After it a few are (Flink users write
 //! `run FILE -p 3`); all else is the job's, in its order, and so is everything after `--`.
@@ -13,6 +13,9 @@ const AFTER_FILE: [&str; 5] = ["-p", "-c", "-D", "--execution", "--allow"];
 /// Of `run` alone: with a value, and without.
 const OF_RUN: [&str; 2] = ["-s", "-m"];
 const FLAGS_OF_RUN: [&str; 2] = ["-d", "-n"];
+/// Of `swap` and `diff`: with a value, and without.
+const OF_SWAP: [&str; 3] = ["-c", "-D", "-m"];
+const FLAGS_OF_SWAP: [&str; 2] = ["--restart", "-n"];
 
 /// Puts Millstream's arguments first, then FILE, `--`, and the job's.
 pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
@@ -20,10 +23,14 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
     let Some(at) = raw.iter().skip(1).position(|arg| !arg.starts_with('-')).map(|at| at + 1) else {
         return Ok(raw);
     };
-    let Some(sub) = ["run", "info"].contains(&raw[at].as_str()).then(|| command.find_subcommand(&raw[at]))
-    else {
-        return Ok(raw);
+    // What is ours after FILE, with a value and without; and how many words stand before FILE.
+    let (values, flags, before): (Vec<&str>, &[&str], usize) = match raw[at].as_str() {
+        "run" => (AFTER_FILE.into_iter().chain(OF_RUN).collect(), &FLAGS_OF_RUN, 0),
+        "info" => (AFTER_FILE.to_vec(), &[], 0),
+        "swap" | "diff" => (OF_SWAP.to_vec(), &FLAGS_OF_SWAP, 1),
+        _ => return Ok(raw),
     };
+    let sub = command.find_subcommand(&raw[at]);
     // What stands before FILE: known options, with their values.
     let takes_value = |arg: &str| {
         sub.into_iter().chain([&command]).flat_map(|c| c.get_arguments()).any(|known| {
@@ -32,9 +39,17 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
                     || known.get_short().is_some_and(|short| arg == format!("-{short}")))
         })
     };
-    let mut file = at + 1;
-    while file < raw.len() && raw[file].starts_with('-') && raw[file] != "--" {
-        file += if takes_value(&raw[file]) { 2 } else { 1 };
+    let (mut file, mut before) = (at + 1, before);
+    while file < raw.len() && raw[file] != "--" {
+        file += match raw[file].starts_with('-') {
+            true if takes_value(&raw[file]) => 2,
+            true => 1,
+            false if before > 0 => {
+                before -= 1;
+                1
+            }
+            false => break,
+        };
     }
     if file >= raw.len() || raw[file] == "--" {
         return Ok(raw);
@@ -47,13 +62,12 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
             jobs.extend(rest.cloned());
             break;
         }
-        let is_run = raw[at] == "run";
-        if is_run && FLAGS_OF_RUN.contains(&arg.as_str()) {
+        if flags.contains(&arg.as_str()) {
             ours.push(arg.clone());
-        } else if AFTER_FILE.contains(&arg.as_str()) || is_run && OF_RUN.contains(&arg.as_str()) {
+        } else if values.contains(&arg.as_str()) {
             ours.push(arg.clone());
             ours.extend(rest.next().cloned());
-        } else if is_attached(arg) {
+        } else if is_attached(&values, arg) {
             ours.push(arg.clone());
         } else {
             jobs.push(arg.clone());
@@ -66,14 +80,15 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
 }
 
 /// `-p3`, `-Dkey=value`, `--allow=PATH`.
-fn is_attached(arg: &str) -> bool {
+fn is_attached(values: &[&str], arg: &str) -> bool {
     let attached = |option: &&str| match option.len() {
         2 => arg
             .strip_prefix(*option)
             .is_some_and(|rest| *option != "-p" || rest.chars().all(|c| c.is_ascii_digit())),
         _ => arg.strip_prefix(*option).is_some_and(|rest| rest.starts_with('=')),
     };
-    AFTER_FILE.iter().filter(|option| **option != "-c").any(attached)
+    let may_be = |option: &&str| AFTER_FILE.contains(option) && *option != "-c";
+    values.iter().copied().filter(may_be).any(|option| attached(&option))
 }
 
 /// Flink's long options with one dash, which clap does not know: of `savepoint`, `stop` and `checkpoint`.
@@ -139,6 +154,16 @@ mod tests {
         assert_eq!(with_two_dashes(savepoint)[2], "--type");
         let run = ["streamctl", "run", "a.wasm", "-type"].map(str::to_owned).to_vec();
         assert_eq!(with_two_dashes(run)[3], "-type");
+    }
+
+    #[test]
+    fn a_swap_has_a_job_before_its_file() {
+        assert_eq!(
+            sorted("streamctl swap -m h:1 id b.wasm --input a -p --restart"),
+            "streamctl swap -m h:1 id --restart b.wasm -- --input a -p"
+        );
+        assert_eq!(sorted("streamctl diff id -c x b.wasm"), "streamctl diff id -c x b.wasm --");
+        assert_eq!(sorted("streamctl swap id --back"), "streamctl swap id --back");
     }
 
     #[test]

@@ -44,6 +44,12 @@ pub(crate) enum Command {
     Pause(OneJob),
     /// Go on with a job that was paused
     Resume(OneJob),
+    /// Change a running job to another version, with its state
+    Swap(SwapArgs),
+    /// Show what a change of a running job to another version would do
+    Diff(VersionArgs),
+    /// List the versions that a job has been, and from which checkpoint on
+    Versions(OneJob),
     /// Show what a job has said, the last of it
     Logs(OneJob),
     /// Start, stop or look at a session: jobs run in it on and on, and come back when it has died
@@ -162,6 +168,52 @@ pub(crate) struct OneJob {
     /// The job's id: 32 hex digits
     #[arg(value_name = "JOB")]
     pub(crate) id: String,
+}
+
+/// Show what a change of a running job to another version would do
+///
+/// What is kept, runs other code, is migrated, new and dropped; whether the running job can take it over, and whether
+/// it could go back.
+#[derive(Args)]
+#[command(
+    override_usage = "streamctl diff [OPTIONS] JOB FILE [ARGS]\n       streamctl diff [OPTIONS] JOB --back"
+)]
+pub(crate) struct VersionArgs {
+    #[command(flatten)]
+    pub(crate) of: OneJob,
+    /// The component of the other version
+    #[arg(value_name = "FILE", required_unless_present = "back")]
+    pub(crate) file: Option<PathBuf>,
+    /// The job, where the component has several [default: the one of the same name, or its first]
+    #[arg(short = 'c', long = "job", value_name = "NAME", conflicts_with = "back")]
+    pub(crate) job: Option<String>,
+    /// Means the version before the one that runs
+    #[arg(long, conflicts_with_all = ["file", "args"])]
+    pub(crate) back: bool,
+    /// The job's own arguments [default: those of the version that runs]
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// Change a running job to another version, with its state
+///
+/// The new component is checked and made ready while the job runs. At the barrier of a checkpoint every subtask
+/// changes: rows before it are handled by the old code, rows after it by the new, none lost, none twice; state, timers
+/// and windows stay. What a running job cannot take over (another exchange, key, source, sink, window) is refused
+/// before anything stops; --restart does it by a savepoint.
+#[derive(Args)]
+#[command(
+    override_usage = "streamctl swap [OPTIONS] JOB FILE [ARGS]\n       streamctl swap [OPTIONS] JOB --back"
+)]
+pub(crate) struct SwapArgs {
+    #[command(flatten)]
+    pub(crate) version: VersionArgs,
+    /// Stops the job with a savepoint, and starts the new version from it; if that does not start, the old one
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// With --restart: allow to skip state of operators that the job does not have any more
+    #[arg(short = 'n', long = "allowNonRestoredState", requires = "restart")]
+    pub(crate) allow_non_restored_state: bool,
 }
 
 #[derive(Args)]
@@ -410,7 +462,8 @@ mod tests {
         let mut page = String::from(
             "# The command line\n\nMade from the binary's own help; `UPDATE=1 cargo test --release -p streamctl cli` writes it anew.\n\n\
              `run` and `info` take all options before FILE. After it only `-p`, `-c`, `-D`, `--execution` and `--allow` are\n\
-             streamctl's, and of `run` `-d`, `-s`, `-n` and `-m`; all else is the job's own, in its order, and so is everything after `--`.\n\n\
+             streamctl's, and of `run` `-d`, `-s`, `-n` and `-m`; all else is the job's own, in its order, and so is everything after `--`.\n\
+             `swap` and `diff` take `-c`, `-D`, `-m` and `--restart` after FILE, too.\n\n\
              Exit codes: 0 finished, or did what was asked; 1 failed; 2 wrong usage, or refused before anything started;\n\
              130 and 143 after a clean stop by Ctrl-C and SIGTERM; 141 when nobody reads standard output any more.\n\
              Standard output carries rows and answers that were asked for; progress, logs and errors go to standard\n\

@@ -27,7 +27,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 47] = [
+pub const KEYS: [Key; 48] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -150,6 +150,16 @@ pub const KEYS: [Key; 47] = [
             bytes if bytes < 64 << 10 => Err("a guest needs 64kb at least".into()),
             bytes if bytes > 64 << 20 => Err("a guest can have 64mb at most".into()),
             _ => Ok(()),
+        },
+    },
+    Key {
+        name: "millstream.restore.version",
+        default: "checkpoint",
+        what: "which version goes on from a checkpoint after a hot swap: checkpoint (the one that it was made for, \
+               if the component given has run before it) or given (the component given)",
+        check: |value| match value {
+            "checkpoint" | "given" => Ok(()),
+            _ => Err("it is checkpoint or given".to_owned()),
         },
     },
     Key {

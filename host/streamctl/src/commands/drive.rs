@@ -45,7 +45,7 @@ enum Request {
 
 pub(crate) fn drive(args: &JobArgs) -> Done {
     let platform = Platform::simulated();
-    let mut config = Config::load(&args.define).map_err(Stop::Refused)?;
+    let config = Config::load(&args.define).map_err(Stop::Refused)?;
     let runtime = load::runtime(&config, &platform)?;
     let program = load::program(&runtime, &args.file)?;
     let jobs = load::jobs(&program, &args.file)?;
@@ -53,9 +53,10 @@ pub(crate) fn drive(args: &JobArgs) -> Done {
     let mut graph = load::graph(&program, &args.file, name, &args.args)?;
     // One subtask each: what a test pushes has one order.
     graph.nodes.iter_mut().for_each(|node| node.parallelism = Some(1));
-    let mut options = load::options(args, &mut config, &graph)?;
-    options.parallelism = 1;
-    let plan = task::plan(&program, name, &args.args, graph, options).map_err(Stop::Refused)?;
+    let code = load::terms(args, config).version(&program, (name, &args.args), graph);
+    let code = code.map_err(Stop::Refused)?;
+    let options = task::RunOptions { parallelism: 1, ..code.options.clone() };
+    let plan = code.plan(options).map_err(Stop::Refused)?;
     let messages = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&messages);
     let log: LogSink = Arc::new(move |record: LogRecord| {

@@ -17,7 +17,7 @@ use cluster::Config;
 
 pub(crate) fn info(args: &InfoArgs, terminal: &Terminal) -> Done {
     let platform = Platform::system();
-    let mut config = Config::load(&args.job.define).map_err(Stop::Refused)?;
+    let config = Config::load(&args.job.define).map_err(Stop::Refused)?;
     let runtime = load::runtime(&config, &platform)?;
     let file = &args.job.file;
     let program = load::program(&runtime, file)?;
@@ -33,8 +33,8 @@ pub(crate) fn info(args: &InfoArgs, terminal: &Terminal) -> Done {
         }
         Err(stop) => return Err(stop),
     };
-    let options = load::options(&args.job, &mut config, &graph)?;
-    let plan = task::plan(&program, &job.name, &args.job.args, graph, options).map_err(Stop::Refused)?;
+    let code = load::terms(&args.job, config).version(&program, (&job.name, &args.job.args), graph);
+    let plan = code.and_then(|code| code.plan(code.options.clone())).map_err(Stop::Refused)?;
     if args.plan {
         answer(&as_flinks(&plan));
         return Ok(());

@@ -32,13 +32,13 @@ pub(super) fn client(jobmanager: Option<&str>, define: &[String]) -> Result<Clie
 }
 
 impl At {
-    fn client(&self) -> Result<Client, Stop> {
+    pub(super) fn client(&self) -> Result<Client, Stop> {
         client(self.jobmanager.as_deref(), &self.define)
     }
 }
 
 /// The id, if it is one.
-fn job_id(id: &str) -> Result<&str, Stop> {
+pub(super) fn job_id(id: &str) -> Result<&str, Stop> {
     match is_id(id) {
         true => Ok(id),
         false => Err(Stop::Refused(
@@ -53,7 +53,7 @@ fn status_of(said: &Value) -> Option<JobStatus> {
     JobStatus::deserialize(said).ok()
 }
 
-fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
+pub(super) fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
     move |error| Stop::Failed(error.diagnostic(&what))
 }
 
@@ -66,7 +66,7 @@ fn done(at: &At, id: &str, what: &str) {
 }
 
 /// Says a line of an answer, unless that is to be JSON.
-fn say(at: &At, text: &str) {
+pub(super) fn say(at: &At, text: &str) {
     if !at.json {
         answer(&format!("{text}\n"));
     }
@@ -228,7 +228,7 @@ fn cancel_with_savepoint(args: &CancelArgs, target: Option<&str>) -> Done {
 }
 
 /// Waits for what was triggered; what came of it.
-fn operation(client: &Client, path: &str, not: &str) -> Result<Value, Stop> {
+pub(super) fn wait_for(client: &Client, path: &str, not: &str) -> Result<Value, Stop> {
     loop {
         let status = client.get(path).map_err(failed(not.to_owned()))?;
         if status["status"]["id"] == "COMPLETED" {
@@ -242,12 +242,6 @@ fn operation(client: &Client, path: &str, not: &str) -> Result<Value, Stop> {
     }
 }
 
-/// The same, of a savepoint: its path.
-fn wait_for(client: &Client, path: &str, not: &str) -> Result<String, Stop> {
-    let operation = operation(client, path, not)?;
-    Ok(operation["location"].as_str().unwrap_or_default().to_owned())
-}
-
 fn name_of(form: SavepointForm) -> &'static str {
     match form {
         SavepointForm::Canonical => "CANONICAL",
@@ -255,7 +249,8 @@ fn name_of(form: SavepointForm) -> &'static str {
     }
 }
 
-fn completed(at: &At, path: &str) {
+fn completed(at: &At, operation: &Value) {
+    let path = operation["location"].as_str().unwrap_or_default();
     match at.json {
         true => answer(&format!("{}\n", json!({ "location": path }))),
         false => answer(&format!("Savepoint completed. Path: {path}\n")),
@@ -291,8 +286,7 @@ pub(crate) fn stop(args: &StopArgs) -> Done {
         triggered(at, "stop-with-savepoint in detached mode", trigger);
         return Ok(());
     }
-    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
-    completed(at, &path);
+    completed(at, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?);
     Ok(())
 }
 
@@ -330,8 +324,7 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
         triggered(&args.at, "manual savepoint", trigger);
         return Ok(());
     }
-    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
-    completed(&args.at, &path);
+    completed(&args.at, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?);
     say(&args.at, "You can resume your program from this savepoint with the run command.");
     Ok(())
 }
@@ -347,7 +340,7 @@ pub(crate) fn checkpoint(args: &CheckpointArgs) -> Done {
     let body = json!({ "checkpointType": kind });
     let begun = client.post(&format!("/jobs/{id}/checkpoints"), &body).map_err(failed(not.clone()))?;
     let trigger = begun["request-id"].as_str().unwrap_or_default();
-    let made = operation(&client, &format!("/jobs/{id}/checkpoints/{trigger}"), &not)?;
+    let made = wait_for(&client, &format!("/jobs/{id}/checkpoints/{trigger}"), &not)?;
     match at.json {
         true => answer(&format!("{made}\n")),
         false => answer(&format!("Checkpoint{shown} {} for job {id} completed.\n", made["checkpointId"])),

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cluster::Config;
+use cluster::attempts::Terms;
 use guest::{JobInfo, Program, Refusal, Runtime};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
-use task::{Execution, RunOptions};
+use task::Execution;
 
 use crate::Stop;
 use crate::cli::{self, JobArgs};
@@ -77,12 +78,14 @@ pub(crate) fn graph(program: &Program, file: &Path, job: &str, args: &[String]) 
     })
 }
 
-/// How the job is to run: the command line over the job's own settings over the configuration.
-pub(crate) fn options(args: &JobArgs, config: &mut Config, graph: &JobGraph) -> Result<RunOptions, Stop> {
-    let execution = args.execution.map(|execution| match execution {
+/// What is asked of the job: the command line over the configuration.
+pub(crate) fn terms(args: &JobArgs, config: Config) -> Terms {
+    let mut terms = Terms::new(config);
+    terms.parallelism = args.parallelism;
+    terms.execution = args.execution.map(|execution| match execution {
         cli::Execution::Streaming => Execution::Streaming,
         cli::Execution::Batch => Execution::Batch,
     });
-    let options = cluster::program::options((args.parallelism, execution), &args.allow, config, graph);
-    options.map_err(Stop::Refused)
+    terms.allow.clone_from(&args.allow);
+    terms
 }

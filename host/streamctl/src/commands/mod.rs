@@ -13,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod state;
+pub(crate) mod swap;
 pub(crate) mod test;
 
 mod load;

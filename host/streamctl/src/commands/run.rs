@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use checkpoint::Statistics;
-use cluster::attempts::{self, Attempts, Planned};
+use cluster::attempts::{self, Attempts};
 use cluster::checkpoints::{Restore, SavepointFolder, id_of};
 use cluster::config::Origin;
 use cluster::job_master::Begin;
@@ -50,39 +50,38 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let jobs = load::jobs(&program, file)?;
     let name = load::job(&jobs, file, args.job.job.as_deref())?.name.clone();
     let graph = load::graph(&program, file, &name, &args.job.args)?;
-    let mut options = load::options(&args.job, &mut config, &graph)?;
-    options.chaos_instances = args.chaos_instances;
-    let is_on_disk = options.keeps_state_on_disk();
+    let mut terms = load::terms(&args.job, config);
+    terms.chaos_instances = args.chaos_instances;
+    terms.allow_non_restored = args.allow_non_restored_state;
+    let first = terms.version(&program, (&name, &args.job.args), graph).map_err(Stop::Refused)?;
+    let is_on_disk = first.options.keeps_state_on_disk();
     let from_savepoint = args.from_savepoint.clone().map(Restore::Path);
-    let strategy = attempts::strategy(&config).map_err(Stop::Refused)?;
-    let prints = prints(&graph);
-    let nodes: Vec<String> = graph.nodes.iter().map(|node| node.name.clone()).collect();
+    let strategy = attempts::strategy(&first.config).map_err(Stop::Refused)?;
+    let prints = prints(&first.graph);
+    let nodes: Vec<String> = first.graph.nodes.iter().map(|node| node.name.clone()).collect();
     let told: Arc<dyn Tell> = Arc::new(Told { terminal: Arc::clone(terminal), quiet: args.quiet });
     let said = JobLog::new(platform.clock.clone(), Some(Arc::clone(&told)));
     let attempts = Attempts {
-        program,
-        job: name,
+        first: Arc::new(first),
+        terms,
+        runtime: Arc::clone(&sandbox),
         own_id: None,
-        args: args.job.args.clone(),
-        graph,
-        options,
-        config,
         restore: args.restore.clone().or(from_savepoint),
-        allow_non_restored: args.allow_non_restored_state,
         platform: platform.clone(),
         tell: Arc::clone(&said) as Arc<dyn Tell>,
     };
-    let Planned { plan, is_finished } = attempts.plan(0, None).map_err(Stop::Refused)?;
-    if is_finished {
+    let planned = attempts.plan().map_err(Stop::Refused)?;
+    if planned.is_finished {
         attempts.tell.say("the job has finished before: nothing is left to do");
         return Ok(());
     }
-    warn_of_once(&plan, &strategy, terminal);
+    let plan = &planned.plan;
+    warn_of_once(plan, &strategy, terminal);
     let title = plan.physical.job.name.clone();
     let id = plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
-    let id = id.unwrap_or_else(|| id_of(&attempts.job));
+    let id = id.unwrap_or_else(|| id_of(&attempts.first.job));
     // Where there can be no savepoints is told before the job runs.
-    SavepointFolder::of(&attempts.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
+    SavepointFolder::of(&attempts.first.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least, said.sink());
@@ -91,7 +90,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let signals = Signals::catch().map_err(Stop::Failed)?;
     let slots = Arc::new(Slots::new(plan.physical.slots()));
     let id = (id, platform.clock.wall_ms());
-    let begin = (Begin::Anew(Some(Box::new(plan))), log);
+    let begin = (Begin::Anew(Some(Box::new(planned))), log);
     let of = (strategy, Arc::clone(&slots));
     let master = JobMaster::start(id, attempts, of, begin, |_| {}).map_err(Stop::Failed)?;
     let signals = signals.are_for(&master, args.quiet, terminal);

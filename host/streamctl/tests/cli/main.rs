@@ -22,5 +22,6 @@ mod session;
 mod signals;
 mod sockets;
 mod support;
+mod swap;
 mod timers;
 mod windows;

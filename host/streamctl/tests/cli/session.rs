@@ -15,7 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A session in the foreground, which ends with the test.
 pub(crate) struct Session {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: String,
 }
 

@@ -1,0 +1,123 @@
+//! Other code for a running job: `swap`, `diff` and `versions`.
+
+use cluster::attempts::short;
+use rest::client::{Client, ClientError};
+use serde_json::{Value, json};
+
+use model::Diagnostic;
+
+use super::jobs::{failed, job_id, say, wait_for};
+use crate::cli::{OneJob, SwapArgs, VersionArgs};
+use crate::terminal::answer;
+use crate::{Done, Stop};
+
+/// Asks about the version that is meant, with its component uploaded for that long.
+fn ask(client: &Client, path: &str, version: &VersionArgs, more: Value, not: &str) -> Result<Value, Stop> {
+    let told = |error: ClientError| match error {
+        ClientError::Unreachable(error) => Stop::Failed(error),
+        ClientError::Refused(_, why) => Stop::Refused(refused(not, &why)),
+    };
+    let upload = match &version.file {
+        None => None,
+        Some(file) => {
+            let bytes = super::load::read(file)?;
+            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Some(client.upload(&name, &bytes).map_err(told)?)
+        }
+    };
+    let mut body = json!({
+        "component": upload,
+        "entryClass": version.job,
+        "programArgsList": (!version.args.is_empty()).then_some(&version.args),
+        "back": version.back,
+    });
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    let asked = client.post(path, &body);
+    // The job has its own copy.
+    if let Some(upload) = upload {
+        drop(client.delete(&format!("/jars/{upload}")));
+    }
+    asked.map_err(told)
+}
+
+/// A server's words again as an error: it says them as lines.
+fn refused(not: &str, why: &str) -> Diagnostic {
+    let (mut details, mut hint) = (Vec::new(), None);
+    for line in why.lines() {
+        match line.strip_prefix("hint: ") {
+            Some(text) => hint = Some(text.to_owned()),
+            None => details.push(line.strip_prefix("detail: ").unwrap_or(line)),
+        }
+    }
+    let error = Diagnostic::user(not).detail(details.join("\n"));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Changes a running job to another version.
+pub(crate) fn swap(args: &SwapArgs) -> Done {
+    let of = &args.version;
+    let (client, id) = (of.of.at.client()?, job_id(&of.of.id)?);
+    let not = format!("Could not change job {id}.");
+    let more = json!({ "restart": args.restart, "allowNonRestoredState": args.allow_non_restored_state });
+    let begun = ask(&client, &format!("/jobs/{id}/swap"), of, more, &not)?;
+    say(&of.of.at, begun["difference"]["text"].as_str().unwrap_or_default().trim_end());
+    say(&of.of.at, "Waiting for response...");
+    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let mut done = wait_for(&client, &format!("/jobs/{id}/swap/{trigger}"), &not)?;
+    if of.of.at.json {
+        done["difference"] = begun["difference"].clone();
+        answer(&format!("{done}\n"));
+        return Ok(());
+    }
+    let component = short(done["component"].as_str().unwrap_or_default());
+    match done["location"].as_str() {
+        Some(path) => {
+            answer(&format!("Restarted job {id} as component {component} from savepoint {path}.\n"))
+        }
+        None => {
+            let checkpoint = &done["checkpoint"];
+            answer(&format!("Changed job {id} to component {component} at checkpoint {checkpoint}.\n"));
+        }
+    }
+    Ok(())
+}
+
+/// Shows what a change to another version would do.
+pub(crate) fn diff(args: &VersionArgs) -> Done {
+    let (client, id) = (args.of.at.client()?, job_id(&args.of.id)?);
+    let not = format!("Job {id} cannot be compared.");
+    let difference = ask(&client, &format!("/jobs/{id}/diff"), args, json!({}), &not)?;
+    match args.of.at.json {
+        true => answer(&format!("{difference}\n")),
+        false => answer(difference["text"].as_str().unwrap_or_default()),
+    }
+    Ok(())
+}
+
+/// Lists the versions of a job.
+pub(crate) fn versions(args: &OneJob) -> Done {
+    let (client, id) = (args.at.client()?, job_id(&args.id)?);
+    let told = client.get(&format!("/jobs/{id}/versions"));
+    let told = told.map_err(failed(format!("The versions of job {id} cannot be listed.")))?;
+    if args.at.json {
+        answer(&format!("{told}\n"));
+        return Ok(());
+    }
+    let line = |version: &Value| {
+        let of = |name: &str| version[name].as_str().unwrap_or_default().to_owned();
+        let args = version["program-args"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let args: String = args.map(|arg| format!(" {arg}")).collect();
+        let from = match version["from-checkpoint"].as_u64() {
+            None | Some(0) => "from the beginning".to_owned(),
+            Some(checkpoint) => format!("from checkpoint {checkpoint}"),
+        };
+        format!("{from} : {} : {}{args}\n", short(&of("component")), of("entry-class"))
+    };
+    answer(&told["versions"].as_array().into_iter().flatten().map(line).collect::<String>());
+    Ok(())
+}

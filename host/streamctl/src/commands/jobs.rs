@@ -219,7 +219,8 @@ fn cancel_with_savepoint(args: &CancelArgs, target: Option<&str>) -> Done {
     let body = json!({ "target-directory": target, "cancel-job": true, "formatType": "CANONICAL" });
     let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
     let trigger = begun["request-id"].as_str().unwrap_or_default();
-    let path = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    let made = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
+    let path = made["location"].as_str().unwrap_or_default();
     match at.json {
         true => answer(&format!("{}\n", json!({ "id": id, "location": path }))),
         false => answer(&format!("Cancelled job {id}. Savepoint stored in {path}.\n")),

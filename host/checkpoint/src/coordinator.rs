@@ -98,6 +98,14 @@ pub enum Event<P> {
         /// Why.
         reason: String,
     },
+    /// What a checkpoint that is under way would have is not of one version any more: it is given up, unless it is
+    /// being stored. Nobody has failed.
+    Disturbed {
+        /// Why.
+        reason: String,
+        /// Who asks for one that comes before all others, and what for.
+        first: Option<(u64, Kind)>,
+    },
     /// A subtask has handled all its input, and waits for a checkpoint to commit it.
     Ended {
         /// The subtask.
@@ -250,6 +258,12 @@ impl<P> Coordinator<P> {
         self.due = self.settings.interval.map(|interval| now + interval.min(SOON));
     }
 
+    /// Whether the manifest of one is being written: it cannot be given up any more.
+    #[must_use]
+    pub fn is_storing(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|under_way| under_way.is_storing)
+    }
+
     /// When to say [`Event::Tick`] at the latest.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Duration> {
@@ -278,6 +292,18 @@ impl<P> Coordinator<P> {
             Event::Declined { checkpoint, reason } => {
                 if self.is_open(checkpoint) {
                     self.abort(reason, now, &mut actions);
+                }
+            }
+            Event::Disturbed { reason, first } => {
+                match first {
+                    Some((request, _)) if self.is_over => {
+                        let result = Err("the job has stopped".into());
+                        actions.push(Action::Answer { request, result });
+                    }
+                    first => first.into_iter().for_each(|first| self.asked.push_front(first)),
+                }
+                if self.under_way.as_ref().is_some_and(|it| !it.is_storing) {
+                    self.give_up(reason, now, &mut actions);
                 }
             }
             Event::Ended { subtask } => {
@@ -381,14 +407,9 @@ impl<P> Coordinator<P> {
     }
 
     fn abort(&mut self, reason: String, now: Duration, actions: &mut Vec<Action<P>>) {
-        let Some(UnderWay { id: checkpoint, kind, request, .. }) = self.under_way.take() else { return };
-        actions.push(Action::Abort { checkpoint, reason: reason.clone() });
-        self.not_before = now + self.settings.min_pause;
-        if let Some(request) = request {
-            actions.push(Action::Answer { request, result: Err(reason.clone()) });
-        }
+        let kind = self.give_up(reason.clone(), now, actions);
         // What somebody has asked for and fails is his concern.
-        if matches!(kind, Kind::Savepoint { .. } | Kind::Swap) {
+        if matches!(kind, None | Some(Kind::Savepoint { .. } | Kind::Swap)) {
             return;
         }
         self.failures += 1;
@@ -396,6 +417,16 @@ impl<P> Coordinator<P> {
             self.is_over = true;
             actions.push(Action::Fail { reason, is_overtaken: false });
         }
+    }
+
+    /// Gives up what is under way. What that was for.
+    fn give_up(&mut self, reason: String, now: Duration, actions: &mut Vec<Action<P>>) -> Option<Kind> {
+        let UnderWay { id: checkpoint, kind, request, .. } = self.under_way.take()?;
+        actions.push(Action::Abort { checkpoint, reason: reason.clone() });
+        self.not_before = now + self.settings.min_pause;
+        let answer = |request| Action::Answer { request, result: Err(reason) };
+        actions.extend(request.map(answer));
+        Some(kind)
     }
 
     /// Nothing is removed: what is there is another's.

@@ -128,7 +128,7 @@ pub(crate) fn deploy(
         .collect();
     let watch = Watch::of(&plan, &platform.clock);
     let version = plan.version();
-    let ground = Ground::of(&version, log, &watch.user, plan.options.attempt);
+    let ground = Ground::of(&version, log, (&watch.user, &platform.clock), plan.options.attempt);
     let subtask_wakers: Vec<Waker> = wakers.iter().flatten().cloned().collect();
     let mut checkpointer = plan.options.checkpoints.as_ref().map(|checkpoints| {
         let ready = ReadySet::new(1);
@@ -707,6 +707,7 @@ impl Deployment<'_> {
                     windows,
                     chaos_instances: plan.options.chaos_instances,
                     rows_max: plan.options.sizes.call_rows,
+                    trial: None,
                     work: Work::default(),
                 })))
             }

@@ -22,7 +22,7 @@ use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics,
 use crate::metrics::{SubtaskMetrics, VertexDescription, VertexMetrics};
 use crate::operator::state_error;
 use crate::swap::asking::Swaps;
-use crate::swap::{Difference, SwapAnswer, Version};
+use crate::swap::{Difference, Standing, SwapAnswer, SwapOptions, Version};
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
 /// How a job ended.
@@ -360,14 +360,30 @@ impl Job {
     /// subtasks that had changed are back, and what they have done meanwhile stays done. `answer` is dropped if the job
     /// ends before.
     ///
+    /// On [probation](crate::swap::Probation) every subtask keeps the old code beside the new. After a trap too many
+    /// the subtask that trapped goes on with the old code at that row, and the others at the next barrier, of a
+    /// checkpoint that is asked for at once; nothing is replayed. How the new version stands is told to the options'
+    /// observer, and by [`standing`](Self::standing). Until that is decided no other change is taken.
+    ///
     /// Returns what differs. Where nothing does, that is no error.
     ///
     /// # Errors
-    /// If the job makes no checkpoints or is changing already; if the version differs in what is laid out when a job
-    /// starts ([`crate::swap::Difference::obstacles`]); if something is not granted; if an instance cannot be opened.
+    /// If the job makes no checkpoints or is changing already; if a trap could not lead back from a version that is to
+    /// be on probation; if the version differs in what is laid out when a job starts ([`crate::swap::Difference::obstacles`]); if something is not granted; if an instance cannot be opened.
     /// Then nothing has happened.
-    pub fn swap(&self, plan: &Plan, answer: SwapAnswer) -> Result<Difference, Diagnostic> {
-        self.swaps.swap(plan, answer)
+    pub fn swap(
+        &self,
+        plan: &Plan,
+        options: SwapOptions,
+        answer: SwapAnswer,
+    ) -> Result<Difference, Diagnostic> {
+        self.swaps.swap(plan, options, answer)
+    }
+
+    /// How the version stands that the job has last changed to on probation; none = there was none in this attempt.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.swaps.standing()
     }
 
     /// The version that runs: what others are compared with ([`crate::swap::diff()`]).

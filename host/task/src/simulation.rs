@@ -20,6 +20,7 @@ use crate::checkpoints::savepoint::{self, Ask};
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
+use crate::swap::SwapOptions;
 use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, SavepointRequest, Sizes, StateBackend};
 use far_state::FarState;
 
@@ -117,7 +118,7 @@ pub enum Asked {
     /// A savepoint.
     Savepoint(SavepointRequest),
     /// To change to the version of this plan.
-    Swap(Box<Plan>),
+    Swap(Box<Plan>, SwapOptions),
 }
 
 /// The same, and after so many steps each of these is asked for.
@@ -189,7 +190,7 @@ pub fn run_with(
                     });
                     checkpointer.asks().put(Ask { asked: savepoint::Asked::Savepoint(request), answer });
                 }
-                Asked::Swap(plan) => {
+                Asked::Swap(plan, options) => {
                     let number = {
                         let mut swapped = swapped.lock().unwrap_or_else(PoisonError::into_inner);
                         swapped.push(None);
@@ -200,7 +201,7 @@ pub fn run_with(
                     };
                     let told = Arc::clone(&swapped);
                     let answer = Box::new(move |result| said(&told, result));
-                    if let Err(error) = deployed.swaps.swap(&plan, answer) {
+                    if let Err(error) = deployed.swaps.swap(&plan, options, answer) {
                         said(&swapped, Err(error.to_string()));
                     }
                 }

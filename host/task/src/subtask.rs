@@ -33,7 +33,7 @@ use crate::operator::source::SourceOperator;
 use crate::operator::watermarks::WatermarksOperator;
 use crate::operator::{Element, Input, Ran, state_error};
 use crate::output::Output;
-use crate::swap::code::{StageCode, StageSwap, UnderWay};
+use crate::swap::code::{Phase, StageCode, StageSwap, UnderWay};
 use crate::swap::diff::losses;
 
 /// One parallel instance of a chain.
@@ -116,6 +116,17 @@ impl StageInstance {
         Ok(())
     }
 
+    /// Goes back to the code that ran before. What is sealed of states that have gone is given up.
+    fn go_back(&mut self, swap: &mut StageSwap) -> Result<(), Diagnostic> {
+        if let (Operator::Function(function), Some(StageCode::Function(code))) = (&self.operator, &swap.code)
+            && function.states != code.states
+        {
+            self.snapshot = None;
+        }
+        swap.has_changed = false;
+        self.change_places(swap)
+    }
+
     /// Says how much state the stage keeps in memory.
     fn tell_held(&self) {
         let mut held = Held::default();
@@ -176,30 +187,55 @@ const HELD_EVERY: Duration = Duration::from_millis(100);
 /// How long a step writes sealed state.
 const SWEEP_TIME: Duration = Duration::from_micros(200);
 
+impl UnderWay {
+    /// A stage is at the barrier.
+    fn pass(&mut self, at: usize, stage: &mut StageInstance) -> Result<(), Diagnostic> {
+        let Some(swap) = self.swap.stages.get_mut(at) else { return Ok(()) };
+        match self.phase {
+            Phase::Forth if !swap.has_changed && !self.has_left => {
+                swap.has_changed = true;
+                stage.change_places(swap)?;
+            }
+            Phase::Back if swap.has_changed => {
+                stage.go_back(swap)?;
+                self.swap.trial.iter().for_each(|trial| trial.is_back());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// All stages that run the new version go back, between two calls.
+    fn go_back(&mut self, stages: &mut [StageInstance]) -> Result<(), Diagnostic> {
+        for (stage, swap) in stages.iter_mut().zip(&mut self.swap.stages) {
+            if swap.has_changed {
+                stage.go_back(swap)?;
+            }
+        }
+        self.swap.trial.iter().for_each(|trial| trial.is_back());
+        Ok(())
+    }
+}
+
 /// A change to another version has not happened: what has changed goes back.
 fn go_back(stages: &mut [StageInstance], under_way: UnderWay) -> Result<(), Diagnostic> {
     for (stage, mut swap) in stages.iter_mut().zip(under_way.swap.stages) {
         if !swap.has_changed {
             continue;
         }
+        // Where a trap may lead back nothing is lost.
         let states = match (&stage.operator, &swap.code) {
             (Operator::Function(function), Some(StageCode::Function(code))) => {
                 (function.states != code.states).then_some((&function.states, &code.states))
             }
             _ => None,
         };
-        if let Some((new, old)) = states {
-            if let Some(loss) = losses(old, new).first() {
-                return Err(Diagnostic::external(
-                    "the change to another version has failed at its checkpoint",
-                )
+        if let Some(loss) = states.and_then(|(new, old)| losses(old, new).into_iter().next()) {
+            return Err(Diagnostic::external("the change to another version has failed at its checkpoint")
                 .detail(format!("the old version cannot go on from the new one's state: {loss}"))
                 .hint("the job goes on from the checkpoint before, with the old version"));
-            }
-            // It is of the states that have gone.
-            stage.snapshot = None;
         }
-        stage.change_places(&mut swap)?;
+        stage.go_back(&mut swap)?;
     }
     Ok(())
 }
@@ -223,7 +259,7 @@ impl Subtask {
                 break Step::Idle;
             }
             match self.run_deepest()? {
-                Ran::Progress | Ran::Forward(_) => {}
+                Ran::Progress | Ran::Forward(_) | Ran::GoesBack => {}
                 Ran::Yield => break Step::More,
                 Ran::Idle => break Step::Idle,
                 Ran::Ended => break Step::Done,
@@ -335,10 +371,26 @@ impl Subtask {
                     self.forward(at, mark);
                     return Ok(Ran::Progress);
                 }
+                Ran::GoesBack => {
+                    self.leave()?;
+                    return Ok(Ran::Progress);
+                }
                 ran => return Ok(ran),
             }
         }
         Ok(if all_ended { Ran::Ended } else { Ran::Idle })
+    }
+
+    /// The new version has trapped too often here: the subtask goes back to the old code where it stands.
+    fn leave(&mut self) -> Result<(), Diagnostic> {
+        let Some(under_way) = &mut self.swap else {
+            return Err(Diagnostic::internal("there is no code to go back to"));
+        };
+        under_way.has_left = true;
+        under_way.go_back(&mut self.stages)?;
+        let reason = "the new version has trapped, and the job goes back to the old one";
+        self.cuts.iter().for_each(|cuts| cuts.disturb(reason.to_owned()));
+        Ok(())
     }
 
     /// Lets a stage's backends put keys away, where the stage uses none.
@@ -517,8 +569,26 @@ impl Subtask {
                     for stage in &mut self.stages {
                         stage.halted = stage.halted.filter(|halted| *halted > barrier);
                     }
-                    if let Some(under_way) = self.swap.take_if(|swap| swap.barrier == barrier) {
-                        go_back(&mut self.stages, under_way)?;
+                    let is_of_it = |swap: &mut UnderWay| swap.barrier == barrier;
+                    match self.swap.take_if(is_of_it) {
+                        Some(mut under_way) if under_way.phase == Phase::Back => {
+                            under_way.go_back(&mut self.stages)?;
+                        }
+                        Some(under_way) => go_back(&mut self.stages, under_way)?,
+                        None => {}
+                    }
+                }
+                Told::Back(barrier) => {
+                    if let Some(swap) = &mut self.swap {
+                        (swap.barrier, swap.phase) = (barrier, Phase::Back);
+                    }
+                }
+                Told::Keep => {
+                    self.swap = None;
+                    for stage in &mut self.stages {
+                        if let Operator::Function(function) = &mut stage.operator {
+                            function.trial = None;
+                        }
                     }
                 }
                 Told::Swap(barrier, mut swap) => {
@@ -528,10 +598,18 @@ impl Subtask {
                             stage.change_places(swap)?;
                         }
                     }
-                    self.swap = Some(UnderWay { barrier, swap });
+                    self.swap = Some(UnderWay { barrier, swap, phase: Phase::Forth, has_left: false });
                 }
                 Told::Commit(checkpoint) => {
-                    self.swap.take_if(|swap| swap.barrier.checkpoint == checkpoint);
+                    if let Some(swap) =
+                        self.swap.as_mut().filter(|swap| swap.barrier.checkpoint == checkpoint)
+                    {
+                        match swap.phase {
+                            Phase::Forth if swap.swap.trial.is_some() => swap.phase = Phase::OnProbation,
+                            Phase::Forth | Phase::Back => self.swap = None,
+                            Phase::OnProbation => {}
+                        }
+                    }
                     for stage in &mut self.stages {
                         if let Operator::Sink(sink) = &mut stage.operator {
                             cuts.pass(Point::SubtaskCommit)?;
@@ -584,11 +662,8 @@ impl Subtask {
             return Ok(false);
         }
         let start = self.clock.now();
-        if let Some(UnderWay { swap, .. }) = self.swap.as_mut().filter(|swap| swap.barrier == barrier)
-            && let Some(swap) = swap.stages.get_mut(at).filter(|swap| !swap.has_changed)
-        {
-            swap.has_changed = true;
-            stage.change_places(swap)?;
+        if let Some(under_way) = self.swap.as_mut().filter(|swap| swap.barrier == barrier) {
+            under_way.pass(at, stage)?;
         }
         let text = |kind: &str, text: String| vec![(kind.to_owned(), Content::Text(text))];
         let sections = match &mut stage.operator {

@@ -9,7 +9,7 @@ use model::Batch;
 use model::job_graph::{JobGraph, NodeKind};
 use platform::Platform;
 use task::simulation::{Asked, Fault, Report, run, run_asking};
-use task::swap::{Difference, diff};
+use task::swap::{Difference, SwapOptions, diff};
 use task::{JobOutcome, RunOptions, SavepointRequest};
 
 /// How many seeds CI runs; `SEEDS` asks for more.
@@ -101,7 +101,7 @@ impl Simulated {
         options: &RunOptions,
         seed: u64,
         fault: Option<Fault>,
-        swaps: &[(u64, Vec<String>)],
+        swaps: &[(u64, Vec<String>, SwapOptions)],
         change: impl Fn(&mut JobGraph),
     ) -> Result<Report, model::Diagnostic> {
         let plan = |args: &[String], options: RunOptions| {
@@ -111,8 +111,8 @@ impl Simulated {
         };
         let first = plan(args, options.clone())?;
         first.prepare()?;
-        let swap = |(at, args): &(u64, Vec<String>)| {
-            Ok((*at, Asked::Swap(Box::new(plan(args, options.of_next_version())?))))
+        let swap = |(at, args, how): &(u64, Vec<String>, SwapOptions)| {
+            Ok((*at, Asked::Swap(Box::new(plan(args, options.of_next_version())?), how.clone())))
         };
         let swaps = swaps.iter().map(swap).collect::<Result<Vec<_>, model::Diagnostic>>()?;
         let log: task::LogSink = Arc::new(|_| {});

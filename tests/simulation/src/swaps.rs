@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use checkpoint::Storage;
@@ -13,7 +13,7 @@ use platform::disk::ModelDisk;
 use platform::store::FileStore;
 use platform::{Clock, Faults, Platform, Random};
 use task::simulation::{Fault, options};
-use task::swap::Change;
+use task::swap::{Change, Probation, Standing, SwapOptions};
 use task::{Checkpoints, JobOutcome, Restored};
 
 use crate::checkpoints::{JOB_ID, settings, with_files};
@@ -173,12 +173,13 @@ fn run(
         let mut swaps = Vec::new();
         for _ in 0..random.below(6) {
             at += random.below(200);
-            swaps.push((at, release(args, releases[random.below(releases.len() as u64) as usize])));
+            let next = release(args, releases[random.below(releases.len() as u64) as usize]);
+            swaps.push((at, next, SwapOptions::default()));
         }
         let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
         let report = simulated.run_swapping(("tally", &own), &options, random.bits(), fault, &swaps, change);
         let report = report.map_err(|error| format!("{error:?}"))?;
-        for (result, (_, args)) in report.swaps.iter().zip(&swaps) {
+        for (result, (_, args, _)) in report.swaps.iter().zip(&swaps) {
             match result {
                 None => {}
                 Some(Ok(_)) => {
@@ -243,6 +244,152 @@ fn what_is_given_up_goes_back() {
         }
     }
     assert!(given_up > 50 || seeds.len() < 100, "only {given_up} were given up, {changed} were not");
+}
+
+/// How versions stood that were on probation, in the order in which it was told.
+type Told = Arc<Mutex<Vec<Standing>>>;
+
+fn on_probation(time: Duration, max_traps: u32) -> (SwapOptions, Told) {
+    let told = Told::default();
+    let tells = Arc::clone(&told);
+    let observer: task::swap::Observer = Arc::new(move |standing: &Standing| {
+        tells.lock().unwrap().push(standing.clone());
+    });
+    (SwapOptions { probation: Some(Probation { time, max_traps }), observer: Some(observer) }, told)
+}
+
+/// What became of a version on probation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Became {
+    Untold,
+    NotChanged,
+    Kept,
+    /// Its checkpoint was not complete.
+    BackBefore,
+    BackAtBarrier,
+    /// The checkpoint that was to lead back was given up.
+    BackAtOnce,
+}
+
+fn became(told: &[Standing]) -> Became {
+    let had_changed = told.iter().any(|standing| matches!(standing, Standing::OnProbation { .. }));
+    match told.last() {
+        Some(Standing::NotChanged { .. }) => Became::NotChanged,
+        Some(Standing::Kept { .. }) => Became::Kept,
+        Some(Standing::WentBack { at: Some(_), .. }) => Became::BackAtBarrier,
+        Some(Standing::WentBack { at: None, .. }) if had_changed => Became::BackAtOnce,
+        Some(Standing::WentBack { at: None, .. }) => Became::BackBefore,
+        _ => Became::Untold,
+    }
+}
+
+/// Runs a job that changes once, to a version on probation that fails at a row.
+fn run_on_probation(
+    simulated: &Simulated,
+    args: &[String],
+    seed: u64,
+    (how, faults): (&str, &str),
+) -> Result<Became, String> {
+    let mut random = Random::of_seed(seed);
+    let (disk, folder) = (ModelDisk::new(), tempfile::tempdir().unwrap());
+    let faults = Faults::parse(faults, &Clock::simulated()).unwrap();
+    let storage = Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), faults)), JOB_ID);
+    let interval = (random.below(3) > 0).then(|| Duration::from_millis(1 + random.below(40)));
+    let mut options = options(random.bits(), [1, 2, 3, 7][random.below(4) as usize]);
+    options.state_backend = task::StateBackend::HashMap;
+    options.max_parallelism = Some(128);
+    options.allow = vec![folder.path().display().to_string()];
+    options.chaos_instances = seed.is_multiple_of(5);
+    options.checkpoints = Some(Checkpoints {
+        settings: settings(interval, 1),
+        storage: storage.clone(),
+        job_id: JOB_ID.to_owned(),
+        takes_over: false,
+        restored: None,
+        next: 1,
+        retained: Vec::new(),
+    });
+    let (old, new) = [(1, 2), (2, 1), (1, 3), (2, 3)][random.below(4) as usize];
+    let failing = random.below(ROWS as u64) as i64;
+    let new_args: Vec<String> = [format!("--{how}"), failing.to_string()].to_vec();
+    let new_args = release(&args.iter().cloned().chain(new_args).collect::<Vec<_>>(), new);
+    let time = Duration::from_millis([1, 5, 50, 10_000][random.below(4) as usize]);
+    let (probation, told) = on_probation(time, 0);
+    let swaps = [(random.below(300), new_args, probation)];
+    let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
+    let own = release(args, old);
+    let report = simulated.run_swapping(("tally", &own), &options, random.bits(), None, &swaps, change);
+    let report = report.map_err(|error| format!("{error:?}"))?;
+    let told = told.lock().unwrap();
+    let became = became(&told);
+    match report.outcome {
+        Some(JobOutcome::Finished) => {}
+        // It was kept before it came to the row.
+        Some(JobOutcome::Failed(error))
+            if became == Became::Kept && error.to_string().contains("as told") =>
+        {
+            return Ok(became);
+        }
+        outcome => return Err(format!("it ended with {outcome:?}, {told:?}")),
+    }
+    let rows = files(folder.path());
+    hold(&rows, &[old, new, old], false)?;
+    let by = rows.iter().flatten().find(|row| row.number == failing).unwrap().release;
+    if by != old {
+        return Err(format!("the row {failing} that fails was handled by {by}"));
+    }
+    let goes_back = became > Became::Kept;
+    if goes_back && how == "trap" && report.progress.traps == 0 {
+        return Err(format!("it went back without a trap: {told:?}"));
+    }
+    if goes_back && became != Became::BackBefore {
+        let latest = storage.latest(|manifest| Restored::read(manifest, &storage)).unwrap().found.unwrap();
+        let ran: Vec<i64> =
+            latest.manifest().versions.iter().map(|version| release_of(&version.args)).collect();
+        if ran != [old, new, old] {
+            return Err(format!("the last checkpoint says that there ran {ran:?}"));
+        }
+    }
+    Ok(became)
+}
+
+#[test]
+fn a_trap_on_probation_leads_back_and_nothing_is_lost() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let seeds = seeds();
+    let mut count: BTreeMap<Became, usize> = BTreeMap::new();
+    for seed in &seeds {
+        for how in ["trap", "fail"] {
+            match run_on_probation(&simulated, &args, *seed, (how, "")) {
+                Ok(became) => *count.entry(became).or_default() += 1,
+                Err(error) => panic!("SEED={seed}: {how}: {error}"),
+            }
+        }
+    }
+    println!("{count:?}");
+    let of = |became| count.get(&became).copied().unwrap_or(0);
+    let enough = of(Became::BackAtBarrier) > 100 && of(Became::BackBefore) > 10 && of(Became::Kept) > 50;
+    assert!(enough || seeds.len() < 1_000, "{count:?}");
+}
+
+#[test]
+fn what_cannot_lead_back_at_a_barrier_does_at_once() {
+    let (_folder, args) = input();
+    let simulated = load("operators");
+    let points = ["store.write", "store.sync", "store.rename"];
+    let faults = points.iter().flat_map(|point| (4..=14).map(move |nth| format!("{point}@{nth}=eio")));
+    let faults = faults.collect::<Vec<_>>().join(",");
+    let seeds: Vec<u64> = seeds().into_iter().take(400).collect();
+    let mut count: BTreeMap<Became, usize> = BTreeMap::new();
+    for seed in &seeds {
+        match run_on_probation(&simulated, &args, *seed, ("trap", &faults)) {
+            Ok(became) => *count.entry(became).or_default() += 1,
+            Err(error) => panic!("SEED={seed}: {error}"),
+        }
+    }
+    println!("{count:?}");
+    assert!(count.get(&Became::BackAtOnce).is_some_and(|count| *count > 5) || seeds.len() < 400, "{count:?}");
 }
 
 /// The deliberate fault: stages that change when they hear of it.
@@ -354,7 +501,7 @@ fn a_job_in_threads_changes_to_and_fro() {
     for number in [2, 3, 1, 2, 1, 3].into_iter().cycle().take(60) {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let plan = plan(number);
-        job.swap(&plan, Box::new(move |result| drop(sender.send(result)))).unwrap();
+        job.swap(&plan, SwapOptions::default(), Box::new(move |result| drop(sender.send(result)))).unwrap();
         // How long the sinks get nothing, at most, until the change is complete.
         let (mut seen, mut since, mut gap) = (job.progress().rows_out, clock.now(), Duration::ZERO);
         let answer = loop {

@@ -19,9 +19,10 @@ use super::savepoint::{self, Ask};
 use super::teller::{Teller, lock};
 use super::{Checkpoints, Command, Content, FileOfStore, Line, Part, section};
 use crate::job::Control;
-use crate::swap::SwapAnswer;
-use crate::swap::asking::{Component, SwapAsk};
+use crate::swap::asking::{Component, SwapAsk, Tells};
 use crate::swap::code::SubtaskSwap;
+use crate::swap::probation::Trial;
+use crate::swap::{Standing, SwapAnswer, Trap};
 
 /// A job's checkpoints.
 pub(crate) struct Checkpointer {
@@ -63,7 +64,7 @@ pub(crate) struct Checkpointer {
     teller: Teller,
 }
 
-/// A change to another version.
+/// A change to another version, until it has happened and the new version stays.
 struct SwapUnderWay {
     request: u64,
     /// Until it begins.
@@ -72,7 +73,48 @@ struct SwapUnderWay {
     about: Arc<About>,
     /// Its checkpoint has begun.
     has_begun: bool,
-    answer: SwapAnswer,
+    /// Until it has happened, or not.
+    answer: Option<SwapAnswer>,
+    trial: Option<OnTrial>,
+}
+
+/// A version on probation.
+struct OnTrial {
+    trial: Arc<Trial>,
+    told: Tells,
+    /// It stays after this; none = the change is not complete.
+    ends: Option<Duration>,
+    /// The request that leads back.
+    back: Option<u64>,
+    /// What leads back.
+    trap: Option<Trap>,
+}
+
+impl OnTrial {
+    /// The version stays, unless a trap leads back. Whether it does.
+    fn is_kept(&mut self) -> bool {
+        let is_kept = self.trial.is_passed();
+        if is_kept {
+            (self.told)(Standing::Kept { traps: self.trial.traps() });
+        }
+        is_kept
+    }
+
+    /// All subtasks run the old code, from the barrier of this checkpoint on.
+    fn went_back(&mut self, at: Option<CheckpointId>) {
+        let Some(last) = self.trial.fall() else { return };
+        let took = last.took;
+        let trap = self.trap.take().unwrap_or(last);
+        (self.told)(Standing::WentBack { trap, at, took });
+    }
+
+    /// The change was given up.
+    fn did_not_change(&mut self, reason: &str) {
+        match self.trial.fall() {
+            Some(_) => self.went_back(None),
+            None => (self.told)(Standing::NotChanged { reason: reason.to_owned() }),
+        }
+    }
 }
 
 /// What a manifest says of the job.
@@ -171,11 +213,12 @@ impl Checkpointer {
 
     /// Begins with a change to another version.
     fn swap(&mut self, ask: SwapAsk, now: Duration) {
-        let SwapAsk { swaps, operators, tables: others, component, answer } = ask;
+        let SwapAsk { swaps, operators, tables: others, component, answer, trial } = ask;
         if self.swap.is_some() {
             answer(Err("the job is changing to another version already".to_owned()));
             return;
         }
+        let trial = trial.map(|(trial, told)| OnTrial { trial, told, ends: None, back: None, trap: None });
         let mut tables = self.about.tables.clone();
         tables.extend(others);
         let about = Arc::new(About {
@@ -191,12 +234,14 @@ impl Checkpointer {
         });
         let request = self.next_request;
         self.next_request += 1;
-        self.swap = Some(SwapUnderWay { request, swaps, about, has_begun: false, answer });
+        self.swap =
+            Some(SwapUnderWay { request, swaps, about, has_begun: false, answer: Some(answer), trial });
         let actions = self.coordinator.on(Event::Asked { request, kind: Kind::Swap }, now);
         actions.into_iter().for_each(|action| self.act(action));
     }
 
-    /// The checkpoint of the change begins: each subtask gets its part before it hears of the checkpoint.
+    /// The checkpoint of the change begins, or the one that leads back: each subtask gets its part before it hears of
+    /// the checkpoint.
     fn begin_swap(&mut self, checkpoint: CheckpointId) {
         let Some(swap) = &mut self.swap else { return };
         std::mem::swap(&mut swap.about, &mut self.about);
@@ -206,18 +251,83 @@ impl Checkpointer {
     }
 
     /// The change has happened, or has not.
-    fn end_swap(&mut self, swap: SwapUnderWay, result: Result<CheckpointId, String>) {
-        if result.is_err() && swap.has_begun {
-            self.about = swap.about;
-            self.versions.pop();
+    fn end_swap(&mut self, mut swap: SwapUnderWay, result: Result<CheckpointId, String>) {
+        let answer = swap.answer.take();
+        match (&result, swap.trial.take()) {
+            (Err(reason), on_trial) => {
+                if swap.has_begun {
+                    self.about = swap.about;
+                    self.versions.pop();
+                }
+                if let Some(mut on_trial) = on_trial {
+                    on_trial.did_not_change(reason);
+                }
+            }
+            (Ok(from), Some(mut on_trial)) => {
+                let time = on_trial.trial.time();
+                on_trial.ends = Some(self.platform.clock.now() + time);
+                (on_trial.told)(Standing::OnProbation { from: *from, time });
+                self.swap = Some(SwapUnderWay { trial: Some(on_trial), ..swap });
+            }
+            (Ok(_), None) => {}
         }
-        (swap.answer)(result);
+        answer.into_iter().for_each(|answer| answer(result.clone()));
+    }
+
+    /// A subtask has gone back to the old version: what the coordinator is to hear of that.
+    fn on_fall(&mut self) -> Option<Event<Part>> {
+        let is_storing = self.coordinator.is_storing();
+        let swap = self.swap.as_mut()?;
+        let on_trial = swap.trial.as_mut().filter(|on_trial| on_trial.back.is_none())?;
+        let trap = on_trial.trial.fall()?;
+        let reason = format!("the new version has trapped: {}", trap.error.message);
+        // If the change is not complete it is given up, which leads back.
+        let is_given_up = on_trial.ends.is_none() && !(is_storing && swap.has_begun);
+        let first = (!is_given_up).then(|| {
+            let request = self.next_request;
+            self.next_request += 1;
+            on_trial.back = Some(request);
+            (request, Kind::Swap)
+        });
+        on_trial.trap = Some(trap.clone());
+        (on_trial.told)(Standing::GoingBack { trap });
+        Some(Event::Disturbed { reason, first })
+    }
+
+    /// All subtasks have gone back, or do when they hear that the checkpoint that was to lead back is given up.
+    fn has_gone_back(swap: SwapUnderWay, result: Result<CheckpointId, String>) {
+        if let Some(mut on_trial) = swap.trial {
+            on_trial.went_back(result.ok());
+        }
+    }
+
+    /// The time of a version's probation may be over: it stays then. Else when.
+    fn end_probation(&mut self, now: Duration) -> Option<Duration> {
+        let on_trial = self.swap.as_mut()?.trial.as_mut().filter(|on_trial| on_trial.back.is_none())?;
+        let ends = on_trial.ends?;
+        if now < ends {
+            return Some(ends);
+        }
+        // If it does not stay, a subtask is about to say so.
+        if on_trial.is_kept() {
+            self.swap = None;
+            self.tell(Command::Keep);
+        }
+        None
     }
 
     /// Does what there is to do. When its time comes again.
     pub(crate) fn step(&mut self) -> Option<Duration> {
         let now = self.platform.clock.now();
         while let Some(event) = self.events.take() {
+            let event = match event {
+                Event::Disturbed { .. } => match self.on_fall() {
+                    Some(event) => event,
+                    // It is known.
+                    None => continue,
+                },
+                event => event,
+            };
             if let Event::Acknowledged { checkpoint, part, .. } = &event {
                 self.teller.acknowledged(*checkpoint, part, &self.about);
             }
@@ -239,7 +349,8 @@ impl Checkpointer {
         }
         let actions = self.coordinator.on(Event::Tick, now);
         actions.into_iter().for_each(|action| self.act(action));
-        self.coordinator.wakes_at()
+        let probation = self.end_probation(now);
+        self.coordinator.wakes_at().into_iter().chain(probation).min()
     }
 
     /// Passes a point; where that fails, the job does. Whether it has not.
@@ -299,12 +410,24 @@ impl Checkpointer {
                     self.end_swap(swap, result);
                     return;
                 }
+                let leads_back = |swap: &mut SwapUnderWay| {
+                    swap.trial.as_ref().is_some_and(|on_trial| on_trial.back == Some(request))
+                };
+                if let Some(swap) = self.swap.take_if(leads_back) {
+                    Self::has_gone_back(swap, result);
+                    return;
+                }
                 if let Some(ask) = self.asked.remove(&request) {
                     (ask.answer)(result);
                 }
             }
             // The subtasks know by themselves that the last one is complete.
-            Action::Finish => {}
+            Action::Finish => {
+                let swap = self.swap.as_mut();
+                if let Some(on_trial) = swap.and_then(|swap| swap.trial.as_mut()) {
+                    on_trial.is_kept();
+                }
+            }
         }
     }
 

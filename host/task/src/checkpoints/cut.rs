@@ -58,6 +58,10 @@ pub(crate) enum Told {
     Commit(CheckpointId),
     /// At this barrier the stages change to another version.
     Swap(Barrier, SubtaskSwap),
+    /// At this barrier those that have changed go back.
+    Back(Barrier),
+    /// The version that is on probation stays.
+    Keep,
 }
 
 impl Cuts {
@@ -87,12 +91,14 @@ impl Cuts {
                     self.triggered =
                         Some(barrier).filter(|barrier| self.last.is_none_or(|last| last < *barrier));
                     // What was put before the command is there.
-                    if kind == Kind::Swap
-                        && let Some(swap) = self.line.swaps.take()
-                    {
-                        return Some(Told::Swap(barrier, swap));
+                    if kind == Kind::Swap {
+                        return Some(match self.line.swaps.take() {
+                            Some(swap) => Told::Swap(barrier, swap),
+                            None => Told::Back(barrier),
+                        });
                     }
                 }
+                Command::Keep => return Some(Told::Keep),
                 Command::Abort(checkpoint) => {
                     let barrier = Barrier { checkpoint };
                     self.triggered = self.triggered.filter(|triggered| *triggered > barrier);
@@ -191,6 +197,11 @@ impl Cuts {
             self.pass(Point::SubtaskAcknowledged)?;
         }
         Ok(())
+    }
+
+    /// The subtask runs other code than checkpoints that are under way are to be of.
+    pub(crate) fn disturb(&self, reason: String) {
+        self.line.events.put(Event::Disturbed { reason, first: None });
     }
 
     /// Passes a point.

@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Complete(CheckpointId, Kind),
     /// It is given up.
     Abort(CheckpointId),
+    /// The version that is on probation stays.
+    Keep,
 }
 
 /// A subtask's part of a checkpoint: of each stage.

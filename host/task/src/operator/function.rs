@@ -7,6 +7,7 @@
 //! A call has no effect until it has returned. So after a trap the call is repeated once in a new
 //! instance; if it traps again it is halved, until the row is found, which then fails by policy.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use super::windowed::{InWindows, Index, Windowed};
 use super::{Element, Input, Place, Ran, dead_letters, state_error};
 use crate::metrics::{Counters, add, read};
 use crate::swap::code::{Code, Output};
+use crate::swap::probation::{Fall, Trial};
 
 /// What a guest call should take.
 const CALL_TIME: Duration = Duration::from_millis(1);
@@ -54,6 +56,8 @@ pub(crate) struct FunctionOperator {
     pub(crate) windows: Option<Box<Windowed>>,
     pub(crate) chaos_instances: bool,
     pub(crate) rows_max: usize,
+    /// That its code is on probation.
+    pub(crate) trial: Option<Arc<Trial>>,
     pub(crate) work: Work,
 }
 
@@ -77,6 +81,17 @@ pub(crate) struct Work {
     ended: bool,
     /// What follows the rows and timers at hand.
     mark: Option<Mark>,
+    /// What of the rows or timers at hand has trapped, on probation.
+    search: Option<Search>,
+}
+
+/// The search for the row that traps, by code on probation.
+struct Search {
+    /// The first trap.
+    since: Duration,
+    error: Diagnostic,
+    /// It leads back.
+    is_last: bool,
 }
 
 impl Default for Work {
@@ -91,6 +106,7 @@ impl Default for Work {
             watermark: i64::MIN,
             ended: false,
             mark: None,
+            search: None,
         }
     }
 }
@@ -98,7 +114,7 @@ impl Default for Work {
 /// Rows or timers for one call, or, before it is cut, for several.
 pub(crate) struct Part {
     pub(super) what: Items,
-    /// How often a call with them has trapped.
+    /// How often a call with them has trapped; 2 = it has been halved.
     pub(super) traps: u32,
     /// Whether their state has been asked for.
     pub(super) near: Near,
@@ -215,6 +231,8 @@ const TIMERS: usize = 1;
 pub(super) const MERGES: usize = 2;
 /// A call with more state than this has fewer rows.
 pub(super) const CALL_STATE_BYTES: usize = 256 << 10;
+/// The row that leads back to the old code is searched for so long: then all that is at hand goes back.
+const SEARCH_TIME: Duration = Duration::from_millis(20);
 /// At most so many timers are taken at once; the rest follows.
 const ROUND_TIMERS: usize = 10_000;
 
@@ -275,7 +293,11 @@ impl FunctionOperator {
         std::mem::swap(&mut self.failures, &mut code.failures);
         std::mem::swap(&mut self.ways, &mut code.ways);
         std::mem::swap(&mut self.states, &mut code.states);
+        std::mem::swap(&mut self.trial, &mut code.trial);
         self.work.nanoseconds_each = [None; 3];
+        // The other code has not trapped.
+        self.work.parts.iter_mut().for_each(|part| part.traps = 0);
+        self.work.search = None;
         Ok(has_other_states)
     }
 
@@ -285,6 +307,9 @@ impl FunctionOperator {
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
     ) -> Result<Ran, Diagnostic> {
+        if !self.is_calling() && self.goes_back_after_search() {
+            return Ok(Ran::GoesBack);
+        }
         if !self.is_calling()
             && let Some(ran) = self.prepare(counters, emit)?
         {
@@ -346,18 +371,9 @@ impl FunctionOperator {
                 self.on_merged(outcome, counters);
                 Ok(Ran::Progress)
             }
-            Poll::Ready(Err(error)) if self.work.is_merging => {
-                self.on_merge_trap(&error, counters)?;
-                Ok(Ran::Progress)
-            }
-            Poll::Ready(Ok(outcome)) => {
-                self.on_return(outcome, counters, emit)?;
-                Ok(Ran::Progress)
-            }
-            Poll::Ready(Err(error)) => {
-                self.on_trap(error, counters, emit)?;
-                Ok(Ran::Progress)
-            }
+            Poll::Ready(Err(error)) if self.work.is_merging => self.on_merge_trap(&error, counters),
+            Poll::Ready(Ok(outcome)) => self.on_return(outcome, counters, emit),
+            Poll::Ready(Err(error)) => self.on_trap(&error, counters, emit),
         }
     }
 
@@ -509,11 +525,20 @@ impl FunctionOperator {
         outcome: Outcome,
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
-    ) -> Result<(), Diagnostic> {
-        let Some(part) = self.work.running.take() else { return Ok(()) };
+    ) -> Result<Ran, Diagnostic> {
+        let Some(part) = self.work.running.take() else { return Ok(Ran::Progress) };
         self.measure(part.what.kind(), part.what.len());
         self.count_call(counters);
+        self.passes_again(&part);
         if !outcome.failures.is_empty() {
+            // What would end the job leads back.
+            if let (Some(trial), Some(failure)) = (self.trial.clone(), self.ends_job(&outcome.failures)) {
+                let error = self.failed(failure, &part.what);
+                if trial.count() && trial.fails(Fall { at: self.clock.now(), error }) {
+                    self.work.parts.push(part);
+                    return Ok(Ran::GoesBack);
+                }
+            }
             self.on_failures(&part.what, &outcome.failures, counters, emit)?;
         }
         if let Some(keyed) = &mut self.keyed
@@ -537,7 +562,61 @@ impl FunctionOperator {
         if self.chaos_instances {
             self.chain.reset();
         }
-        Ok(())
+        Ok(Ran::Progress)
+    }
+
+    /// On probation: a call that has trapped has returned when it was made again.
+    fn passes_again(&mut self, part: &Part) {
+        if part.traps == 1
+            && let Some(trial) = &self.trial
+            && let Some(search) = &mut self.work.search
+        {
+            search.is_last |= trial.count();
+            if !search.is_last {
+                self.work.search = None;
+            }
+        }
+    }
+
+    /// On probation: what trapped once too often is over, and did not trap when it was made again. Whether the code
+    /// goes back now.
+    fn goes_back_after_search(&mut self) -> bool {
+        let has_more = self.work.parts.last().is_some_and(|part| part.traps > 0);
+        let Some(search) = self.work.search.take_if(|search| search.is_last && !has_more) else {
+            return false;
+        };
+        let fall = Fall { at: search.since, error: search.error };
+        self.trial.as_ref().is_some_and(|trial| trial.fails(fall))
+    }
+
+    /// On probation: the call that runs has trapped. None: it is handled as at any time.
+    fn on_trial(&mut self, error: &GuestError) -> Option<Ran> {
+        let (trial, part) = (Arc::clone(self.trial.as_ref()?), self.work.running.as_ref()?);
+        let (now, length, traps) = (self.clock.now(), part.what.len(), part.traps);
+        let is_last = trial.is_last_chance();
+        let said = self.trapped(error, (length == 1).then(|| self.item(&part.what, 0)));
+        let since = self.work.search.as_ref().map_or(now, |search| search.since);
+        let is_found = if is_last {
+            // One whose time was over takes as long each time.
+            let takes_long = matches!(error, GuestError::TimedOut(_)) || now - since > SEARCH_TIME;
+            length == 1 || takes_long || !error.is_of_a_row()
+        } else {
+            length == 1 && traps > 0 && trial.count()
+        };
+        if is_found {
+            self.work.search = None;
+            // Its rows stay at hand.
+            return trial.fails(Fall { at: since, error: said }).then_some(Ran::GoesBack);
+        }
+        self.work.search = Some(Search { since, error: said, is_last });
+        if !is_last {
+            return None;
+        }
+        let mut part = self.work.running.take()?;
+        part.traps = 2;
+        let second = part.split_off(length / 2);
+        self.work.parts.extend([second, part]);
+        Some(Ran::Progress)
     }
 
     /// Counts the last call, which has returned.
@@ -576,18 +655,22 @@ impl FunctionOperator {
 
     fn on_trap(
         &mut self,
-        error: GuestError,
+        error: &GuestError,
         counters: &Counters,
         emit: &mut EmitFrom<'_>,
-    ) -> Result<(), Diagnostic> {
-        let Some(mut part) = self.work.running.take() else { return Ok(()) };
+    ) -> Result<Ran, Diagnostic> {
         self.count_trap(counters);
+        if let Some(ran) = self.on_trial(error) {
+            return Ok(ran);
+        }
+        let Some(mut part) = self.work.running.take() else { return Ok(Ran::Progress) };
         if !error.is_of_a_row() {
-            return Err(self.trapped(&error, None));
+            return Err(self.trapped(error, None));
         }
         match (part.traps, part.what.len()) {
             (0, _) => self.work.parts.push(Part { traps: 1, ..part }),
             (_, length @ 2..) => {
+                part.traps = 2;
                 let second = part.split_off(length / 2);
                 self.work.parts.push(second);
                 self.work.parts.push(part);
@@ -595,7 +678,7 @@ impl FunctionOperator {
             _ => {
                 let (head, _, policy) = self.nodes[0].clone();
                 if policy == FailurePolicy::Fail {
-                    return Err(self.trapped(&error, Some(self.item(&part.what, 0))));
+                    return Err(self.trapped(error, Some(self.item(&part.what, 0))));
                 }
                 let message = error.to_string();
                 let failure = [RowFailure { node: head, row: 0, message }];
@@ -603,7 +686,29 @@ impl FunctionOperator {
                 self.done(&part.what, counters);
             }
         }
-        Ok(())
+        Ok(Ran::Progress)
+    }
+
+    /// What becomes of a failed row.
+    fn policy(&self, failure: &RowFailure) -> (&str, FailurePolicy) {
+        let known = self.nodes.iter().find(|(node, _, _)| *node == failure.node);
+        let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
+        (name, *policy)
+    }
+
+    /// The first of these rows whose failure is not to be gone on from.
+    fn ends_job<'a>(&self, failures: &'a [RowFailure]) -> Option<&'a RowFailure> {
+        failures.iter().find(|failure| self.policy(failure).1 == FailurePolicy::Fail)
+    }
+
+    /// A failed row as the user reads it.
+    fn failed(&self, failure: &RowFailure, what: &Items) -> Diagnostic {
+        let mut lines = failure.message.splitn(2, '\n');
+        let message = lines.next().unwrap_or_default();
+        let more = lines.next().map(|more| format!("\n{more}")).unwrap_or_default();
+        Diagnostic::user(format!("function `{}` failed: {message}", self.policy(failure).0))
+            .detail(format!("{}, {}{more}", self.place.text(), self.item(what, failure.row as usize)))
+            .hint("to go on without such rows, give the function a failure policy: skip, or a side output")
     }
 
     fn on_failures(
@@ -623,9 +728,7 @@ impl FunctionOperator {
                     continue;
                 }
             }
-            let known = self.nodes.iter().find(|(node, _, _)| *node == failure.node);
-            let (_, name, policy) = known.unwrap_or(&self.nodes[0]);
-            match (policy, what) {
+            match (self.policy(failure).1, what) {
                 // A timer has no row that could go aside.
                 (FailurePolicy::Skip | FailurePolicy::Divert, Items::Timers(..) | Items::Windows { .. }) => {
                     add(&counters.timers_skipped, 1);
@@ -637,14 +740,7 @@ impl FunctionOperator {
                 }
                 (FailurePolicy::Skip, _) => add(&counters.rows_skipped, 1),
                 (FailurePolicy::Divert, _) => diverted.push(failure),
-                (FailurePolicy::Fail, _) => {
-                    let mut lines = failure.message.splitn(2, '\n');
-                    let message = lines.next().unwrap_or_default();
-                    let more = lines.next().map(|more| format!("\n{more}")).unwrap_or_default();
-                    return Err(Diagnostic::user(format!("function `{name}` failed: {message}"))
-                        .detail(format!("{}, {}{more}", self.place.text(), self.item(what, failure.row as usize)))
-                        .hint("to go on without such rows, give the function a failure policy: skip, or a side output"));
-                }
+                (FailurePolicy::Fail, _) => return Err(self.failed(failure, what)),
             }
         }
         let (false, Items::Rows(input, rows, _)) = (diverted.is_empty(), what) else { return Ok(()) };

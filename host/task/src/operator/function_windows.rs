@@ -19,6 +19,7 @@ use super::window_keys::{Meeting, Met};
 use super::windowed::{Index, Piece, Stage, Taken};
 use super::{Ran, native_error};
 use crate::metrics::{Counters, add, read};
+use crate::swap::probation::Fall;
 
 /// Values on their way to become one, and what is then done with them.
 pub(crate) struct MergeJob {
@@ -316,14 +317,24 @@ impl FunctionOperator {
         &mut self,
         error: &GuestError,
         counters: &Counters,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<Ran, Diagnostic> {
         self.work.is_merging = false;
         self.count_trap(counters);
+        if let Some(trial) = self.trial.clone().filter(|trial| trial.is_last_chance()) {
+            // What was to be merged stands as it is.
+            let fall = Fall { at: self.clock.now(), error: self.trapped(error, None) };
+            if trial.fails(fall) {
+                return Ok(Ran::GoesBack);
+            }
+        }
         if !error.is_of_a_row() {
             return Err(self.trapped(error, None));
         }
-        let Some(job) = &mut self.work.merge else { return Ok(()) };
-        let Trapped::Pair(group) = job.merging.on_trap() else { return Ok(()) };
+        let Some(job) = &mut self.work.merge else { return Ok(Ran::Progress) };
+        let Trapped::Pair(group) = job.merging.on_trap() else { return Ok(Ran::Progress) };
+        if let Some(trial) = &self.trial {
+            trial.count();
+        }
         let window = match &job.then {
             Then::Windows { keys, .. } => {
                 keys.iter().map(|column| value_text(column, group as usize)).collect::<Vec<_>>().join(",")
@@ -348,7 +359,7 @@ impl FunctionOperator {
         if read(&counters.timers_skipped) == 1 {
             self.chain.warn(&format!("{window} failed: {error}"));
         }
-        Ok(())
+        Ok(Ran::Progress)
     }
 }
 

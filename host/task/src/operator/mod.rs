@@ -36,6 +36,8 @@ pub(crate) enum Ran {
     Idle,
     /// It has handled all rows that came before this, which goes to all that it feeds.
     Forward(Mark),
+    /// Its code is on probation, and has trapped too often: the old code is to handle what it has not.
+    GoesBack,
     /// It is done for good; only after its input has ended.
     Ended,
 }

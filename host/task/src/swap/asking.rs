@@ -9,13 +9,17 @@ use model::job_graph::{NodeId, NodeKind};
 use platform::Inbox;
 
 use super::code::{Ground, Operators, SubtaskSwap, operators};
-use super::{Difference, Version, diff};
+use super::probation::Trial;
+use super::{Difference, Observer, Standing, SwapOptions, Version, diff};
 use crate::Plan;
 use crate::checkpoints::kept;
 
 /// Hears the checkpoint from whose barrier on the new version runs, which is complete; or why the job has not
 /// changed. It is dropped where the job ends before.
 pub type SwapAnswer = Box<dyn FnOnce(Result<CheckpointId, String>) + Send>;
+
+/// Is told how a version on probation stands.
+pub(crate) type Tells = Box<dyn FnMut(Standing) + Send>;
 
 /// A change that is asked for: what the job's checkpoints do with it.
 pub(crate) struct SwapAsk {
@@ -26,6 +30,8 @@ pub(crate) struct SwapAsk {
     pub(crate) tables: Vec<(NodeId, Vec<Table>)>,
     pub(crate) component: Component,
     pub(crate) answer: SwapAnswer,
+    /// That the new version is on probation, and who hears how it stands.
+    pub(crate) trial: Option<(Arc<Trial>, Tells)>,
 }
 
 /// The component of a version, as checkpoints keep it.
@@ -61,8 +67,10 @@ pub(crate) struct Swaps {
 
 struct Running {
     version: Arc<Version>,
-    /// Another is on its way.
+    /// Another is on its way, or on probation.
     is_changing: bool,
+    /// How the one stands that was last on probation.
+    standing: Option<Standing>,
 }
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
@@ -81,7 +89,11 @@ impl Drop for Mark {
 impl Swaps {
     pub(crate) fn new(deployed: Version, ground: Ground, asks: Option<Inbox<SwapAsk>>) -> Self {
         let deployed = Arc::new(deployed);
-        let running = Arc::new(Mutex::new(Running { version: Arc::clone(&deployed), is_changing: false }));
+        let running = Arc::new(Mutex::new(Running {
+            version: Arc::clone(&deployed),
+            is_changing: false,
+            standing: None,
+        }));
         Self { deployed, ground, asks, running }
     }
 
@@ -89,7 +101,17 @@ impl Swaps {
         Arc::clone(&lock(&self.running).version)
     }
 
-    pub(crate) fn swap(&self, plan: &Plan, answer: SwapAnswer) -> Result<Difference, Diagnostic> {
+    /// How the version stands that was last on probation.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        lock(&self.running).standing.clone()
+    }
+
+    pub(crate) fn swap(
+        &self,
+        plan: &Plan,
+        options: SwapOptions,
+        answer: SwapAnswer,
+    ) -> Result<Difference, Diagnostic> {
         let Some(asks) = &self.asks else {
             return Err(Diagnostic::user("a job without checkpoints cannot change while it runs")
                 .detail("it changes at the barrier of one")
@@ -98,8 +120,12 @@ impl Swaps {
         let old = {
             let mut running = lock(&self.running);
             if std::mem::replace(&mut running.is_changing, true) {
-                return Err(Diagnostic::user("the job is changing to another version already")
-                    .hint("ask again when that is done"));
+                let message = match running.standing {
+                    Some(Standing::OnProbation { .. }) => "the version that runs is on probation",
+                    Some(Standing::GoingBack { .. }) => "the job is going back to its old version",
+                    _ => "the job is changing to another version already",
+                };
+                return Err(Diagnostic::user(message).hint("ask again when that is done"));
             }
             Arc::clone(&running.version)
         };
@@ -107,10 +133,18 @@ impl Swaps {
         let new = Arc::new(plan.version());
         let difference = diff(&old, &new);
         difference.check_live()?;
+        if options.probation.is_some() {
+            difference.check_back()?;
+        }
         plan.check_grants()?;
-        let swaps = self.ground.swaps(&old, &new)?;
+        let trial =
+            options.probation.map(|probation| Arc::new(Trial::new(probation, self.ground.clock.clone())));
+        let swaps = self.ground.swaps(&old, &new, trial.as_ref())?;
         let component = Component::of(&new);
         let (running, version) = (Arc::clone(&self.running), Arc::clone(&new));
+        // Of the answer, or of the probation where there is one.
+        let mark = Arc::new(mark);
+        let trial = trial.map(|trial| (trial, self.told(old, Arc::clone(&mark), options.observer)));
         let answer: SwapAnswer = Box::new(move |result| {
             if result.is_ok() {
                 lock(&running).version = version;
@@ -119,8 +153,28 @@ impl Swaps {
             answer(result);
         });
         let operators = operators(&self.deployed, &new);
-        asks.put(SwapAsk { swaps, operators, tables: self.tables(&new), component, answer });
+        asks.put(SwapAsk { swaps, operators, tables: self.tables(&new), component, answer, trial });
         Ok(difference)
+    }
+
+    /// Takes note of how a version on probation stands, and tells it.
+    fn told(&self, old: Arc<Version>, mark: Arc<Mark>, observer: Option<Observer>) -> Tells {
+        let running = Arc::clone(&self.running);
+        let (mut old, mut mark) = (Some(old), Some(mark));
+        lock(&running).standing = Some(Standing::Changing);
+        Box::new(move |standing| {
+            {
+                let mut running = lock(&running);
+                if matches!(standing, Standing::WentBack { .. }) {
+                    old.take().into_iter().for_each(|old| running.version = old);
+                }
+                running.standing = Some(standing.clone());
+            }
+            if !matches!(standing, Standing::OnProbation { .. } | Standing::GoingBack { .. }) {
+                drop(mark.take());
+            }
+            observer.iter().for_each(|observer| observer(&standing));
+        })
     }
 
     /// What the tables of functions are called that are in no windows; those of others stay as they are.

@@ -11,8 +11,10 @@ use guest::{Chain, Entries, NodePort, Opening, StateReader, Task};
 use model::Diagnostic;
 use model::element::Barrier;
 use model::job_graph::{FailurePolicy, NodeId, NodeKind, State};
+use platform::Clock;
 
 use super::Version;
+use super::probation::Trial;
 use crate::deploy::uid_of;
 use crate::metrics::{GuestHooks, LogRecord, LogSink, UserMetrics};
 use crate::operator::Place;
@@ -26,6 +28,8 @@ pub(crate) type Output = (NodeId, u32);
 pub(crate) struct SubtaskSwap {
     /// By stage.
     pub(crate) stages: Vec<StageSwap>,
+    /// That the new version is on probation.
+    pub(crate) trial: Option<Arc<Trial>>,
 }
 
 /// What changes in a stage.
@@ -61,6 +65,8 @@ pub(crate) struct Code {
     pub(crate) keys: Vec<Option<Vec<usize>>>,
     /// The state as this code is called with it; none = it has not run yet.
     pub(crate) keyed: Option<KeyedState>,
+    /// That it is on probation.
+    pub(crate) trial: Option<Arc<Trial>>,
 }
 
 /// What is under way in a subtask.
@@ -68,6 +74,20 @@ pub(crate) struct UnderWay {
     /// At this barrier its stages change.
     pub(crate) barrier: Barrier,
     pub(crate) swap: SubtaskSwap,
+    pub(crate) phase: Phase,
+    /// The new code has trapped too often here: all stages run the old one, and no other changes.
+    pub(crate) has_left: bool,
+}
+
+/// How far a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// At the barrier stages change to the new version.
+    Forth,
+    /// Its checkpoint is complete, and the version on probation.
+    OnProbation,
+    /// At the barrier those that run the new version change to the old one.
+    Back,
 }
 
 /// Reads the state of a function that takes it over later.
@@ -113,6 +133,7 @@ pub(crate) struct Ground {
     /// Who reads it waits until nobody writes any more: a job that has ended does not hold it.
     log: Weak<dyn Fn(LogRecord) + Send + Sync>,
     pub(crate) metrics: Arc<Mutex<UserMetrics>>,
+    pub(crate) clock: Clock,
     pub(crate) attempt: u32,
 }
 
@@ -121,14 +142,14 @@ impl Ground {
     pub(crate) fn of(
         version: &Version,
         log: &LogSink,
-        metrics: &Arc<Mutex<UserMetrics>>,
+        (metrics, clock): (&Arc<Mutex<UserMetrics>>, &Clock),
         attempt: u32,
     ) -> Self {
         let of_stage = |v: usize, s: usize| version.exits(v, s).into_iter().map(|exit| exit.from).collect();
         let vertices = version.physical.vertices.iter().enumerate();
         let exits =
             vertices.map(|(v, vertex)| (0..vertex.stages.len()).map(|s| of_stage(v, s)).collect()).collect();
-        Self { exits, log: Arc::downgrade(log), metrics: Arc::clone(metrics), attempt }
+        Self { exits, log: Arc::downgrade(log), metrics: Arc::clone(metrics), clock: clock.clone(), attempt }
     }
 
     /// What changes in all subtasks, in their order, when a version follows another from which it can be reached
@@ -136,7 +157,12 @@ impl Ground {
     ///
     /// # Errors
     /// If one cannot be opened.
-    pub(crate) fn swaps(&self, old: &Version, new: &Version) -> Result<Vec<SubtaskSwap>, Diagnostic> {
+    pub(crate) fn swaps(
+        &self,
+        old: &Version,
+        new: &Version,
+        trial: Option<&Arc<Trial>>,
+    ) -> Result<Vec<SubtaskSwap>, Diagnostic> {
         let mut swaps = Vec::new();
         let is_same = new.has_code_of(old);
         for (v, vertex) in new.physical.vertices.iter().enumerate() {
@@ -149,14 +175,17 @@ impl Ground {
                         _ if is_same => None,
                         NodeKind::Function(_) => Some(match new.natives.get(&head(new)) {
                             Some(native) => StageCode::Native(Arc::clone(native)),
-                            None => StageCode::Function(Box::new(self.code(new, (v, s), subtask)?)),
+                            None => {
+                                let code = self.code(new, (v, s), subtask)?;
+                                StageCode::Function(Box::new(Code { trial: trial.cloned(), ..code }))
+                            }
                         }),
                         _ => None,
                     };
                     Ok(StageSwap { code, is_renamed, has_changed: false })
                 });
                 let stages = stages.collect::<Result<Vec<_>, Diagnostic>>()?;
-                swaps.push(SubtaskSwap { stages });
+                swaps.push(SubtaskSwap { stages, trial: trial.cloned() });
             }
         }
         Ok(swaps)
@@ -230,6 +259,7 @@ impl Ground {
             states: function.states.clone(),
             keys: keys.collect(),
             keyed: None,
+            trial: None,
         })
     }
 }

@@ -106,6 +106,21 @@ impl Difference {
     }
 }
 
+impl Difference {
+    /// Refuses a version from which a trap could not lead back.
+    ///
+    /// # Errors
+    /// If it could not: what would be lost.
+    pub fn check_back(&self) -> Result<(), Diagnostic> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        Err(Diagnostic::user("the old version could not take over again from this one without loss")
+            .detail(self.losses.join("\n"))
+            .hint("leave out the probation, or keep what the old version needs"))
+    }
+}
+
 impl Change {
     fn word(self) -> &'static str {
         match self {

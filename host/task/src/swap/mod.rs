@@ -4,10 +4,14 @@
 //! A change is tied to a checkpoint. In every subtask a stage changes when it cuts at that checkpoint's barrier: rows
 //! before it are handled by the old code, rows after it by the new, with the state that is there. The manifest says
 //! which version goes on from it. If the checkpoint is given up, the stages that have changed go back.
+//!
+//! A new version may be on [probation]: each subtask keeps the old code beside it. After a trap too many the subtask
+//! that trapped goes back at that row, and the others at the barrier of a checkpoint that is asked for at once.
 
 pub(crate) mod asking;
 pub(crate) mod code;
 pub mod diff;
+pub(crate) mod probation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +22,7 @@ use model::job_graph::{NodeId, Partition};
 
 pub use asking::SwapAnswer;
 pub use diff::{Change, Difference, OperatorChange, StateChange, diff};
+pub use probation::{Observer, Probation, Standing, SwapOptions, Trap};
 
 use crate::operator::native::NativeFunction;
 use crate::{Execution, Plan};

@@ -346,19 +346,19 @@ struct TallyArgs {
     /// 1; 2 has one function more; 3 keeps more.
     #[arg(long, default_value_t = 1)]
     release: i64,
-    /// Traps at this number.
-    #[arg(long)]
-    trap: Option<i64>,
+    #[command(flatten)]
+    faults: Faults,
 }
 
 /// A count by name, in releases that a running job can change between.
 #[job]
 fn tally(job: &Job, args: TallyArgs) -> Result<()> {
-    let (release, trap) = (args.release, args.trap);
+    let (release, faults) = (args.release, args.faults);
+    let policy = if faults.skip { OnFailure::Skip } else { OnFailure::Fail };
     let rows = job.csv::<Named>(args.input.source()?).key_by(F0);
     let counted = match release {
-        3 => rows.process(TallySince { release }).uid("tally"),
-        _ => rows.process(Tally { release, trap }).uid("tally"),
+        3 => rows.process(TallySince { release, faults }).uid("tally").on_failure(policy),
+        _ => rows.process(Tally { release, faults }).uid("tally").on_failure(policy),
     };
     let told = counted.map(|row| (row.0.to_string(), row.1, row.2, row.3));
     let told = if release == 2 { told.filter(|row| row.1 >= 0) } else { told };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use checkpoint::coordinator::{CheckpointId, Stop};
 use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
-use task::swap::{Difference, diff};
+use task::swap::{Difference, SwapOptions, diff};
 use task::{Form, Job, Plan, RunOptions};
 
 use super::{Answered, JobMaster, Once, Ordering, Seen};
@@ -83,7 +83,7 @@ impl JobMaster {
             }
             answer.give(result);
         });
-        job.swap(&plan, told)
+        job.swap(&plan, SwapOptions::default(), told)
     }
 
     /// Stops the job with a savepoint, and starts it from that as another version, which may be any; if that does not

@@ -202,6 +202,8 @@ pub struct Coordinator<P> {
     not_before: Duration,
     /// Those that are complete and kept, the oldest first.
     retained: VecDeque<CheckpointId>,
+    /// One that is kept however many come after it.
+    held: Option<CheckpointId>,
     /// Failures since the last that was complete.
     failures: u32,
     ended: BTreeSet<SubtaskId>,
@@ -246,6 +248,7 @@ impl<P> Coordinator<P> {
             under_way: None,
             asked: VecDeque::new(),
             retained: retained.into_iter().collect(),
+            held: None,
             failures: 0,
             ended: BTreeSet::new(),
             is_over: false,
@@ -256,6 +259,17 @@ impl<P> Coordinator<P> {
     /// done again after one more crash, and what it gives can be seen early.
     pub fn goes_on(&mut self, now: Duration) {
         self.due = self.settings.interval.map(|interval| now + interval.min(SOON));
+    }
+
+    /// Keeps a checkpoint, however many come after it; none = no more.
+    pub fn hold(&mut self, checkpoint: Option<CheckpointId>) {
+        self.held = checkpoint;
+    }
+
+    /// The newest that is complete and kept.
+    #[must_use]
+    pub fn newest(&self) -> Option<CheckpointId> {
+        self.retained.back().copied()
     }
 
     /// Whether the manifest of one is being written: it cannot be given up any more.
@@ -387,10 +401,17 @@ impl<P> Coordinator<P> {
         actions.push(Action::Complete { checkpoint, kind });
         if !matches!(kind, Kind::Savepoint { .. }) {
             self.retained.push_back(checkpoint);
-            while self.retained.len() > self.settings.retained.max(1) {
-                let oldest = self.retained.pop_front();
-                actions.extend(oldest.map(|checkpoint| Action::Remove { checkpoint }));
-            }
+            let is_held = |id: &CheckpointId| self.held == Some(*id);
+            let mut left = self.retained.iter().filter(|id| !is_held(id)).count();
+            let max = self.settings.retained.max(1);
+            self.retained.retain(|id| {
+                let goes = left > max && !is_held(id);
+                if goes {
+                    left -= 1;
+                    actions.push(Action::Remove { checkpoint: *id });
+                }
+                !goes
+            });
         }
         actions.extend(request.map(|request| Action::Answer { request, result: Ok(checkpoint) }));
         if matches!(kind, Kind::Final | Kind::Savepoint { stop: Some(_) }) {

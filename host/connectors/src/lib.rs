@@ -198,6 +198,11 @@ pub trait SinkFactory: Send + Sync {
         let _ = (states, faults);
         self.prepare()
     }
+    /// Whether nothing that it takes can be seen before it is [committed](Sink::commit), so that a job can undo it by
+    /// going back to an earlier checkpoint.
+    fn can_hold_back(&self) -> bool {
+        false
+    }
     /// After all subtasks have finished (or the job has failed or was cancelled): what the sink
     /// has to tell the user, one line each (a blackhole's row count and checksum).
     fn summary(&self) -> Vec<String> {

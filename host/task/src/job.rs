@@ -22,7 +22,7 @@ use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics,
 use crate::metrics::{SubtaskMetrics, VertexDescription, VertexMetrics};
 use crate::operator::state_error;
 use crate::swap::asking::Swaps;
-use crate::swap::{Difference, Standing, SwapAnswer, SwapOptions, Version};
+use crate::swap::{Difference, RollBack, Standing, SwapAnswer, SwapOptions, Version};
 use crate::{Answer, CheckpointTracker, Plan, SavepointRequest};
 
 /// How a job ended.
@@ -362,7 +362,8 @@ impl Job {
     ///
     /// On [probation](crate::swap::Probation) every subtask keeps the old code beside the new. After a trap too many
     /// the subtask that trapped goes on with the old code at that row, and the others at the next barrier, of a
-    /// checkpoint that is asked for at once; nothing is replayed. How the new version stands is told to the options'
+    /// checkpoint that is asked for at once; nothing is replayed. If the rollback is to be exact the job fails instead,
+    /// with [`roll_back`](Self::roll_back) saying where to go on. How the new version stands is told to the options'
     /// observer, and by [`standing`](Self::standing). Until that is decided no other change is taken.
     ///
     /// Returns what differs. Where nothing does, that is no error.
@@ -384,6 +385,14 @@ impl Job {
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         self.swaps.standing()
+    }
+
+    /// Where the job is to go on from, and as which version, if a trap on probation has ended it by an exact rollback:
+    /// after [`wait`](Self::wait) has given [`JobOutcome::Failed`] with the trap. The version's component lies beside
+    /// the checkpoints.
+    #[must_use]
+    pub fn roll_back(&self) -> Option<RollBack> {
+        self.swaps.roll_back()
     }
 
     /// The version that runs: what others are compared with ([`crate::swap::diff()`]).

@@ -20,7 +20,7 @@ use crate::checkpoints::savepoint::{self, Ask};
 use crate::deploy::deploy;
 use crate::metrics::LogSink;
 use crate::subtask::{Operator, Step};
-use crate::swap::SwapOptions;
+use crate::swap::{RollBack, SwapOptions};
 use crate::{AggPhase, JobOutcome, Plan, Progress, RunOptions, SavepointRequest, Sizes, StateBackend};
 use far_state::FarState;
 
@@ -40,6 +40,8 @@ pub struct Report {
     /// What came of each change to another version that was asked for, in their order: its checkpoint, or why there is
     /// none. None = nothing was said.
     pub swaps: Vec<Option<Result<u64, String>>>,
+    /// Where the job is to go on from after an exact rollback.
+    pub roll_back: Option<RollBack>,
 }
 
 /// A fault put in on purpose, which a simulation has to report.
@@ -252,7 +254,16 @@ pub fn run_with(
             }
             let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
             let swaps = std::mem::take(&mut *swapped.lock().unwrap_or_else(PoisonError::into_inner));
-            return Ok(Report { outcome: None, steps, trace: trace.digest(), progress, savepoint, swaps });
+            let roll_back = deployed.swaps.roll_back();
+            return Ok(Report {
+                outcome: None,
+                steps,
+                trace: trace.digest(),
+                progress,
+                savepoint,
+                swaps,
+                roll_back,
+            });
         }
         if number == checkpoints {
             checkpoint_at = deployed.checkpointer.as_mut().and_then(|(checkpointer, _)| checkpointer.step());
@@ -285,5 +296,6 @@ pub fn run_with(
     let savepoint = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
     let progress = deployed.watch.progress();
     let swaps = std::mem::take(&mut *swapped.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Report { outcome, steps, trace: trace.digest(), progress, savepoint, swaps })
+    let roll_back = deployed.swaps.roll_back();
+    Ok(Report { outcome, steps, trace: trace.digest(), progress, savepoint, swaps, roll_back })
 }

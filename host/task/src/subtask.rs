@@ -386,6 +386,15 @@ impl Subtask {
         let Some(under_way) = &mut self.swap else {
             return Err(Diagnostic::internal("there is no code to go back to"));
         };
+        self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::SwapLeave))?;
+        if let Some(trap) =
+            under_way.swap.trial.as_ref().filter(|trial| trial.is_exact()).and_then(|t| t.fall())
+        {
+            let mut detail =
+                "the new version was on probation, and the job goes back to the old one".to_owned();
+            trap.error.detail.iter().for_each(|more| detail.extend(["\n", more]));
+            return Err(Diagnostic { detail: Some(detail), ..trap.error });
+        }
         under_way.has_left = true;
         under_way.go_back(&mut self.stages)?;
         let reason = "the new version has trapped, and the job goes back to the old one";
@@ -584,10 +593,15 @@ impl Subtask {
                     }
                 }
                 Told::Keep => {
-                    self.swap = None;
+                    let held = self.swap.take().and_then(|swap| swap.held);
                     for stage in &mut self.stages {
-                        if let Operator::Function(function) = &mut stage.operator {
-                            function.trial = None;
+                        match (&mut stage.operator, held) {
+                            (Operator::Function(function), _) => function.trial = None,
+                            (Operator::Sink(sink), Some(held)) => {
+                                cuts.pass(Point::SubtaskCommit)?;
+                                sink.commit(held);
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -598,7 +612,8 @@ impl Subtask {
                             stage.change_places(swap)?;
                         }
                     }
-                    self.swap = Some(UnderWay { barrier, swap, phase: Phase::Forth, has_left: false });
+                    self.swap =
+                        Some(UnderWay { barrier, swap, phase: Phase::Forth, has_left: false, held: None });
                 }
                 Told::Commit(checkpoint) => {
                     if let Some(swap) =
@@ -609,6 +624,13 @@ impl Subtask {
                             Phase::Forth | Phase::Back => self.swap = None,
                             Phase::OnProbation => {}
                         }
+                    }
+                    // What is over cannot be gone back from.
+                    if let Some(swap) = self.swap.as_mut().filter(|_| !cuts.is_over)
+                        && swap.swap.trial.as_ref().is_some_and(|trial| trial.holds_back(checkpoint))
+                    {
+                        swap.held = Some(checkpoint);
+                        continue;
                     }
                     for stage in &mut self.stages {
                         if let Operator::Sink(sink) = &mut stage.operator {
@@ -663,7 +685,9 @@ impl Subtask {
         }
         let start = self.clock.now();
         if let Some(under_way) = self.swap.as_mut().filter(|swap| swap.barrier == barrier) {
+            self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::SwapChange))?;
             under_way.pass(at, stage)?;
+            self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::SwapChanged))?;
         }
         let text = |kind: &str, text: String| vec![(kind.to_owned(), Content::Text(text))];
         let sections = match &mut stage.operator {

@@ -11,6 +11,7 @@ mod checkpoints;
 mod evolution;
 mod files;
 mod nexmark;
+mod probation;
 mod savepoints;
 mod simulated;
 mod splits;

@@ -13,7 +13,7 @@ use platform::disk::ModelDisk;
 use platform::store::FileStore;
 use platform::{Clock, Faults, Platform, Random};
 use task::simulation::{Fault, options};
-use task::swap::{Change, Probation, Standing, SwapOptions};
+use task::swap::{Change, Probation, Rollback, Standing, SwapOptions};
 use task::{Checkpoints, JobOutcome, Restored};
 
 use crate::checkpoints::{JOB_ID, settings, with_files};
@@ -23,15 +23,15 @@ const ROWS: i64 = 600;
 const NAMES: i64 = 13;
 
 /// Rows of a name and a number, each number once.
-fn input() -> (tempfile::TempDir, Vec<String>) {
+pub(crate) fn input(rows: i64) -> (tempfile::TempDir, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.csv");
-    let text: String = (0..ROWS).map(|number| format!("n{},{number}\n", number * number % NAMES)).collect();
+    let text: String = (0..rows).map(|number| format!("n{},{number}\n", number * number % NAMES)).collect();
     std::fs::write(&path, text).unwrap();
     (folder, vec!["--input".to_owned(), path.display().to_string()])
 }
 
-fn release(args: &[String], release: i64) -> Vec<String> {
+pub(crate) fn release(args: &[String], release: i64) -> Vec<String> {
     args.iter().cloned().chain(["--release".to_owned(), release.to_string()]).collect()
 }
 
@@ -40,15 +40,15 @@ fn release_of(args: &[String]) -> i64 {
 }
 
 /// A counted row.
-struct Row {
-    name: String,
-    number: i64,
-    count: i64,
-    release: i64,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) number: i64,
+    pub(crate) count: i64,
+    pub(crate) release: i64,
 }
 
 /// The rows of each file in a folder.
-fn files(folder: &Path) -> Vec<Vec<Row>> {
+pub(crate) fn files(folder: &Path) -> Vec<Vec<Row>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -76,10 +76,10 @@ fn files(folder: &Path) -> Vec<Vec<Row>> {
 
 /// Holds rows against what they must be: every number once, of each name all counts, and of each name the releases
 /// one after the other as they have run. Rows of one file lie between two barriers: they are of one release.
-fn hold(files: &[Vec<Row>], ran: &[i64], is_of_one_side: bool) -> Result<(), String> {
+pub(crate) fn hold(files: &[Vec<Row>], of: i64, ran: &[i64], is_of_one_side: bool) -> Result<(), String> {
     let numbers: BTreeSet<i64> = files.iter().flatten().map(|row| row.number).collect();
     let rows = files.iter().map(Vec::len).sum::<usize>();
-    if numbers != (0..ROWS).collect() || rows != numbers.len() {
+    if numbers != (0..of).collect() || rows != numbers.len() {
         return Err(format!("{rows} rows of {} numbers", numbers.len()));
     }
     let mut by_name: BTreeMap<&str, BTreeMap<i64, i64>> = BTreeMap::new();
@@ -87,7 +87,7 @@ fn hold(files: &[Vec<Row>], ran: &[i64], is_of_one_side: bool) -> Result<(), Str
         by_name.entry(&row.name).or_default().insert(row.count, row.release);
     }
     for (name, counts) in &by_name {
-        let of_name = (0..ROWS).filter(|number| *name == format!("n{}", number * number % NAMES)).count();
+        let of_name = (0..of).filter(|number| *name == format!("n{}", number * number % NAMES)).count();
         if !counts.keys().copied().eq(1..=of_name as i64) {
             return Err(format!("{name} of {of_name} rows has the counts {:?}", counts.keys()));
         }
@@ -203,13 +203,13 @@ fn run(
         }
         disk.crash(&mut random);
     }
-    hold(&files(folder.path()), &history, faults.is_empty())?;
+    hold(&files(folder.path()), ROWS, &history, faults.is_empty())?;
     Ok(ran)
 }
 
 #[test]
 fn each_row_is_counted_by_the_version_of_its_side() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let (mut changed, mut gone_on) = (0, 0);
     let seeds = seeds();
@@ -227,7 +227,7 @@ fn each_row_is_counted_by_the_version_of_its_side() {
 
 #[test]
 fn what_is_given_up_goes_back() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let points = ["store.write", "store.sync", "store.rename"];
     let faults = points.iter().flat_map(|point| (1..=12).map(move |nth| format!("{point}@{nth}=eio")));
@@ -247,15 +247,15 @@ fn what_is_given_up_goes_back() {
 }
 
 /// How versions stood that were on probation, in the order in which it was told.
-type Told = Arc<Mutex<Vec<Standing>>>;
+pub(crate) type Told = Arc<Mutex<Vec<Standing>>>;
 
-fn on_probation(time: Duration, max_traps: u32) -> (SwapOptions, Told) {
+pub(crate) fn on_probation(time: Duration, max_traps: u32, rollback: Rollback) -> (SwapOptions, Told) {
     let told = Told::default();
     let tells = Arc::clone(&told);
     let observer: task::swap::Observer = Arc::new(move |standing: &Standing| {
         tells.lock().unwrap().push(standing.clone());
     });
-    (SwapOptions { probation: Some(Probation { time, max_traps }), observer: Some(observer) }, told)
+    (SwapOptions { probation: Some(Probation { time, max_traps, rollback }), observer: Some(observer) }, told)
 }
 
 /// What became of a version on probation.
@@ -314,7 +314,7 @@ fn run_on_probation(
     let new_args: Vec<String> = [format!("--{how}"), failing.to_string()].to_vec();
     let new_args = release(&args.iter().cloned().chain(new_args).collect::<Vec<_>>(), new);
     let time = Duration::from_millis([1, 5, 50, 10_000][random.below(4) as usize]);
-    let (probation, told) = on_probation(time, 0);
+    let (probation, told) = on_probation(time, 0, Rollback::Forward);
     let swaps = [(random.below(300), new_args, probation)];
     let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
     let own = release(args, old);
@@ -333,7 +333,7 @@ fn run_on_probation(
         outcome => return Err(format!("it ended with {outcome:?}, {told:?}")),
     }
     let rows = files(folder.path());
-    hold(&rows, &[old, new, old], false)?;
+    hold(&rows, ROWS, &[old, new, old], false)?;
     let by = rows.iter().flatten().find(|row| row.number == failing).unwrap().release;
     if by != old {
         return Err(format!("the row {failing} that fails was handled by {by}"));
@@ -355,7 +355,7 @@ fn run_on_probation(
 
 #[test]
 fn a_trap_on_probation_leads_back_and_nothing_is_lost() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let seeds = seeds();
     let mut count: BTreeMap<Became, usize> = BTreeMap::new();
@@ -375,7 +375,7 @@ fn a_trap_on_probation_leads_back_and_nothing_is_lost() {
 
 #[test]
 fn what_cannot_lead_back_at_a_barrier_does_at_once() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let points = ["store.write", "store.sync", "store.rename"];
     let faults = points.iter().flat_map(|point| (4..=14).map(move |nth| format!("{point}@{nth}=eio")));
@@ -392,10 +392,105 @@ fn what_cannot_lead_back_at_a_barrier_does_at_once() {
     assert!(count.get(&Became::BackAtOnce).is_some_and(|count| *count > 5) || seeds.len() < 400, "{count:?}");
 }
 
+/// Runs a job that changes once, to a version on probation from which the way back is exact; what it has failed with,
+/// if it has, and to what it went back.
+fn run_exactly(simulated: &Simulated, args: &[String], seed: u64) -> Result<Option<(i64, i64)>, String> {
+    let mut random = Random::of_seed(seed);
+    let (disk, folder) = (ModelDisk::new(), tempfile::tempdir().unwrap());
+    let storage = Storage::new(Arc::new(FileStore::new(Arc::new(disk.clone()), Faults::none())), JOB_ID);
+    let interval = Some(Duration::from_millis(1 + random.below(40)));
+    // From 3 to 1 the state does not lead back: then it is the checkpoint before.
+    let (old, new) = [(1, 2), (1, 3), (3, 1)][random.below(3) as usize];
+    let failing = random.below(ROWS as u64) as i64;
+    let time = Duration::from_millis([5, 10_000][random.below(2) as usize]);
+    let mut went_back = None;
+    let mut restored: Option<Restored> = None;
+    let mut next = 1;
+    for attempt in 0..2 {
+        let mut options = options(random.bits(), [1, 2, 3, 7][random.below(4) as usize]);
+        options.state_backend = task::StateBackend::HashMap;
+        options.max_parallelism = Some(128);
+        options.allow = vec![folder.path().display().to_string()];
+        options.checkpoints = Some(Checkpoints {
+            settings: settings(interval, 1),
+            storage: storage.clone(),
+            job_id: JOB_ID.to_owned(),
+            takes_over: attempt > 0,
+            restored: restored.take().map(Arc::new),
+            next,
+            retained: storage.traces().unwrap().into_iter().map(|(id, _)| id).collect(),
+        });
+        let traps = ["--trap".to_owned(), failing.to_string()];
+        let new_args = release(&args.iter().cloned().chain(traps).collect::<Vec<_>>(), new);
+        let (probation, told) = on_probation(time, 0, Rollback::Exact);
+        let swaps = [(random.below(300), new_args, probation)];
+        let swaps = if attempt == 0 { &swaps[..] } else { &[] };
+        let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
+        let own = release(args, old);
+        let report = simulated.run_swapping(("tally", &own), &options, random.bits(), None, swaps, change);
+        let report = report.map_err(|error| format!("{error:?}"))?;
+        match (report.outcome, report.roll_back) {
+            (Some(JobOutcome::Finished), _) => break,
+            (Some(JobOutcome::Failed(error)), Some(back)) if attempt == 0 => {
+                if !error.to_string().contains("as told") || release_of(&back.version.args) != old {
+                    return Err(format!("it failed with {error}, and goes back to {back:?}"));
+                }
+                let seen = files(folder.path());
+                if seen.iter().flatten().any(|row| row.release == new) {
+                    return Err("rows of the new version were to be seen before it stayed".to_owned());
+                }
+                let traces = storage.traces().map_err(|error| error.to_string())?;
+                next = traces.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
+                for (id, _) in traces.into_iter().filter(|(id, _)| *id > back.newest) {
+                    storage.remove(id).map_err(|error| error.to_string())?;
+                }
+                let latest = storage.latest(|manifest| Restored::read(manifest, &storage));
+                restored = latest.map_err(|error| error.to_string())?.found;
+                if let Some(restored) = &mut restored {
+                    restored.allow_non_restored();
+                }
+                let from = restored.as_ref().map_or(0, |restored| restored.manifest().checkpoint);
+                went_back = Some((back.newest as i64, from as i64));
+                disk.crash(&mut random);
+            }
+            (Some(JobOutcome::Failed(error)), None) if error.to_string().contains("as told") => {
+                // It was kept before it came to the row.
+                let told = told.lock().unwrap();
+                return match told.last() {
+                    Some(Standing::Kept { .. }) => Ok(None),
+                    standing => Err(format!("{error}, and it stands {standing:?}")),
+                };
+            }
+            outcome => return Err(format!("attempt {attempt} ended with {outcome:?}")),
+        }
+    }
+    let ran = if went_back.is_some() { &[old][..] } else { &[old, new][..] };
+    hold(&files(folder.path()), ROWS, ran, went_back.is_none())?;
+    Ok(went_back)
+}
+
+#[test]
+fn an_exact_rollback_leaves_no_row_of_the_new_version() {
+    let (_folder, args) = input(ROWS);
+    let simulated = load("operators");
+    let (mut from_swap, mut from_before) = (0, 0);
+    let seeds = seeds();
+    for seed in &seeds {
+        match run_exactly(&simulated, &args, *seed) {
+            Ok(Some((newest, from))) if newest == from => from_swap += 1,
+            Ok(Some(_)) => from_before += 1,
+            Ok(None) => {}
+            Err(error) => panic!("SEED={seed}: {error}"),
+        }
+    }
+    println!("{from_swap} from the checkpoint that was held, {from_before} from one before");
+    assert!(from_swap > 100 || seeds.len() < 1_000, "{from_swap} {from_before}");
+}
+
 /// The deliberate fault: stages that change when they hear of it.
 #[test]
 fn stages_that_change_early_are_reported() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let is_wrong =
         |seed: &u64| run(&simulated, &args, *seed, (&[1, 2], 0, ""), Some(Fault::SwapsEarly)).is_err();
@@ -405,7 +500,7 @@ fn stages_that_change_early_are_reported() {
 
 #[test]
 fn what_differs_is_said_by_operator_and_state() {
-    let (_folder, args) = input();
+    let (_folder, args) = input(ROWS);
     let simulated = load("operators");
     let options = options(1, 2);
     let same = |_: &mut JobGraph| {};

@@ -39,6 +39,9 @@ impl SinkFactory for BlackholeFactory {
     fn needs(&self) -> Vec<Need> {
         Vec::new()
     }
+    fn can_hold_back(&self) -> bool {
+        true
+    }
     fn open(&self, _: Context) -> Result<Box<dyn Sink>, Diagnostic> {
         Ok(Box::new(Blackhole { totals: Arc::clone(&self.totals), hashes: Vec::new() }))
     }

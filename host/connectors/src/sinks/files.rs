@@ -105,6 +105,9 @@ impl SinkFactory for FilesFactory {
     fn needs(&self) -> Vec<Need> {
         vec![Need::Write(self.path.clone())]
     }
+    fn can_hold_back(&self) -> bool {
+        true
+    }
     fn prepare(&self) -> Result<(), Diagnostic> {
         self.make_folder()?;
         for entry in fs::read_dir(&self.path).map_err(|error| self.failed(&error))? {

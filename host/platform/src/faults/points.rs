@@ -106,6 +106,17 @@ points! {
     /// Before a subtask's sink commits.
     SubtaskCommit = "subtask.commit",
 
+    /// A change to another version begins: before the subtasks get its code.
+    SwapBegin = "swap.begin",
+    /// Then, or when it leads back: before a stage changes places with its other code.
+    SwapChange = "swap.change",
+    /// Then: before anything else is done.
+    SwapChanged = "swap.changed",
+    /// A version has trapped too often on probation: before its subtask goes back to the old code.
+    SwapLeave = "swap.leave",
+    /// The change is complete, or is not: before that is told.
+    SwapEnd = "swap.end",
+
     /// Before state is written to the store on disk.
     StateWrite = "state.write",
     /// Before it is read there.

@@ -172,9 +172,9 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Where `sockets.rs`, `s3.rs`, `new_files.rs` and `backends.rs` end a process, as a job on files that are there, with
+/// Where `sockets.rs`, `s3.rs`, `new_files.rs`, `backends.rs` and `probation.rs` end a process, as a job on files that are there, with
 /// its state in memory, does not come there.
-const ELSEWHERE: [Point; 9] = [
+const ELSEWHERE: [Point; 14] = [
     Point::NetworkConnect,
     Point::NetworkRead,
     Point::StoreUpload,
@@ -184,6 +184,11 @@ const ELSEWHERE: [Point; 9] = [
     Point::StateRead,
     Point::StateFreeze,
     Point::StateFrozen,
+    Point::SwapBegin,
+    Point::SwapChange,
+    Point::SwapChanged,
+    Point::SwapLeave,
+    Point::SwapEnd,
 ];
 
 /// The cases that have so many checkpoints that each point is passed.

@@ -82,6 +82,8 @@ struct SwapUnderWay {
 struct OnTrial {
     trial: Arc<Trial>,
     told: Tells,
+    /// The old version can go on from the state of the change's own checkpoint.
+    leads_back: bool,
     /// It stays after this; none = the change is not complete.
     ends: Option<Duration>,
     /// The request that leads back.
@@ -98,6 +100,16 @@ impl OnTrial {
             (self.told)(Standing::Kept { traps: self.trial.traps() });
         }
         is_kept
+    }
+
+    /// A trap ends the attempt.
+    fn ends_attempt(&mut self) {
+        if self.trap.is_none()
+            && let Some(trap) = self.trial.fall()
+        {
+            self.trap = Some(trap.clone());
+            (self.told)(Standing::GoingBack { trap });
+        }
     }
 
     /// All subtasks run the old code, from the barrier of this checkpoint on.
@@ -213,12 +225,22 @@ impl Checkpointer {
 
     /// Begins with a change to another version.
     fn swap(&mut self, ask: SwapAsk, now: Duration) {
-        let SwapAsk { swaps, operators, tables: others, component, answer, trial } = ask;
+        let SwapAsk { swaps, operators, tables: others, component, answer, trial, leads_back } = ask;
         if self.swap.is_some() {
             answer(Err("the job is changing to another version already".to_owned()));
             return;
         }
-        let trial = trial.map(|(trial, told)| OnTrial { trial, told, ends: None, back: None, trap: None });
+        let make = |(trial, told)| OnTrial { trial, told, leads_back, ends: None, back: None, trap: None };
+        let mut trial = trial.map(make);
+        if let Some(on_trial) = trial.as_mut().filter(|on_trial| on_trial.trial.is_exact() && !leads_back)
+            && self.coordinator.newest().is_none()
+        {
+            let reason = "the old version loses state of the change's own checkpoint, and there is none before it to \
+                          go back to: ask again when there is one";
+            on_trial.did_not_change(reason);
+            answer(Err(reason.to_owned()));
+            return;
+        }
         let mut tables = self.about.tables.clone();
         tables.extend(others);
         let about = Arc::new(About {
@@ -243,9 +265,17 @@ impl Checkpointer {
     /// The checkpoint of the change begins, or the one that leads back: each subtask gets its part before it hears of
     /// the checkpoint.
     fn begin_swap(&mut self, checkpoint: CheckpointId) {
+        if self.swap.is_none() || !self.passes(Point::SwapBegin) {
+            return;
+        }
         let Some(swap) = &mut self.swap else { return };
         std::mem::swap(&mut swap.about, &mut self.about);
         swap.has_begun = true;
+        if let Some(on_trial) = swap.trial.as_ref().filter(|on_trial| on_trial.trial.is_exact()) {
+            let newest = if on_trial.leads_back { Some(checkpoint) } else { self.coordinator.newest() };
+            self.coordinator.hold(newest);
+            on_trial.trial.goes_back_to(newest.unwrap_or(0));
+        }
         std::mem::take(&mut swap.swaps).into_iter().zip(&self.swaps).for_each(|(swap, to)| to.put(swap));
         self.versions.push(Version { from: checkpoint, ..self.about.component.ran.clone() });
     }
@@ -259,6 +289,7 @@ impl Checkpointer {
                     self.about = swap.about;
                     self.versions.pop();
                 }
+                self.coordinator.hold(None);
                 if let Some(mut on_trial) = on_trial {
                     on_trial.did_not_change(reason);
                 }
@@ -281,6 +312,10 @@ impl Checkpointer {
         let on_trial = swap.trial.as_mut().filter(|on_trial| on_trial.back.is_none())?;
         let trap = on_trial.trial.fall()?;
         let reason = format!("the new version has trapped: {}", trap.error.message);
+        if on_trial.trial.is_exact() {
+            on_trial.ends_attempt();
+            return None;
+        }
         // If the change is not complete it is given up, which leads back.
         let is_given_up = on_trial.ends.is_none() && !(is_storing && swap.has_begun);
         let first = (!is_given_up).then(|| {
@@ -311,6 +346,7 @@ impl Checkpointer {
         // If it does not stay, a subtask is about to say so.
         if on_trial.is_kept() {
             self.swap = None;
+            self.coordinator.hold(None);
             self.tell(Command::Keep);
         }
         None
@@ -406,6 +442,9 @@ impl Checkpointer {
                 self.control.fail(if is_overtaken { error.give_up() } else { error });
             }
             Action::Answer { request, result } => {
+                if self.swap.is_some() && !self.passes(Point::SwapEnd) {
+                    return;
+                }
                 if let Some(swap) = self.swap.take_if(|swap| swap.request == request) {
                     self.end_swap(swap, result);
                     return;
@@ -443,6 +482,10 @@ impl Checkpointer {
 
     /// Waits until what was to be removed is, for a while. Blocks.
     pub(crate) fn finish(&mut self) {
+        let on_trial = self.swap.as_mut().and_then(|swap| swap.trial.as_mut());
+        if let Some(on_trial) = on_trial.filter(|on_trial| on_trial.trial.is_exact()) {
+            on_trial.ends_attempt();
+        }
         self.teller.ended("the job has ended");
         self.storage.hold_components(std::iter::empty());
         let clock = self.platform.clock.clone();

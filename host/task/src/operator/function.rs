@@ -599,7 +599,8 @@ impl FunctionOperator {
         let is_found = if is_last {
             // One whose time was over takes as long each time.
             let takes_long = matches!(error, GuestError::TimedOut(_)) || now - since > SEARCH_TIME;
-            length == 1 || takes_long || !error.is_of_a_row()
+            // What is done again is not worth a search.
+            length == 1 || takes_long || trial.is_exact() || !error.is_of_a_row()
         } else {
             length == 1 && traps > 0 && trial.count()
         };

@@ -10,7 +10,7 @@ use platform::Inbox;
 
 use super::code::{Ground, Operators, SubtaskSwap, operators};
 use super::probation::Trial;
-use super::{Difference, Observer, Standing, SwapOptions, Version, diff};
+use super::{Difference, Observer, RollBack, Rollback, Standing, SwapOptions, Version, diff};
 use crate::Plan;
 use crate::checkpoints::kept;
 
@@ -32,6 +32,8 @@ pub(crate) struct SwapAsk {
     pub(crate) answer: SwapAnswer,
     /// That the new version is on probation, and who hears how it stands.
     pub(crate) trial: Option<(Arc<Trial>, Tells)>,
+    /// The old version loses nothing of the state that the new one keeps.
+    pub(crate) leads_back: bool,
 }
 
 /// The component of a version, as checkpoints keep it.
@@ -71,6 +73,8 @@ struct Running {
     is_changing: bool,
     /// How the one stands that was last on probation.
     standing: Option<Standing>,
+    /// Its probation, and the version before it.
+    trial: Option<(Arc<Trial>, Ran)>,
 }
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
@@ -93,6 +97,7 @@ impl Swaps {
             version: Arc::clone(&deployed),
             is_changing: false,
             standing: None,
+            trial: None,
         }));
         Self { deployed, ground, asks, running }
     }
@@ -104,6 +109,14 @@ impl Swaps {
     /// How the version stands that was last on probation.
     pub(crate) fn standing(&self) -> Option<Standing> {
         lock(&self.running).standing.clone()
+    }
+
+    /// Where the job is to go on from, if an exact rollback has ended it.
+    pub(crate) fn roll_back(&self) -> Option<RollBack> {
+        let running = lock(&self.running);
+        let (trial, version) = running.trial.as_ref().filter(|(trial, _)| trial.is_exact())?;
+        trial.fall()?;
+        Some(RollBack { newest: trial.newest(), version: version.clone() })
     }
 
     pub(crate) fn swap(
@@ -133,10 +146,12 @@ impl Swaps {
         let new = Arc::new(plan.version());
         let difference = diff(&old, &new);
         difference.check_live()?;
-        if options.probation.is_some() {
-            difference.check_back()?;
-        }
         plan.check_grants()?;
+        match options.probation.map(|probation| probation.rollback) {
+            Some(Rollback::Forward) => difference.check_back()?,
+            Some(Rollback::Exact) => plan.check_rewinds()?,
+            None => {}
+        }
         let trial =
             options.probation.map(|probation| Arc::new(Trial::new(probation, self.ground.clock.clone())));
         let swaps = self.ground.swaps(&old, &new, trial.as_ref())?;
@@ -144,7 +159,10 @@ impl Swaps {
         let (running, version) = (Arc::clone(&self.running), Arc::clone(&new));
         // Of the answer, or of the probation where there is one.
         let mark = Arc::new(mark);
-        let trial = trial.map(|trial| (trial, self.told(old, Arc::clone(&mark), options.observer)));
+        let trial = trial.map(|trial| {
+            lock(&self.running).trial = Some((Arc::clone(&trial), Component::of(&old).ran));
+            (trial, self.told(old, Arc::clone(&mark), options.observer))
+        });
         let answer: SwapAnswer = Box::new(move |result| {
             if result.is_ok() {
                 lock(&running).version = version;
@@ -153,7 +171,8 @@ impl Swaps {
             answer(result);
         });
         let operators = operators(&self.deployed, &new);
-        asks.put(SwapAsk { swaps, operators, tables: self.tables(&new), component, answer, trial });
+        let (tables, leads_back) = (self.tables(&new), difference.leads_back());
+        asks.put(SwapAsk { swaps, operators, tables, component, answer, trial, leads_back });
         Ok(difference)
     }
 

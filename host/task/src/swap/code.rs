@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
+use checkpoint::coordinator::CheckpointId;
 use guest::{Chain, Entries, NodePort, Opening, StateReader, Task};
 use model::Diagnostic;
 use model::element::Barrier;
@@ -77,6 +78,8 @@ pub(crate) struct UnderWay {
     pub(crate) phase: Phase,
     /// The new code has trapped too often here: all stages run the old one, and no other changes.
     pub(crate) has_left: bool,
+    /// The last complete checkpoint, which sinks do not commit before the version stays.
+    pub(crate) held: Option<CheckpointId>,
 }
 
 /// How far a change is.

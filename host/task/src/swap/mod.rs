@@ -6,7 +6,9 @@
 //! which version goes on from it. If the checkpoint is given up, the stages that have changed go back.
 //!
 //! A new version may be on [probation]: each subtask keeps the old code beside it. After a trap too many the subtask
-//! that trapped goes back at that row, and the others at the barrier of a checkpoint that is asked for at once.
+//! that trapped goes back at that row, and the others at the barrier of a checkpoint that is asked for at once. Or, if
+//! the rollback is to be exact, the attempt ends, sinks having held back what they took, and the job goes on from the
+//! checkpoint of the change.
 
 pub(crate) mod asking;
 pub(crate) mod code;
@@ -22,7 +24,7 @@ use model::job_graph::{NodeId, Partition};
 
 pub use asking::SwapAnswer;
 pub use diff::{Change, Difference, OperatorChange, StateChange, diff};
-pub use probation::{Observer, Probation, Standing, SwapOptions, Trap};
+pub use probation::{Observer, Probation, RollBack, Rollback, Standing, SwapOptions, Trap};
 
 use crate::operator::native::NativeFunction;
 use crate::{Execution, Plan};
@@ -134,6 +136,29 @@ impl Plan {
             is_batch: self.options.execution == Execution::Batch,
             is_state_on_disk: self.options.keeps_state_on_disk(),
         }
+    }
+
+    /// Refuses a job that cannot go back to a checkpoint as if nothing had come after it.
+    pub(crate) fn check_rewinds(&self) -> Result<(), Diagnostic> {
+        let name = |id: &NodeId| self.physical.job.nodes[*id as usize].name.clone();
+        let shown: Vec<String> =
+            self.sinks.iter().filter(|(_, sink)| !sink.can_hold_back()).map(|(id, _)| name(id)).collect();
+        let once = self.sources_that_cannot_go_back();
+        let said = |names: &[String], what: &str| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            (!names.is_empty()).then(|| format!("{} {what}", names.join(", ")))
+        };
+        let said = [
+            said(&shown, "would have shown rows by then: such a sink cannot hold them back"),
+            said(&once, "cannot give its rows again"),
+        ];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        if said.is_empty() {
+            return Ok(());
+        }
+        Err(Diagnostic::user("the job cannot go back exactly to where it changed")
+            .detail(said.join("\n"))
+            .hint("a rollback forward replays nothing, and needs no such thing"))
     }
 
     /// Checks what the job asks of the outside against what the user grants, and looks at nothing there.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use checkpoint::coordinator::CheckpointId;
+use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
 use platform::Clock;
 
@@ -26,6 +27,31 @@ pub struct Probation {
     /// So many traps in the whole job are handled as at any time; the next one leads back. A row that traps when it is
     /// tried again is one, and so is a call that traps once and then does not.
     pub max_traps: u32,
+    /// How it leads back.
+    pub rollback: Rollback,
+}
+
+/// How a trap leads back to the old version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollback {
+    /// The subtask that trapped goes back at that row, the others at the next barrier. What the new version has done
+    /// stays done. Only where the old version loses nothing of the state.
+    #[default]
+    Forward,
+    /// The attempt ends, and the job is to go on from the checkpoint of the change as the old version, as if there had
+    /// been no other ([`crate::Job::roll_back`]). Meanwhile no sink commits what came after that checkpoint. Only where
+    /// all sinks hold back what they take, and all sources can go back.
+    Exact,
+}
+
+/// Where a job is to go on from after an [exact](Rollback::Exact) rollback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollBack {
+    /// From the newest of its own checkpoints up to this one; or, where there is none, from where it began. Those after
+    /// it are not to be gone on from any more.
+    pub newest: CheckpointId,
+    /// As this version.
+    pub version: Ran,
 }
 
 /// Hears how a version stands.
@@ -49,6 +75,7 @@ pub enum Standing {
         traps: u32,
     },
     /// It has trapped too often. That subtask runs the old code, from that row on; the others do at the next barrier.
+    /// If the rollback is exact the attempt ends.
     GoingBack {
         /// Why.
         trap: Trap,
@@ -84,6 +111,8 @@ pub(crate) struct Trial {
     probation: Probation,
     clock: Clock,
     traps: AtomicU32,
+    /// What an exact rollback goes back to; 0 = not known yet.
+    newest: AtomicU64,
     verdict: Mutex<Verdict>,
     /// When a subtask went back last, in nanoseconds of the clock.
     last_back: AtomicU64,
@@ -110,6 +139,7 @@ impl Trial {
             probation,
             clock,
             traps: AtomicU32::new(0),
+            newest: AtomicU64::new(0),
             verdict: Mutex::default(),
             last_back: AtomicU64::new(0),
         }
@@ -117,6 +147,24 @@ impl Trial {
 
     pub(crate) fn time(&self) -> Duration {
         self.probation.time
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.probation.rollback == Rollback::Exact
+    }
+
+    /// An exact rollback goes back to this checkpoint at the latest.
+    pub(crate) fn goes_back_to(&self, newest: CheckpointId) {
+        self.newest.store(newest, Ordering::Relaxed);
+    }
+
+    pub(crate) fn newest(&self) -> CheckpointId {
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    /// Whether sinks are not to commit a checkpoint before the version stays.
+    pub(crate) fn holds_back(&self, checkpoint: CheckpointId) -> bool {
+        self.is_exact() && checkpoint > self.newest()
     }
 
     /// How many traps there were.
@@ -174,7 +222,8 @@ mod tests {
     use super::*;
 
     fn trial(max_traps: u32) -> Trial {
-        Trial::new(Probation { time: Duration::from_secs(1), max_traps }, Clock::simulated())
+        let rollback = Rollback::Forward;
+        Trial::new(Probation { time: Duration::from_secs(1), max_traps, rollback }, Clock::simulated())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A count that tells by which release of the job each row was counted, and that fails as it is told.
 
+use std::cell::Cell;
 use std::hint::black_box;
 
 use millstream::prelude::*;
@@ -26,6 +27,12 @@ pub struct Faults {
     /// Traps at each number that can be divided by this.
     #[arg(long)]
     pub traps_each: Option<i64>,
+    /// Traps when the instance has handled so many.
+    #[arg(long)]
+    pub trap_after: Option<u64>,
+    /// How many it has handled.
+    #[arg(skip)]
+    pub handled: Cell<u64>,
     /// Does not come to an end at this number.
     #[arg(long)]
     pub hang: Option<i64>,
@@ -48,6 +55,8 @@ impl Faults {
     fn meet(&self, number: i64) -> Result<()> {
         assert_ne!(Some(number), self.trap, "as told");
         assert!(self.traps_each.is_none_or(|each| number % each != 0), "as told, each time");
+        self.handled.set(self.handled.get() + 1);
+        assert_ne!(Some(self.handled.get()), self.trap_after, "as told, of so many");
         while self.hang == Some(number) {
             black_box(number);
         }

@@ -16,6 +16,7 @@ mod sliding;
 mod snapshot;
 mod start;
 mod state;
+mod swap;
 mod text;
 mod timely_count;
 mod totals;
@@ -35,7 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -93,12 +94,13 @@ fn main() -> anyhow::Result<()> {
         "windows",
         "checkpoints",
         "backends",
+        "swap",
     ]
     .iter()
     .any(|name| wanted(name))
     {
         bail!(
-            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends"
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap"
         );
     }
     if wanted("word_count") {
@@ -130,6 +132,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("backends") {
         backends::run(&mut report, arguments.bytes, arguments.rounds.max(1))?;
+    }
+    if wanted("swap") {
+        swap::run(&mut report, arguments.rounds.max(1))?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

@@ -447,7 +447,7 @@ fn run_exactly(simulated: &Simulated, args: &[String], seed: u64) -> Result<Opti
                 let latest = storage.latest(|manifest| Restored::read(manifest, &storage));
                 restored = latest.map_err(|error| error.to_string())?.found;
                 if let Some(restored) = &mut restored {
-                    restored.allow_non_restored();
+                    restored.take_back(&back);
                 }
                 let from = restored.as_ref().map_or(0, |restored| restored.manifest().checkpoint);
                 went_back = Some((back.newest as i64, from as i64));
@@ -465,7 +465,8 @@ fn run_exactly(simulated: &Simulated, args: &[String], seed: u64) -> Result<Opti
         }
     }
     let ran = if went_back.is_some() { &[old][..] } else { &[old, new][..] };
-    hold(&files(folder.path()), ROWS, ran, went_back.is_none())?;
+    hold(&files(folder.path()), ROWS, ran, went_back.is_none())
+        .map_err(|error| format!("from {old} to {new}, back to {went_back:?}: {error}"))?;
     Ok(went_back)
 }
 
@@ -484,7 +485,7 @@ fn an_exact_rollback_leaves_no_row_of_the_new_version() {
         }
     }
     println!("{from_swap} from the checkpoint that was held, {from_before} from one before");
-    assert!(from_swap > 100 || seeds.len() < 1_000, "{from_swap} {from_before}");
+    assert!((from_swap > 40 && from_before > 5) || seeds.len() < 1_000, "{from_swap} {from_before}");
 }
 
 /// The deliberate fault: stages that change when they hear of it.

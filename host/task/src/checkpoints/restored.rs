@@ -27,6 +27,7 @@ use super::cut::Chain;
 use super::kept::{Kept, kind_of, table_of};
 use super::savepoint::table_of_section;
 use super::section;
+use crate::swap::RollBack;
 
 /// A checkpoint, read and checked.
 pub struct Restored {
@@ -224,6 +225,21 @@ impl Restored {
     /// State that nobody in the job asks for is left out, instead of refused. Flink: `--allowNonRestoredState`.
     pub fn allow_non_restored(&mut self) {
         self.allows_non_restored = true;
+    }
+
+    /// An older version than the checkpoint's goes on from it: its operators have the names that they have in that, and
+    /// what only the newer one kept is left out.
+    pub fn take_back(&mut self, back: &RollBack) {
+        self.allows_non_restored = true;
+        // It may be from before the change.
+        if self.version().is_none_or(|version| version.is_same(&back.version)) {
+            return;
+        }
+        let operators = std::mem::take(&mut self.manifest.operators);
+        let name = |uid: String| back.uids.get(&uid).cloned().unwrap_or(uid);
+        self.manifest.operators = operators.into_iter().map(|(uid, of)| (name(uid), of)).collect();
+        // The next checkpoint is whole, and calls all by their own names.
+        self.is_own = false;
     }
 
     /// The job's next checkpoints are put elsewhere.

@@ -73,8 +73,8 @@ struct Running {
     is_changing: bool,
     /// How the one stands that was last on probation.
     standing: Option<Standing>,
-    /// Its probation, and the version before it.
-    trial: Option<(Arc<Trial>, Ran)>,
+    /// Its probation, and where a job goes on as the version before it.
+    trial: Option<(Arc<Trial>, RollBack)>,
 }
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
@@ -114,9 +114,9 @@ impl Swaps {
     /// Where the job is to go on from, if an exact rollback has ended it.
     pub(crate) fn roll_back(&self) -> Option<RollBack> {
         let running = lock(&self.running);
-        let (trial, version) = running.trial.as_ref().filter(|(trial, _)| trial.is_exact())?;
+        let (trial, back) = running.trial.as_ref().filter(|(trial, _)| trial.is_exact())?;
         trial.fall()?;
-        Some(RollBack { newest: trial.newest(), version: version.clone() })
+        Some(RollBack { newest: trial.newest(), ..back.clone() })
     }
 
     pub(crate) fn swap(
@@ -160,7 +160,7 @@ impl Swaps {
         // Of the answer, or of the probation where there is one.
         let mark = Arc::new(mark);
         let trial = trial.map(|trial| {
-            lock(&self.running).trial = Some((Arc::clone(&trial), Component::of(&old).ran));
+            lock(&self.running).trial = Some((Arc::clone(&trial), self.back(&old, &new)));
             (trial, self.told(old, Arc::clone(&mark), options.observer))
         });
         let answer: SwapAnswer = Box::new(move |result| {
@@ -174,6 +174,14 @@ impl Swaps {
         let (tables, leads_back) = (self.tables(&new), difference.leads_back());
         asks.put(SwapAsk { swaps, operators, tables, component, answer, trial, leads_back });
         Ok(difference)
+    }
+
+    /// How a job goes on as the old version from what the new one has kept.
+    fn back(&self, old: &Version, new: &Version) -> RollBack {
+        let (was, is) = (operators(&self.deployed, old), operators(&self.deployed, new));
+        let pairs = is.into_values().zip(was.into_values()).map(|(is, was)| (is.0, was.0));
+        let uids = pairs.filter(|(is, was)| is != was).collect();
+        RollBack { newest: 0, version: Component::of(old).ran, uids }
     }
 
     /// Takes note of how a version on probation stands, and tells it.

@@ -1,5 +1,6 @@
 //! New code on probation: how often it may trap, who counts that, and what becomes of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,10 +49,12 @@ pub enum Rollback {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollBack {
     /// From the newest of its own checkpoints up to this one; or, where there is none, from where it began. Those after
-    /// it are not to be gone on from any more.
+    /// it are not to be gone on from any more. What is read is to be [taken back](crate::Restored::take_back).
     pub newest: CheckpointId,
     /// As this version.
     pub version: Ran,
+    /// What operators are called in it that are called otherwise in the checkpoint of the change.
+    pub(crate) uids: BTreeMap<String, String>,
 }
 
 /// Hears how a version stands.

@@ -7,6 +7,7 @@
 mod answer;
 mod checkpoints;
 pub mod client;
+mod connections;
 mod guard;
 mod jars;
 mod jobs;
@@ -29,7 +30,7 @@ use model::Diagnostic;
 use platform::Clock;
 use task::metrics::rates::Sampler;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// What all requests share.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) address: SocketAddr,
     /// Somebody asks for the session's end.
     pub(crate) end: Arc<Notify>,
+    /// Who uploads, at once.
+    pub(crate) uploads: Semaphore,
 }
 
 impl std::ops::Deref for Served {
@@ -55,6 +58,8 @@ impl std::ops::Deref for Served {
 
 /// A component may have so many bytes.
 const UPLOAD_BYTES: usize = 64 << 20;
+/// So many are uploaded at once.
+const UPLOADS: usize = 4;
 /// How often is looked whether all have been told.
 const TOLD_EVERY: Duration = Duration::from_millis(5);
 /// How often rates are sampled.
@@ -109,6 +114,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         samplers: Mutex::default(),
         address,
         end: Arc::new(Notify::new()),
+        uploads: Semaphore::new(UPLOADS),
     }));
     let end = Arc::clone(&served.end);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -126,8 +132,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         // Made where the runtime is.
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         let stopped = async move { drop(stopped.await) };
-        // It ends when it is told to.
-        drop(axum::serve(listener, router).with_graceful_shutdown(stopped).await);
+        connections::serve(listener, router, stopped).await;
     });
     Ok(Server { address, end, served: of, _stop: stop })
 }

@@ -20,12 +20,14 @@ const LEVELS: [&[&str]; 7] = [
 const COMMON: &str = "features";
 
 /// A library that one crate alone knows.
-const ALONE: [(&str, &[&str]); 7] = [
+const ALONE: [(&str, &[&str]); 9] = [
     ("wasmtime", &["guest"]),
     ("arrow-csv", &["connectors"]),
     ("arrow-json", &["connectors"]),
     ("clap", &["streamctl"]),
     ("axum", &["rest"]),
+    ("hyper", &["rest"]),
+    ("hyper-util", &["rest"]),
     ("tokio", &["platform", "connectors", "rest", "streamctl"]),
     ("rand", &["platform"]),
 ];

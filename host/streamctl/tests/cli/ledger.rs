@@ -20,17 +20,17 @@ fn is_long() -> bool {
 }
 
 /// A job over files, and what it is to commit.
-struct Case {
-    name: &'static str,
-    component: &'static str,
-    job: &'static [&'static str],
-    input: String,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) component: &'static str,
+    pub(crate) job: &'static [&'static str],
+    pub(crate) input: String,
     /// Its rows, sorted.
     expected: Vec<String>,
 }
 
 /// Word count over so many lines: a row for each word.
-fn words(lines: u64) -> Case {
+pub(crate) fn words(lines: u64) -> Case {
     let input = text(lines);
     let expected = expected(&input);
     let job = &["--format", "json"];
@@ -38,7 +38,7 @@ fn words(lines: u64) -> Case {
 }
 
 /// Windows of 10 s by key over so many lines of keys, times and numbers: for each a count and a sum.
-fn windows(lines: i64) -> Case {
+pub(crate) fn windows(lines: i64) -> Case {
     const SIZE: i64 = 10_000;
     let mut input = String::new();
     let mut sums = BTreeMap::<(i64, i64), (i64, i64)>::new();
@@ -151,8 +151,15 @@ impl<'a> Ledger<'a> {
 
     /// What is wrong with what has been committed, or with what is left of it.
     fn account(&self) -> Result<(), String> {
+        self.case.account(&self.folder, "out", "chk")
+    }
+}
+
+impl Case {
+    /// What is wrong with what has been committed to a folder, or with what is left there and of checkpoints.
+    pub(crate) fn account(&self, folder: &Folder, out: &str, checkpoints: &str) -> Result<(), String> {
         let mut rows = Vec::new();
-        for entry in fs::read_dir(self.folder.path("out")).unwrap().flatten() {
+        for entry in fs::read_dir(folder.path(out)).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !name.starts_with("part-") {
                 return Err(format!("`{name}` is left over"));
@@ -160,12 +167,12 @@ impl<'a> Ledger<'a> {
             rows.extend(fs::read_to_string(entry.path()).unwrap().lines().map(str::to_owned));
         }
         rows.sort_unstable();
-        if rows != self.case.expected {
-            let (is, should) = (rows.len(), self.case.expected.len());
-            let differs = rows.iter().zip(&self.case.expected).find(|(is, should)| is != should);
+        if rows != self.expected {
+            let (is, should) = (rows.len(), self.expected.len());
+            let differs = rows.iter().zip(&self.expected).find(|(is, should)| is != should);
             return Err(format!("{is} rows are committed of {should}; the first that differ: {differs:?}"));
         }
-        match checkpoints_in(&self.folder.path("chk"))? {
+        match checkpoints_in(&folder.path(checkpoints))? {
             1 => Ok(()),
             left => Err(format!("{left} checkpoints are left")),
         }

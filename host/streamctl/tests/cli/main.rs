@@ -19,6 +19,7 @@ mod restarts;
 mod s3;
 mod savepoints;
 mod session;
+mod session_ledger;
 mod signals;
 mod sockets;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use platform::Clock;
@@ -29,11 +29,20 @@ impl Drop for Session {
 impl Session {
     /// `read` = how long each read of a source takes, in milliseconds.
     pub(crate) fn start(folder: &Folder, slots: u32, read: u32) -> Self {
+        Self::with_faults(folder, slots, &format!("source.read=stall:{read}"))
+    }
+
+    pub(crate) fn command(folder: &Folder, slots: u32, faults: &str) -> Command {
         let mut command = folder.command();
         command.args(["session", "start", "--slots", &slots.to_string(), "-D", "rest.port=0"]);
         command.args(["-D", "millstream.session.dir=session"]);
-        command.env("MILLSTREAM_FAULTS", format!("source.read=stall:{read}"));
+        command.env("MILLSTREAM_FAULTS", faults);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn with_faults(folder: &Folder, slots: u32, faults: &str) -> Self {
+        let mut command = Self::command(folder, slots, faults);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let (mut line, mut before) = (String::new(), String::new());
@@ -359,4 +368,54 @@ fn what_a_job_is_and_does_is_shown() {
         assert_eq!(session.get(&format!("/v1{path}")).0, 200, "{path}");
     }
     session.ask(&folder, "cancel", &[&id]).succeeds();
+}
+
+/// What comes on a connection until it is closed.
+fn closed(mut stream: TcpStream) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = Vec::new();
+    // One that is closed with something unread is reset.
+    let ended = stream.read_to_end(&mut answer).map(drop);
+    let is_over =
+        ended.as_ref().map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |()| true);
+    assert!(is_over, "it is still open: {ended:?}");
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn requests_that_are_too_large_or_too_slow_are_cut_off() {
+    let folder = Folder::new();
+    let session = Session::start(&folder, 1, 0);
+    let send = |text: &str| {
+        let mut stream = TcpStream::connect(&session.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let post =
+        |path: &str, more: &str| format!("POST {path} HTTP/1.1\r\nHost: {}\r\n{more}", session.address);
+    for (path, length) in [("/jars/x/run", 2_000_000), ("/jars/upload", 70_000_000)] {
+        let answer = closed(send(&post(path, &format!("Content-Length: {length}\r\n\r\n"))));
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{path}: {answer}");
+    }
+    // One that does not say how much it has.
+    let chunk = format!("{:x}\r\n{}\r\n", 600_000, "x".repeat(600_000));
+    let mut large = send(&post("/jars/x/run", "Transfer-Encoding: chunked\r\n\r\n"));
+    large.write_all(chunk.as_bytes()).unwrap();
+    // It may be closed before this is written.
+    drop(large.write_all(chunk.as_bytes()));
+    let mut answer = [0; 13];
+    large.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413 ");
+    // Headers and a body that do not come to their end, and a client who says nothing.
+    let headers = send(&post("/jars/x/run", "X-Some: "));
+    let body = send(&post("/jars/x/run", "Content-Length: 100\r\n\r\nx"));
+    let silent = send("");
+    let clock = Clock::system();
+    let begin = clock.now();
+    closed(headers);
+    closed(silent);
+    assert!(clock.now() - begin < Duration::from_secs(15), "they were open for {:?}", clock.now() - begin);
+    let answer = closed(body);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(clock.now() - begin < Duration::from_secs(25), "it was open for {:?}", clock.now() - begin);
 }

@@ -177,6 +177,16 @@ pub struct Attempts {
     pub tell: Arc<dyn Tell>,
 }
 
+/// What an attempt goes on from.
+pub struct Origin<'a> {
+    /// The newest checkpoint from this one on, where there are any: they are of the attempts before.
+    pub since: Option<CheckpointId>,
+    /// Else this.
+    pub restore: Option<&'a Restore>,
+    /// As the version that is given, whatever a checkpoint says.
+    pub as_given: bool,
+}
+
 /// An attempt that may start.
 pub struct Planned {
     /// How.
@@ -203,29 +213,32 @@ impl Attempts {
     /// # Errors
     /// As [`plan_from`](Self::plan_from).
     pub fn plan(&self) -> Result<Planned, Diagnostic> {
-        self.plan_from(0, None, self.restore.as_ref(), &self.first)
+        self.plan_from(
+            0,
+            &Origin { since: None, restore: self.restore.as_ref(), as_given: false },
+            &self.first,
+        )
     }
 
-    /// An attempt. Where there are checkpoints from `since` on, which are of the attempts before, it goes on from the
-    /// newest; else from where it is told. It is of the version that a checkpoint says, else of `code`.
+    /// An attempt. It is of the version that a checkpoint says, else of `code`.
     ///
     /// # Errors
     /// If it cannot run: its input is not there, its output is in the way, its state does not fit …
     pub fn plan_from(
         &self,
         attempt: u32,
-        since: Option<CheckpointId>,
-        from: Option<&Restore>,
+        origin: &Origin<'_>,
         code: &Arc<Code>,
     ) -> Result<Planned, Diagnostic> {
+        let (since, from) = (origin.since, origin.restore);
         let restoring = Restoring { from, allow_non_restored: code.allow_non_restored, since };
         let name = (self.first.job.as_str(), self.own_id.as_deref());
         let asked = checkpoints::asked(&code.config, restoring, name, &self.platform.faults, &*self.tell)?;
         let Asked { checkpoints, is_finished } = asked;
         let restored = checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.clone());
         let code = match &restored {
-            Some(restored) => self.version_of(restored, since, code)?,
-            None => Arc::clone(code),
+            Some(restored) if !origin.as_given => self.version_of(restored, since, code)?,
+            _ => Arc::clone(code),
         };
         let mut versions = restored.map(|restored| restored.manifest().versions.clone()).unwrap_or_default();
         let from = checkpoints.as_ref().and_then(|of| Some(of.restored.as_ref()?.manifest().checkpoint));

@@ -294,8 +294,11 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
 }
 
-/// `500ms`, `1s`, `2min`; as in Flink a number alone is milliseconds.
-fn time(text: &str) -> Result<Duration, String> {
+/// A time, as the configuration has it: `500ms`, `1s`, `2min`; as in Flink a number alone is milliseconds.
+///
+/// # Errors
+/// If it is none.
+pub fn time(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(ms) => Ok(Duration::from_millis(ms)),
         Err(_) => connectors::time(text),

@@ -12,9 +12,10 @@ use checkpoint::coordinator::{CheckpointId, Stop};
 use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
 use platform::{Random, spawn_thread};
+use task::swap::{RollBack, Standing};
 use task::{Form, Job, JobOutcome, LogSink, RestartStrategy, RunOptions, SavepointRequest};
 
-use crate::attempts::{Attempts, Code, Planned};
+use crate::attempts::{Attempts, Code, Origin, Planned};
 use crate::checkpoints::{self, Restore, SavepointFolder};
 use crate::lifecycle::{Action, Event, Failure, JobStatus, Lifecycle};
 use crate::slots::Slots;
@@ -83,6 +84,8 @@ struct Seen {
     options: Option<RunOptions>,
     /// The version with which it goes on after the pause that is made for it.
     next: Option<versions::Next>,
+    /// How the version stands that was last on probation.
+    standing: Option<Standing>,
     /// No thread is its hands any more.
     is_over: bool,
 }
@@ -127,6 +130,8 @@ struct Hands {
     from: Option<Restore>,
     /// So many it has.
     has_slots: u32,
+    /// The next attempt goes on as the version before, from here at the latest; and when that was known.
+    roll_back: Option<(RollBack, Duration)>,
 }
 
 impl JobMaster {
@@ -161,6 +166,7 @@ impl JobMaster {
             since: None,
             from: attempts.restore.clone(),
             has_slots: 0,
+            roll_back: None,
         };
         let mut paused_at = None;
         match begin {
@@ -186,6 +192,7 @@ impl JobMaster {
             versions: vec![attempts.first.ran(0)],
             options: None,
             next: None,
+            standing: None,
             is_over: false,
         };
         let master = Arc::new(Self {
@@ -433,8 +440,13 @@ impl JobMaster {
             if matches!(event, Event::Due) {
                 due = None;
             }
-            if matches!(event, Event::Changed) {
-                (self.on_change)(&self);
+            match &event {
+                Event::Changed => (self.on_change)(&self),
+                Event::RolledBack(_) => {
+                    let to = self.job().and_then(|job| job.roll_back());
+                    hands.roll_back = to.map(|to| (to, clock.now()));
+                }
+                _ => {}
             }
             let mut events = vec![event];
             while let Some(event) = events.pop() {
@@ -579,9 +591,13 @@ impl JobMaster {
         attempt: u32,
         code: &Arc<Code>,
     ) -> Result<Event, Diagnostic> {
+        let rolls_back = hands.roll_back.as_ref().map(|(to, _)| self.roll_back(to)).transpose()?;
+        let code = rolls_back.as_ref().unwrap_or(code);
+        let (since, as_given) = (hands.since, rolls_back.is_some());
+        let origin = Origin { since, restore: hands.from.as_ref(), as_given };
         let planned = match hands.plan.take() {
             Some(planned) => planned,
-            None => self.attempts.plan_from(attempt, hands.since, hands.from.as_ref(), code)?,
+            None => self.attempts.plan_from(attempt, &origin, code)?,
         };
         if planned.is_finished {
             // Only to show its last rows was left, and that is done.
@@ -598,6 +614,9 @@ impl JobMaster {
             (seen.job, seen.since) = (Some(Arc::clone(&job)), hands.since);
             (seen.versions, seen.options) = (versions, Some(options));
             seen.runs(code);
+            let rolled_back = hands.roll_back.take();
+            let took = |since: Duration| self.attempts.platform.clock.now().saturating_sub(since);
+            seen.begins_anew(rolled_back.map(|(to, since)| (to.newest, took(since))));
             seen.is_cancelled
         };
         if is_cancelled {
@@ -606,8 +625,12 @@ impl JobMaster {
         let this = Arc::clone(self);
         spawn_thread("job-end", move || {
             let outcome = job.wait();
+            let rolls_back = job.roll_back().is_some();
             drop(job);
-            this.tell(Event::Ended(outcome));
+            this.tell(match outcome {
+                JobOutcome::Failed(error) if rolls_back => Event::RolledBack(error),
+                outcome => Event::Ended(outcome),
+            });
         });
         Ok(Event::Started)
     }

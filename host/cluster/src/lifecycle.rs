@@ -110,6 +110,8 @@ pub enum Event {
     Resume,
     /// It runs as another version: nothing follows, but that it is kept.
     Changed,
+    /// A version on probation has trapped, and its attempt has ended: the next goes on as the version before, at once.
+    RolledBack(Diagnostic),
 }
 
 /// What is to be done.
@@ -232,6 +234,19 @@ impl Lifecycle {
                 self.status = Failing;
                 self.failed(error, now, wall_ms)
             }
+            (Event::RolledBack(error), Running) => {
+                self.remember(error, wall_ms, true);
+                self.status = Restarting;
+                self.attempt += 1;
+                vec![Action::Wait(Duration::ZERO)]
+            }
+            (Event::RolledBack(error), _) => self.end(
+                match self.status {
+                    Cancelling => JobOutcome::Cancelled,
+                    _ => JobOutcome::Failed(error),
+                },
+                wall_ms,
+            ),
             (Event::Ended(outcome), _) => self.end(outcome, wall_ms),
             (Event::Due, Restarting) => vec![Action::Start { attempt: self.attempt }],
             (Event::Cancel, Running) => {

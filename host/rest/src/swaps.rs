@@ -1,6 +1,7 @@
 //! Versions of a running job, ours alone: which have run, what differs, and changes from one to another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -12,7 +13,7 @@ use cluster::{JobMaster, Session, SessionError};
 use model::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use task::swap::Difference;
+use task::swap::{Difference, Probation, Rollback, Standing};
 
 use crate::Served;
 use crate::answer::{Answer, Failure, text};
@@ -35,6 +36,32 @@ struct Version {
     restart: bool,
     /// Then state that nobody in it asks for is left out.
     allow_non_restored_state: bool,
+    /// It may go back.
+    probation: Option<Asked>,
+}
+
+/// How a version may go back.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    /// For so long, in milliseconds.
+    time: u64,
+    /// So many traps are as at any time.
+    #[serde(default)]
+    max_traps: u32,
+    /// At the row, or from the change's checkpoint.
+    #[serde(default)]
+    exact: bool,
+}
+
+impl Asked {
+    fn probation(&self) -> Probation {
+        Probation {
+            time: Duration::from_millis(self.time),
+            max_traps: self.max_traps,
+            rollback: if self.exact { Rollback::Exact } else { Rollback::Forward },
+        }
+    }
 }
 
 impl Version {
@@ -48,7 +75,8 @@ impl Version {
 }
 
 pub(crate) async fn versions(State(served): State<Served>, Path(id): Path<String>) -> Answer {
-    let versions = served.master(&id)?.versions();
+    let master = served.master(&id)?;
+    let versions = master.versions();
     let versions: Value = versions
         .iter()
         .map(|version| {
@@ -60,7 +88,28 @@ pub(crate) async fn versions(State(served): State<Served>, Path(id): Path<String
             })
         })
         .collect();
-    Ok(Json(json!({ "versions": versions })))
+    Ok(Json(json!({ "versions": versions, "standing": master.standing().map(standing) })))
+}
+
+/// How a version on probation stands.
+fn standing(of: Standing) -> Value {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    match of {
+        Standing::Changing => json!({ "id": "CHANGING" }),
+        Standing::OnProbation { from, time } => {
+            json!({ "id": "ON_PROBATION", "from-checkpoint": from, "time": ms(time) })
+        }
+        Standing::Kept { traps } => json!({ "id": "KEPT", "traps": traps }),
+        Standing::GoingBack { trap } => json!({ "id": "GOING_BACK", "trap": text(&trap.error) }),
+        Standing::WentBack { trap, at, took } => json!({
+            "id": "WENT_BACK",
+            "trap": text(&trap.error),
+            "from-checkpoint": at,
+            "trap-to-old-code": ms(trap.took),
+            "trap-to-all-old-code": ms(took),
+        }),
+        Standing::NotChanged { reason } => json!({ "id": "NOT_CHANGED", "reason": reason }),
+    }
 }
 
 /// The difference, and the same as people read it.
@@ -101,7 +150,8 @@ pub(crate) async fn swap(
                 let told = |checkpoint| json!({ "checkpoint": checkpoint, "component": component });
                 put(&result, made.map(told).map_err(|error| text(&error)));
             });
-            master.swap(code, answered)?
+            let probation = asked.probation.as_ref().map(Asked::probation);
+            master.swap(code, probation, answered)?
         })
     });
     let told = json!({ "request-id": trigger, "difference": told(&difference.await?)? });

@@ -195,6 +195,15 @@ pub(crate) struct VersionArgs {
     pub(crate) args: Vec<String>,
 }
 
+/// How a version on probation goes back.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RollbackKind {
+    /// The old code takes over at the row that trapped, elsewhere at the next barrier; nothing is replayed
+    Forward,
+    /// All goes on from the change's checkpoint with the old code; sinks commit nothing before that is decided
+    Exact,
+}
+
 /// Change a running job to another version, with its state
 ///
 /// The new component is checked and made ready while the job runs. At the barrier of a checkpoint every subtask
@@ -214,6 +223,15 @@ pub(crate) struct SwapArgs {
     /// With --restart: allow to skip state of operators that the job does not have any more
     #[arg(short = 'n', long = "allowNonRestoredState", requires = "restart")]
     pub(crate) allow_non_restored_state: bool,
+    /// Goes back to the old version if the new one traps within this time; the command waits for that long
+    #[arg(long, value_name = "TIME", conflicts_with = "restart")]
+    pub(crate) probation: Option<String>,
+    /// On probation: so many traps lead nowhere
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "probation")]
+    pub(crate) max_traps: u32,
+    /// On probation: how it goes back
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = RollbackKind::Forward, requires = "probation")]
+    pub(crate) rollback: RollbackKind,
 }
 
 #[derive(Args)]

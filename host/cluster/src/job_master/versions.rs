@@ -1,11 +1,12 @@
 //! The versions of a running job: what differs, and how it changes from one to another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use checkpoint::coordinator::{CheckpointId, Stop};
 use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
-use task::swap::{Difference, SwapOptions, diff};
+use task::swap::{Difference, Observer, Probation, RollBack, Rollback, Standing, SwapOptions, diff};
 use task::{Form, Job, Plan, RunOptions};
 
 use super::{Answered, JobMaster, Once, Ordering, Seen};
@@ -28,6 +29,22 @@ impl Seen {
         if !Arc::ptr_eq(&self.code, &code) {
             self.code_before = Some(std::mem::replace(&mut self.code, code));
         }
+    }
+
+    /// An attempt begins; the probation of the one before is over. `rolled_back`: from which checkpoint it goes on as
+    /// the version before, and how long that took.
+    pub(super) fn begins_anew(&mut self, rolled_back: Option<(CheckpointId, Duration)>) {
+        self.standing = match (self.standing.take(), rolled_back) {
+            (Some(Standing::GoingBack { trap }), Some((newest, took))) => {
+                Some(Standing::WentBack { trap, at: Some(newest), took })
+            }
+            (Some(Standing::Changing | Standing::GoingBack { .. }), _) => {
+                Some(Standing::NotChanged { reason: "the attempt ended meanwhile".to_owned() })
+            }
+            // It goes on from a checkpoint of its own.
+            (Some(Standing::OnProbation { .. }), _) => Some(Standing::Kept { traps: 0 }),
+            (standing, _) => standing,
+        };
     }
 }
 
@@ -60,7 +77,7 @@ impl JobMaster {
     }
 
     /// Changes the running job to another version, at the barrier of a checkpoint. It blocks while the version is made
-    /// ready. What differs; `answered` hears the checkpoint.
+    /// ready. What differs; `answered` hears the checkpoint. On probation it may go back: [`standing`](Self::standing).
     ///
     /// # Errors
     /// If the job does not run, makes no checkpoints or is changing already, or the version is none that it can take
@@ -68,10 +85,12 @@ impl JobMaster {
     pub fn swap(
         self: &Arc<Self>,
         code: Code,
+        probation: Option<Probation>,
         answered: Answered<CheckpointId>,
     ) -> Result<Difference, Diagnostic> {
         let (job, plan) = self.beside(&code)?;
         let this = Arc::clone(self);
+        let observer = probation.map(|probation| self.observer(probation.rollback));
         let mut answer = Once { answered: Some(answered), not: "the job has not changed" };
         let told = Box::new(move |result: Result<CheckpointId, String>| {
             if let Ok(checkpoint) = &result {
@@ -83,7 +102,68 @@ impl JobMaster {
             }
             answer.give(result);
         });
-        job.swap(&plan, SwapOptions::default(), told)
+        job.swap(&plan, SwapOptions { probation, observer }, told)
+    }
+
+    /// How the version stands that was last on probation; none = none was in this process.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.lock().standing.clone()
+    }
+
+    /// Takes note of how a version on probation stands.
+    fn observer(self: &Arc<Self>, rollback: Rollback) -> Observer {
+        let this = Arc::downgrade(self);
+        let (before, ran) = {
+            let seen = self.lock();
+            (Arc::clone(&seen.code), seen.versions.last().cloned())
+        };
+        Arc::new(move |standing: &Standing| {
+            let Some(this) = this.upgrade() else { return };
+            let mut seen = this.lock();
+            seen.standing = Some(standing.clone());
+            let goes_back = match standing {
+                Standing::WentBack { at, .. } if rollback == Rollback::Forward => Some(*at),
+                _ => None,
+            };
+            if let Some(at) = goes_back {
+                // Without a checkpoint the new version has never been.
+                match (at, seen.versions.last() == ran.as_ref()) {
+                    (Some(at), false) => seen.versions.push(before.ran(at)),
+                    (None, false) => drop(seen.versions.pop()),
+                    (_, true) => {}
+                }
+                seen.runs(Arc::clone(&before));
+            }
+            drop(seen);
+            if goes_back.is_some() {
+                this.tell(Event::Changed);
+            }
+            let tell = &this.attempts.tell;
+            match standing {
+                Standing::Kept { .. } => tell.say(&format!("job {} stays as the new version", this.id)),
+                Standing::GoingBack { trap } => {
+                    tell.warn_of(&format!("job {} goes back to the version before", this.id), &trap.error);
+                }
+                _ => {}
+            }
+        })
+    }
+
+    /// Makes ready what an exact rollback goes on from, and as what: what came after is gone.
+    pub(super) fn roll_back(&self, to: &RollBack) -> Result<Arc<Code>, Diagnostic> {
+        let code = self.version_like(&to.version)?;
+        if let Some(storage) = self.storage() {
+            let later = storage.traces().and_then(|all| {
+                let mut later = all.iter().rev().filter(|(id, _)| *id > to.newest);
+                later.try_for_each(|(id, _)| storage.remove(*id))
+            });
+            later.map_err(|error| {
+                Diagnostic::external("the checkpoints after a rollback's cannot be removed")
+                    .detail(error.to_string())
+            })?;
+        }
+        Ok(Arc::new(code))
     }
 
     /// Stops the job with a savepoint, and starts it from that as another version, which may be any; if that does not
@@ -129,15 +209,18 @@ impl JobMaster {
     /// # Errors
     /// If there is none, or its component is not there any more.
     pub fn version_before(&self) -> Result<Code, Diagnostic> {
-        let (versions, before) = {
-            let seen = self.lock();
-            (seen.versions.clone(), seen.code_before.clone())
-        };
+        let versions = self.versions();
         let last = versions.last();
         let is_other = |version: &&Ran| last.is_some_and(|last| !version.is_same(last));
         let Some(ran) = versions.iter().rev().find(is_other) else {
             return Err(Diagnostic::user(format!("job {} has been no other version", self.id)));
         };
+        self.version_like(ran)
+    }
+
+    /// A version that has run.
+    fn version_like(&self, ran: &Ran) -> Result<Code, Diagnostic> {
+        let before = self.lock().code_before.clone();
         let program = match before.filter(|before| before.program.digest() == ran.component) {
             Some(before) => before.program.clone(),
             None => {

@@ -19,7 +19,7 @@ use crate::terminal::answer;
 use crate::{Done, Stop};
 
 /// How often is looked whether what was asked for is done.
-const LOOKED_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOKED_EVERY: Duration = Duration::from_millis(50);
 
 /// A client of the session that is meant.
 pub(super) fn client(jobmanager: Option<&str>, define: &[String]) -> Result<Client, Stop> {

@@ -1,13 +1,15 @@
 //! Other code for a running job: `swap`, `diff` and `versions`.
 
 use cluster::attempts::short;
+use cluster::config;
+use platform::Clock;
 use rest::client::{Client, ClientError};
 use serde_json::{Value, json};
 
 use model::Diagnostic;
 
-use super::jobs::{failed, job_id, say, wait_for};
-use crate::cli::{OneJob, SwapArgs, VersionArgs};
+use super::jobs::{LOOKED_EVERY, failed, job_id, say, wait_for};
+use crate::cli::{OneJob, RollbackKind, SwapArgs, VersionArgs};
 use crate::terminal::answer;
 use crate::{Done, Stop};
 
@@ -63,12 +65,27 @@ pub(crate) fn swap(args: &SwapArgs) -> Done {
     let of = &args.version;
     let (client, id) = (of.of.at.client()?, job_id(&of.of.id)?);
     let not = format!("Could not change job {id}.");
-    let more = json!({ "restart": args.restart, "allowNonRestoredState": args.allow_non_restored_state });
+    let probation = args.probation.as_deref().map(config::time).transpose().map_err(|why| {
+        Stop::Refused(Diagnostic::user("the time of the probation makes no sense").detail(why))
+    })?;
+    let probation = probation.map(|time| {
+        let exact = args.rollback == RollbackKind::Exact;
+        json!({ "time": time.as_millis(), "maxTraps": args.max_traps, "exact": exact })
+    });
+    let more = json!({
+        "restart": args.restart,
+        "allowNonRestoredState": args.allow_non_restored_state,
+        "probation": probation,
+    });
     let begun = ask(&client, &format!("/jobs/{id}/swap"), of, more, &not)?;
     say(&of.of.at, begun["difference"]["text"].as_str().unwrap_or_default().trim_end());
     say(&of.of.at, "Waiting for response...");
     let trigger = begun["request-id"].as_str().unwrap_or_default();
     let mut done = wait_for(&client, &format!("/jobs/{id}/swap/{trigger}"), &not)?;
+    if let Some(time) = &args.probation {
+        say(&of.of.at, &format!("It is on probation for {time}."));
+        done["standing"] = verdict(&client, id, &not)?;
+    }
     if of.of.at.json {
         done["difference"] = begun["difference"].clone();
         answer(&format!("{done}\n"));
@@ -85,6 +102,23 @@ pub(crate) fn swap(args: &SwapArgs) -> Done {
         }
     }
     Ok(())
+}
+
+/// Waits for the end of a probation: how the version stands then, which stays.
+fn verdict(client: &Client, id: &str, not: &str) -> Result<Value, Stop> {
+    loop {
+        let told = client.get(&format!("/jobs/{id}/versions")).map_err(failed(not.to_owned()))?;
+        let standing = &told["standing"];
+        let why = standing["trap"].as_str().or(standing["reason"].as_str()).unwrap_or_default();
+        match standing["id"].as_str() {
+            Some("CHANGING" | "ON_PROBATION" | "GOING_BACK") => Clock::system().sleep(LOOKED_EVERY),
+            Some("KEPT") => return Ok(standing.clone()),
+            _ => {
+                let told = refused(&format!("Job {id} went back to the version before."), why);
+                return Err(Stop::Failed(told));
+            }
+        }
+    }
 }
 
 /// Shows what a change to another version would do.

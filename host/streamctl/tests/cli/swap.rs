@@ -203,3 +203,45 @@ fn what_a_running_job_cannot_take_over_is_refused_and_done_by_a_restart() {
     assert!(seen.values().all(|releases| *releases == [1, 2]), "{:?}", seen.iter().next());
     assert_eq!(job.session.get("/overview").1["slots-available"], 4);
 }
+
+#[test]
+fn a_version_on_probation_stays_or_goes_back_at_the_row_that_traps() {
+    let folder = Folder::new();
+    let job = Tally::start(&folder, 400);
+    let release = |more: &[&'static str]| {
+        let args = ["--", "--input", "rows.csv", "--output", "out", "--format", "json", "--release", "2"];
+        ["b.wasm"].iter().chain(&args).chain(more).copied().collect::<Vec<_>>()
+    };
+    job.ask("swap", &[&["--probation", "never"], &release(&[])[..]].concat())
+        .fails(2, &["the time of the probation"]);
+    let trapping = [&["--probation", "60s"], &release(&["--trap-after", "1000"])[..]].concat();
+    let failed = job.ask("swap", &trapping);
+    failed.fails(1, &["went back to the version before", "as told, of so many"]);
+    let told: Value = serde_json::from_str(&job.ask("versions", &["--json"]).succeeds().out).unwrap();
+    assert_eq!(told["standing"]["id"], "WENT_BACK", "{told}");
+    let took = told["standing"]["trap-to-old-code"].as_f64().unwrap();
+    assert!(took < 1_000.0, "{took} ms");
+    let versions = told["versions"].as_array().unwrap();
+    assert_eq!(versions.last().unwrap()["component"], versions[0]["component"], "{told}");
+    let kept = job.ask("swap", &[&["--json", "--probation", "300ms"], &release(&[])[..]].concat());
+    let kept: Value = serde_json::from_str(&kept.succeeds().out).unwrap();
+    assert_eq!(kept["standing"]["id"], "KEPT", "{kept}");
+    job.runs_on();
+    job.ends();
+    let seen = job.releases(&["out"]);
+    assert!(seen.values().all(|releases| releases.first() == Some(&1)), "{:?}", seen.iter().next());
+    assert!(seen.values().all(|releases| releases.last() == Some(&2)), "{:?}", seen.iter().next());
+}
+
+#[test]
+fn an_exact_rollback_leaves_nothing_of_the_new_version() {
+    let folder = Folder::new();
+    let job = Tally::start(&folder, 400);
+    let args = ["--output", "out", "--format", "json", "--release", "2", "--trap-after", "70000"];
+    let before = ["--probation", "60s", "--rollback", "exact", "b.wasm", "--", "--input", "rows.csv"];
+    job.ask("swap", &[&before, &args[..]].concat()).fails(1, &["went back to the version before"]);
+    assert_eq!(job.session.get(&format!("/jobs/{}", job.id)).1["state"], "RUNNING");
+    job.ends();
+    let seen = job.releases(&["out"]);
+    assert!(seen.values().all(|releases| *releases == [1]), "{:?}", seen.iter().next());
+}

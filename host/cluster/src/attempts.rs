@@ -9,6 +9,7 @@ use guest::{Program, Runtime};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
+use task::swap::RollBack;
 use task::{CheckpointTracker, Execution, Plan, RestartStrategy, Restored, RunOptions};
 
 use crate::checkpoints::{self, Asked, Restore, Restoring};
@@ -183,8 +184,8 @@ pub struct Origin<'a> {
     pub since: Option<CheckpointId>,
     /// Else this.
     pub restore: Option<&'a Restore>,
-    /// As the version that is given, whatever a checkpoint says.
-    pub as_given: bool,
+    /// It goes back to an older version, which is given, than the checkpoint's.
+    pub back: Option<&'a RollBack>,
 }
 
 /// An attempt that may start.
@@ -213,11 +214,7 @@ impl Attempts {
     /// # Errors
     /// As [`plan_from`](Self::plan_from).
     pub fn plan(&self) -> Result<Planned, Diagnostic> {
-        self.plan_from(
-            0,
-            &Origin { since: None, restore: self.restore.as_ref(), as_given: false },
-            &self.first,
-        )
+        self.plan_from(0, &Origin { since: None, restore: self.restore.as_ref(), back: None }, &self.first)
     }
 
     /// An attempt. It is of the version that a checkpoint says, else of `code`.
@@ -234,10 +231,14 @@ impl Attempts {
         let restoring = Restoring { from, allow_non_restored: code.allow_non_restored, since };
         let name = (self.first.job.as_str(), self.own_id.as_deref());
         let asked = checkpoints::asked(&code.config, restoring, name, &self.platform.faults, &*self.tell)?;
-        let Asked { checkpoints, is_finished } = asked;
+        let Asked { mut checkpoints, is_finished } = asked;
+        let restored = checkpoints.as_mut().and_then(|checkpoints| checkpoints.restored.as_mut());
+        if let (Some(restored), Some(back)) = (restored.and_then(Arc::get_mut), origin.back) {
+            restored.take_back(back);
+        }
         let restored = checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.clone());
         let code = match &restored {
-            Some(restored) if !origin.as_given => self.version_of(restored, since, code)?,
+            Some(restored) if origin.back.is_none() => self.version_of(restored, since, code)?,
             _ => Arc::clone(code),
         };
         let mut versions = restored.map(|restored| restored.manifest().versions.clone()).unwrap_or_default();

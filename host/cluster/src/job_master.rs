@@ -591,10 +591,10 @@ impl JobMaster {
         attempt: u32,
         code: &Arc<Code>,
     ) -> Result<Event, Diagnostic> {
-        let rolls_back = hands.roll_back.as_ref().map(|(to, _)| self.roll_back(to)).transpose()?;
-        let code = rolls_back.as_ref().unwrap_or(code);
-        let (since, as_given) = (hands.since, rolls_back.is_some());
-        let origin = Origin { since, restore: hands.from.as_ref(), as_given };
+        let back = hands.roll_back.as_ref().map(|(to, _)| to);
+        let before = back.map(|to| self.roll_back(to)).transpose()?;
+        let code = before.as_ref().unwrap_or(code);
+        let origin = Origin { since: hands.since, restore: hands.from.as_ref(), back };
         let planned = match hands.plan.take() {
             Some(planned) => planned,
             None => self.attempts.plan_from(attempt, &origin, code)?,

@@ -108,7 +108,12 @@ impl JobMaster {
     /// How the version stands that was last on probation; none = none was in this process.
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
-        self.lock().standing.clone()
+        let (told, job) = {
+            let seen = self.lock();
+            (seen.standing.clone(), seen.job.clone())
+        };
+        // What the attempt that runs says is newer.
+        job.and_then(|job| job.standing()).filter(|_| !self.status().is_terminal()).or(told)
     }
 
     /// Takes note of how a version on probation stands.

@@ -49,7 +49,7 @@ pub(super) fn job_id(id: &str) -> Result<&str, Stop> {
 }
 
 /// A job's state, as the server says it.
-fn status_of(said: &Value) -> Option<JobStatus> {
+pub(super) fn status_of(said: &Value) -> Option<JobStatus> {
     JobStatus::deserialize(said).ok()
 }
 

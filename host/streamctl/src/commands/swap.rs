@@ -1,14 +1,14 @@
 //! Other code for a running job: `swap`, `diff` and `versions`.
 
 use cluster::attempts::short;
-use cluster::config;
+use cluster::{JobStatus, config};
 use platform::Clock;
 use rest::client::{Client, ClientError};
 use serde_json::{Value, json};
 
 use model::Diagnostic;
 
-use super::jobs::{LOOKED_EVERY, failed, job_id, say, wait_for};
+use super::jobs::{LOOKED_EVERY, failed, job_id, say, status_of, wait_for};
 use crate::cli::{OneJob, RollbackKind, SwapArgs, VersionArgs};
 use crate::terminal::answer;
 use crate::{Done, Stop};
@@ -110,6 +110,12 @@ fn verdict(client: &Client, id: &str, not: &str) -> Result<Value, Stop> {
         let told = client.get(&format!("/jobs/{id}/versions")).map_err(failed(not.to_owned()))?;
         let standing = &told["standing"];
         let why = standing["trap"].as_str().or(standing["reason"].as_str()).unwrap_or_default();
+        let status = client.get(&format!("/jobs/{id}/status")).map_err(failed(not.to_owned()))?;
+        if status_of(&status["status"]).is_some_and(JobStatus::is_terminal) {
+            let told =
+                Diagnostic::external(not).detail("the job has ended while the version was on probation");
+            return Err(Stop::Failed(told));
+        }
         match standing["id"].as_str() {
             Some("CHANGING" | "ON_PROBATION" | "GOING_BACK") => Clock::system().sleep(LOOKED_EVERY),
             Some("KEPT") => return Ok(standing.clone()),

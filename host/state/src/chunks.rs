@@ -16,7 +16,7 @@ pub(crate) struct Chunks<T> {
     len: usize,
 }
 
-impl<T: Clone> Chunks<T> {
+impl<T: Clone + Default + PartialEq> Chunks<T> {
     /// None, of so many elements each.
     pub(crate) fn new(stride: usize) -> Self {
         Self { chunks: Vec::new(), stride, len: 0 }
@@ -35,18 +35,26 @@ impl<T: Clone> Chunks<T> {
     pub(crate) fn grow_to(&mut self, len: usize, fill: T) {
         while self.len < len {
             let at = self.len & (CHUNK - 1);
-            if at == 0 {
-                self.chunks.push(Vec::new());
-            }
             let more = (CHUNK - at).min(len - self.len);
-            let is_first = self.chunks.len() == 1;
+            // Only the first is likely to stay small.
+            let is_small = self.len < CHUNK && at + more <= SMALL;
+            if at == 0 {
+                // Zeros come from the system, page by page as they are used: to write them would touch them all, and a
+                // table that is grown at once would wait for that. What is not used has no memory.
+                let made = if is_small { 0 } else { CHUNK * self.stride };
+                self.chunks.push(vec![T::default(); made]);
+            }
             if let Some(last) = self.chunks.last_mut() {
                 let elements = (at + more) * self.stride;
-                // Only the first is likely to stay small. Of another, what is not used yet has no memory.
-                if elements > last.capacity() && !(is_first && at + more <= SMALL) {
-                    last.reserve_exact(CHUNK * self.stride - last.len());
+                if elements > last.len() {
+                    if !is_small {
+                        last.reserve_exact(CHUNK * self.stride - last.len());
+                    }
+                    last.resize(if is_small { elements } else { CHUNK * self.stride }, T::default());
                 }
-                last.resize(elements, fill.clone());
+                if fill != T::default() {
+                    last[at * self.stride..elements].fill(fill.clone());
+                }
             }
             self.len += more;
         }
@@ -56,12 +64,18 @@ impl<T: Clone> Chunks<T> {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&[T]> {
         let (chunk, start) = (at >> CHUNK_BITS, (at & (CHUNK - 1)) * self.stride);
+        if at >= self.len {
+            return None;
+        }
         self.chunks.get(chunk)?.get(start..start + self.stride)
     }
 
     /// One element of a value; none beyond the end.
     #[inline]
     pub(crate) fn element(&self, at: usize, element: usize) -> Option<T> {
+        if at >= self.len {
+            return None;
+        }
         self.chunks.get(at >> CHUNK_BITS)?.get((at & (CHUNK - 1)) * self.stride + element).cloned()
     }
 
@@ -99,6 +113,11 @@ mod tests {
         }
         chunks.grow_to(1, 0);
         assert_eq!(chunks.len(), 3 * CHUNK + 7);
+        // Other elements than zeros, beyond those that were made.
+        chunks.grow_to(3 * CHUNK + 9, 5);
+        chunks.grow_to(3 * CHUNK + 10, 0);
+        let last = [7, 8, 9, 10].map(|at| chunks.element(3 * CHUNK + at, 2));
+        assert_eq!(last, [Some(5), Some(5), Some(0), None]);
         // A full chunk has no slack.
         assert!(chunks.memory() < (4 * CHUNK) * 24 + 1_000);
     }

@@ -39,7 +39,7 @@ pub struct Due {
 }
 
 /// A key's timers of a domain.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct OfKey {
     next: i64,
     /// Where the key is in the queue: at or before its next timer.

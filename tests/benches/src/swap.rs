@@ -3,9 +3,11 @@
 //!
 //! A count by name, in releases whose rows tell them apart. A thread looks every 100 µs how many rows the sinks have
 //! taken. The longest time without any, from when a change is asked for until it is complete, is held against the
-//! longest in as long a time right after it, in which nothing changes. When a job has ended each of its rows is looked
+//! longest in as long a time right after it, in which nothing changes, and beside the longest while a checkpoint of all
+//! state is made. When a job has ended each of its rows is looked
 //! at: every number is there once, every name's counts are all there, by one release after the other as they have run;
-//! and the rows of one file, which lie between two barriers, are of one release.
+//! and the rows of one file, which lie between two barriers, are of one release. Input and output lie in memory where
+//! the system has a folder for that: at a barrier a sink waits for its disk, which is not the change's doing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -72,7 +74,16 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
             let subject = |what: &str| format!("{}, {what}", case.name);
             let baseline = subject("no change");
             report.compare((BENCH, count), &baseline, quiet, unit, None);
-            report.compare((BENCH, count), &subject("a change"), changing, unit, Some((&baseline, quiet)));
+            let checkpointing = at(&mut windows.checkpointing, part);
+            let against = Some((baseline.as_str(), quiet));
+            report.compare(
+                (BENCH, count),
+                &subject("a checkpoint of all state"),
+                checkpointing,
+                unit,
+                against,
+            );
+            report.compare((BENCH, count), &subject("a change"), changing, unit, against);
             let beyond = subject("a change, beyond the base line");
             report.compare((BENCH, count), &beyond, changing - quiet, unit, None);
         }
@@ -92,6 +103,8 @@ pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
 struct Windows {
     changing: Vec<f64>,
     quiet: Vec<f64>,
+    /// In which a checkpoint of all state is made.
+    checkpointing: Vec<f64>,
     /// How long changes took.
     took: Vec<f64>,
 }
@@ -136,7 +149,11 @@ fn plan(program: &Program, args: &[String], options: &RunOptions, output: &Path)
 
 impl Running {
     fn start(case: &Case) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let in_memory = Path::new("/dev/shm");
+        let folder = match in_memory.is_dir() {
+            true => tempfile::tempdir_in(in_memory)?,
+            false => tempfile::tempdir()?,
+        };
         let path = folder.path().join("rows.csv");
         let text: String =
             (0..case.rows).map(|number| format!("n{},{number}\n", number * 7 % case.keys)).collect();
@@ -277,12 +294,22 @@ fn change(case: &Case, changes: usize, windows: &mut Windows) -> anyhow::Result<
         // One look more, so that what follows it is not the end of its gap.
         running.clock.sleep(took + Duration::from_millis(20));
         if running.job.progress().rows_in < case.rows as u64 {
-            times.push((asked, complete, running.clock.now()));
+            let quiet = running.clock.now();
+            let (sender, receiver) = sync_channel(1);
+            let answer = Box::new(move |result| drop(sender.send(result)));
+            running.job.checkpoint(true, answer).map_err(|error| anyhow!("{error}"))?;
+            if !matches!(receiver.recv(), Ok(Ok(_))) {
+                break;
+            }
+            let checkpointed = running.clock.now();
+            running.clock.sleep(Duration::from_millis(20));
+            times.push((asked, complete, quiet, checkpointed));
         }
     }
-    for (asked, complete, end) in times {
+    for (asked, complete, end, checkpointed) in times {
         windows.changing.push(running.longest(asked, complete));
         windows.quiet.push(running.longest(end - (complete - asked), end));
+        windows.checkpointing.push(running.longest(end, checkpointed));
         windows.took.push(milliseconds(complete - asked));
     }
     running.hold(case, &ran, true)

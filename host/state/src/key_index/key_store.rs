@@ -148,7 +148,7 @@ pub(super) struct TextCode {
 }
 
 /// What is kept of a text.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(super) struct View {
     /// The length, and above it the first 4 bytes.
     head: u64,

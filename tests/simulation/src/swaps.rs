@@ -174,7 +174,11 @@ fn run(
         for _ in 0..random.below(6) {
             at += random.below(200);
             let next = release(args, releases[random.below(releases.len() as u64) as usize]);
-            swaps.push((at, next, SwapOptions::default()));
+            let probation = (random.below(3) == 0).then(|| {
+                let time = Duration::from_millis(random.below(20));
+                Probation { time, max_traps: 0, rollback: Rollback::Forward }
+            });
+            swaps.push((at, next, SwapOptions { probation, observer: None }));
         }
         let change = |graph: &mut JobGraph| with_files(graph, folder.path(), false);
         let report = simulated.run_swapping(("tally", &own), &options, random.bits(), fault, &swaps, change);
@@ -188,7 +192,8 @@ fn run(
                 }
                 Some(Err(why)) => {
                     // What was given up may have handled rows before it went back.
-                    if !why.contains("already") && !why.contains("stopped") {
+                    let refused = ["already", "stopped", "on probation", "could not take over again"];
+                    if !refused.iter().any(|refused| why.contains(refused)) {
                         let before = *history.last().unwrap();
                         history.extend([release_of(args), before]);
                     }

@@ -213,6 +213,53 @@ fn the_end_of_all_input_is_committed_at_once_and_tried_again() {
     assert_eq!(done, [Action::Complete { checkpoint: 2, kind }, Action::Finish]);
 }
 
+#[test]
+fn what_is_disturbed_is_given_up_and_nobody_has_failed() {
+    let mut it = coordinator(Settings { tolerable_failures: Some(0), ..settings() });
+    let asked = it.on(Event::Asked { request: 1, kind: Kind::Full }, ms(10));
+    assert_eq!(asked, [Action::Trigger { checkpoint: 1, kind: Kind::Full }]);
+    drop(it.on(Event::Asked { request: 2, kind: Kind::Full }, ms(11)));
+    // Who comes first does before what was asked for earlier.
+    let first = Some((3, Kind::Swap));
+    let given_up = it.on(Event::Disturbed { reason: "no".into(), first }, ms(12));
+    let result = Err("no".to_owned());
+    assert_eq!(
+        given_up,
+        [
+            Action::Abort { checkpoint: 1, reason: "no".into() },
+            Action::Answer { request: 1, result },
+            Action::Trigger { checkpoint: 2, kind: Kind::Swap },
+        ]
+    );
+    // What is being stored is not of two versions.
+    for subtask in 0..SUBTASKS {
+        drop(it.on(Event::Acknowledged { checkpoint: 2, subtask, part: subtask }, ms(13)));
+    }
+    assert!(it.is_storing());
+    assert_eq!(it.on(Event::Disturbed { reason: "late".into(), first: None }, ms(14)), []);
+    let stored = it.on(Event::Stored { checkpoint: 2 }, ms(15));
+    assert!(stored.contains(&Action::Answer { request: 3, result: Ok(2) }), "{stored:?}");
+}
+
+#[test]
+fn one_that_is_held_stays_until_it_is_not() {
+    let mut it = coordinator(Settings { interval: None, retained: 1, ..settings() });
+    let make = |it: &mut Coordinator<u32>, checkpoint: u64| {
+        drop(it.on(Event::Asked { request: checkpoint, kind: Kind::Checkpoint }, ms(checkpoint * 10)));
+        let actions = complete(it, checkpoint, checkpoint * 10 + 1);
+        let removed = actions.into_iter().filter_map(|action| match action {
+            Action::Remove { checkpoint } => Some(checkpoint),
+            _ => None,
+        });
+        removed.collect::<Vec<_>>()
+    };
+    assert!(make(&mut it, 1).is_empty());
+    it.hold(it.newest());
+    assert_eq!([make(&mut it, 2), make(&mut it, 3)], [vec![], vec![2]]);
+    it.hold(None);
+    assert_eq!(make(&mut it, 4), [1, 3]);
+}
+
 /// An event of a random history; which checkpoint it is about is said from the newest one back.
 #[derive(Clone, Copy, Debug)]
 enum Happens {

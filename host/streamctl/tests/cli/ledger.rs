@@ -179,8 +179,8 @@ impl Case {
     }
 }
 
-/// Where `sockets.rs`, `s3.rs`, `new_files.rs`, `backends.rs` and `probation.rs` end a process, as a job on files that are there, with
-/// its state in memory, does not come there.
+/// Where `sockets.rs`, `s3.rs`, `new_files.rs` and `backends.rs` end a process, and where only a change to another version
+/// passes: a job on files that are there, with its state in memory, does not come there.
 const ELSEWHERE: [Point; 14] = [
     Point::NetworkConnect,
     Point::NetworkRead,

@@ -295,13 +295,20 @@ impl Manifest {
     /// Of what an operator keeps, the bytes that were written for this one.
     #[must_use]
     pub fn own_bytes(&self, operator: &Operator) -> u64 {
+        operator.subtasks.iter().map(|subtask| self.bytes_of(subtask).1).sum()
+    }
+
+    /// Of what a subtask of an operator keeps: all bytes, and those that were written for this checkpoint.
+    #[must_use]
+    pub fn bytes_of(&self, subtask: &Subtask) -> (u64, u64) {
         let folder = format!("{}/chk-{}/", self.job.id, self.checkpoint);
         // A name without a folder is of a file that has not been put yet.
         let is_own = |place: &&Place| match place {
             Place::Inline(_) => true,
             Place::File { path, .. } => self.is_savepoint || !path.contains('/') || path.starts_with(&folder),
         };
-        operator.places().filter(is_own).map(Place::bytes).sum()
+        let places = || subtask.sections.iter().map(|section| &section.place);
+        (places().map(Place::bytes).sum(), places().filter(is_own).map(Place::bytes).sum())
     }
 
     /// As it is written.

@@ -21,13 +21,27 @@ use crate::storage::{MANIFEST, StorageError, checked};
 pub struct Savepoint {
     store: Arc<dyn Store>,
     folder: String,
+    location: String,
 }
 
 impl Savepoint {
     /// In this folder of a store; empty = the store is the folder.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, folder: impl Into<String>) -> Self {
-        Self { store, folder: folder.into() }
+        let folder = folder.into();
+        Self { store, location: folder.clone(), folder }
+    }
+
+    /// The same, at this place, as users write it.
+    #[must_use]
+    pub fn at(self, location: impl Into<String>) -> Self {
+        Self { location: location.into(), ..self }
+    }
+
+    /// Where it is, as users write it.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// The name of the folder of a new one: of 6 digits of the job's id, and 12 of a random number.

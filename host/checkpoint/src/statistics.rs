@@ -169,6 +169,12 @@ pub struct Report {
     pub failure_message: Option<String>,
     /// It has been removed, newer ones being kept in its place.
     pub discarded: bool,
+    /// Of a savepoint that is complete: where it is, as users write it.
+    #[serde(skip)]
+    pub location: Option<String>,
+    /// Of a savepoint: it is as checkpoints are.
+    #[serde(skip)]
+    pub is_native: bool,
     /// Its operators, by uid, as far as they have answered.
     pub tasks: BTreeMap<String, Task>,
 }
@@ -192,6 +198,24 @@ pub struct Task {
     /// The longest of its subtasks, each.
     #[serde(flatten)]
     pub longest: Took,
+    /// Its subtasks, as far as they have answered.
+    #[serde(skip)]
+    pub subtasks: BTreeMap<u32, SubtaskPart>,
+}
+
+/// What a subtask of an operator has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubtaskPart {
+    /// When, in milliseconds since the epoch.
+    pub ack_timestamp: i64,
+    /// From the checkpoint's beginning until then.
+    pub end_to_end_duration: Duration,
+    /// Bytes that were written for it.
+    pub checkpointed_size: u64,
+    /// Bytes that are named of it.
+    pub state_size: u64,
+    /// How long it took.
+    pub took: Took,
 }
 
 /// How long a subtask of an operator took with its part.
@@ -215,6 +239,8 @@ pub struct Answer<'a> {
     pub uid: &'a str,
     /// Its name.
     pub name: &'a str,
+    /// The subtask's number within the operator.
+    pub subtask: u32,
     /// Bytes of its part.
     pub bytes: u64,
     /// How long it took.
@@ -238,6 +264,16 @@ fn spread_ms<S: Serializer>(spread: &Spread<Duration>, serializer: S) -> Result<
     spread.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
 }
 
+impl Spread<u64> {
+    /// Of these values.
+    #[must_use]
+    pub fn of(values: impl IntoIterator<Item = u64>) -> Self {
+        let mut samples = Samples::default();
+        values.into_iter().for_each(|value| samples.add(value));
+        samples.spread()
+    }
+}
+
 impl<T: Copy> Spread<T> {
     fn map<U>(&self, of: impl Fn(T) -> U) -> Spread<U> {
         Spread {
@@ -255,9 +291,17 @@ impl<T: Copy> Spread<T> {
 
 impl Took {
     fn longest(&mut self, other: Self) {
-        self.alignment = self.alignment.max(other.alignment);
-        self.sync = self.sync.max(other.sync);
-        self.rest = self.rest.max(other.rest);
+        *self = self.longer(other);
+    }
+
+    /// Of the two the longer, each.
+    #[must_use]
+    pub fn longer(self, other: Self) -> Self {
+        Self {
+            alignment: self.alignment.max(other.alignment),
+            sync: self.sync.max(other.sync),
+            rest: self.rest.max(other.rest),
+        }
     }
 }
 
@@ -384,6 +428,8 @@ impl Tracker {
             failure_timestamp: None,
             failure_message: None,
             discarded: false,
+            location: None,
+            is_native: false,
             tasks: BTreeMap::new(),
         };
         self.under_way = Some((report, at.now));
@@ -406,7 +452,7 @@ impl Tracker {
         report.num_acknowledged_subtasks += 1;
         report.latest_ack_timestamp = Some(at.wall_ms);
         report.end_to_end_duration = took;
-        for Answer { uid, name, bytes, took: of_part } in answers {
+        for Answer { uid, name, subtask, bytes, took: of_part } in answers {
             report.checkpointed_size += bytes;
             report.state_size += bytes;
             report.longest.longest(of_part);
@@ -418,7 +464,16 @@ impl Tracker {
                 checkpointed_size: 0,
                 state_size: 0,
                 longest: Took::default(),
+                subtasks: BTreeMap::new(),
             });
+            let part = SubtaskPart {
+                ack_timestamp: at.wall_ms,
+                end_to_end_duration: took,
+                checkpointed_size: bytes,
+                state_size: bytes,
+                took: of_part,
+            };
+            task.subtasks.insert(subtask, part);
             task.num_acknowledged_subtasks += 1;
             task.latest_ack_timestamp = at.wall_ms;
             task.end_to_end_duration = took;
@@ -438,7 +493,17 @@ impl Tracker {
             report.checkpointed_size += own;
             if let Some(task) = report.tasks.get_mut(uid) {
                 (task.state_size, task.checkpointed_size) = (all, own);
+                for (subtask, part) in operator.subtasks.iter().zip(task.subtasks.values_mut()) {
+                    (part.state_size, part.checkpointed_size) = manifest.bytes_of(subtask);
+                }
             }
+        }
+    }
+
+    /// The savepoint is at this place, in this form.
+    pub fn placed(&mut self, id: CheckpointId, location: &str, is_native: bool) {
+        if let Some((report, _)) = self.current(id) {
+            (report.location, report.is_native) = (Some(location.to_owned()), is_native);
         }
     }
 

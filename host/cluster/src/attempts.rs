@@ -10,7 +10,7 @@ use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
 use task::swap::RollBack;
-use task::{CheckpointTracker, Execution, Plan, RestartStrategy, Restored, RunOptions};
+use task::{CheckpointTracker, Execution, JobDescription, Plan, RestartStrategy, Restored, RunOptions};
 
 use crate::checkpoints::{self, Asked, Restore, Restoring};
 use crate::{Config, Tell, program};
@@ -157,6 +157,15 @@ impl Code {
     /// If the job cannot be planned.
     pub fn slots(&self) -> Result<u32, Diagnostic> {
         Ok(self.plan(self.options.clone())?.physical.slots())
+    }
+
+    /// What it is made of.
+    ///
+    /// # Errors
+    /// If the job cannot be planned.
+    pub fn description(&self) -> Result<JobDescription, Diagnostic> {
+        let plan = self.plan(self.options.clone())?;
+        Ok(JobDescription::of(&plan.physical, self.options.execution))
     }
 }
 

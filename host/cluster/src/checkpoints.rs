@@ -306,7 +306,7 @@ impl SavepointFolder {
     pub fn new_savepoint(&self) -> (Savepoint, String) {
         let name = Savepoint::name(&self.job_id, Random::unpredictable_seed());
         let path = format!("{}/{name}", self.root);
-        (Savepoint::new(Arc::clone(&self.store), name), path)
+        (Savepoint::new(Arc::clone(&self.store), name).at(path.clone()), path)
     }
 }
 

@@ -11,7 +11,7 @@ use model::Diagnostic;
 use platform::disk::SystemDisk;
 use platform::store::FileStore;
 use platform::{IoPool, Platform, Random};
-use task::{Execution, JobOutcome, LogRecord, LogSink};
+use task::{Execution, JobDescription, JobOutcome, LogRecord, LogSink};
 
 use crate::attempts::{self, Attempts, Code, Terms};
 use crate::checkpoints::{self, Restore};
@@ -447,6 +447,24 @@ impl Session {
         let same = jobs.iter().any(|job| job.name == now.job).then_some(now.job.as_str());
         let args = args.unwrap_or(&now.args);
         Ok(master.attempts().version(&program, job.or(same), args)?)
+    }
+
+    /// The plan of a job of a component that was uploaded, which is not run.
+    ///
+    /// # Errors
+    /// If it makes no sense.
+    pub fn plan(&self, upload: &str, submission: &Submission) -> Result<JobDescription, SessionError> {
+        let found = self.lock().uploads.get(upload).cloned();
+        let (_, program, _) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
+        let log = JobLog::new(self.platform.clock.clone(), None);
+        Ok(self.attempts(&new_id(), &program, submission, &log)?.first.description()?)
+    }
+
+    /// The file that the session's messages go to, where it has one.
+    #[must_use]
+    pub fn log_file(&self) -> Option<PathBuf> {
+        let file = self.settings.folder.as_ref()?.join("session.log");
+        file.is_file().then_some(file)
     }
 
     fn takes_new(&self) -> Result<(), SessionError> {

@@ -69,7 +69,7 @@ pub(crate) fn job_id(id: &str) -> Result<&str, Failure> {
     match is_id(id) {
         true => Ok(id),
         false => Err(Failure::bad(format!(
-            "Cannot resolve path parameter (jobid) from value \"{}\".",
+            "Bad request, could not parse parameters: Cannot resolve path parameter (jobid) from value \"{}\".",
             id.chars().take(100).collect::<String>()
         ))),
     }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Multipart, Path, State};
 use axum::http::StatusCode;
+use cluster::session::new_id;
 use cluster::{Session, SessionError, Submission};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -76,8 +77,9 @@ struct RunBody {
     batch: Option<bool>,
 }
 
-pub(crate) async fn run(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Answer {
-    let asked: RunBody = body(&bytes)?;
+/// What a body asks to be run.
+fn submission(bytes: &Bytes) -> Result<Submission, Failure> {
+    let asked: RunBody = body(bytes)?;
     let args = match (asked.program_args, asked.program_args_list) {
         (Some(_), list) if !list.is_empty() => {
             return Err(Failure::bad("Only one of programArgs and programArgsList may be given."));
@@ -88,7 +90,7 @@ pub(crate) async fn run(State(served): State<Served>, Path(id): Path<String>, by
     if asked.parallelism == Some(0) {
         return Err(Failure::bad("The parallelism is at least 1."));
     }
-    let submission = Submission {
+    Ok(Submission {
         job: asked.entry_class.filter(|name| !name.is_empty()),
         args,
         parallelism: asked.parallelism,
@@ -97,7 +99,18 @@ pub(crate) async fn run(State(served): State<Served>, Path(id): Path<String>, by
         config: asked.flink_configuration,
         restore: asked.savepoint_path.filter(|path| !path.is_empty()),
         allow_non_restored: asked.allow_non_restored_state.unwrap_or_default(),
-    };
+    })
+}
+
+pub(crate) async fn run(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Answer {
+    let submission = submission(&bytes)?;
     let job = elsewhere(&served.session, move |session| session.run(&id, submission)).await?;
-    Ok(Json(json!({ "jobid": job })))
+    Ok(Json(json!({ "jobid": job, "applicationId": job })))
+}
+
+/// The plan of a job of a component, which is not run.
+pub(crate) async fn plan(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Answer {
+    let submission = submission(&bytes)?;
+    let planned = elsewhere(&served.session, move |session| session.plan(&id, &submission)).await?;
+    Ok(Json(json!({ "plan": crate::jobs::plan_of(&new_id(), &planned.name, &planned) })))
 }

@@ -57,37 +57,38 @@ fn attempt(known: &Known) -> Option<std::sync::Arc<Job>> {
 }
 
 /// When it began, when it ended (-1 = not yet), and how long it has lasted.
-fn times(known: &Known, now: i64) -> (i64, i64, i64) {
+pub(crate) fn times(known: &Known, now: i64) -> (i64, i64, i64) {
     let began = known.timestamp(JobStatus::Initializing);
     let ended = known.ended_at();
     (began, ended.unwrap_or(-1), ended.unwrap_or(now) - began)
 }
 
+/// A job, as lists have it.
+pub(crate) fn brief(known: &Known, now: i64) -> Value {
+    let (began, ended, duration) = times(known, now);
+    let vertices = attempt(known).map(|job| job.metrics().vertices).unwrap_or_default();
+    let mut tasks = task_counts(&vertices, true);
+    let total: usize = vertices.iter().map(|vertex| vertex.subtasks.len()).sum();
+    tasks.insert("total".into(), json!(total));
+    let modified = JobStatus::ALL.iter().map(|status| known.timestamp(*status)).max().unwrap_or_default();
+    json!({
+        "jid": known.id(),
+        "name": known.name(),
+        "jobType": "STREAMING",
+        "schedulerType": "Default",
+        "start-time": began,
+        "end-time": ended,
+        "duration": duration,
+        "state": known.status(),
+        "last-modification": modified,
+        "tasks": tasks,
+        "pending-operators": 0,
+    })
+}
+
 pub(crate) async fn overview(State(served): State<Served>) -> Json<Value> {
-    let now = served.session.now();
-    let of_job = |known: &Known| {
-        let (began, ended, duration) = times(known, now);
-        let vertices = attempt(known).map(|job| job.metrics().vertices).unwrap_or_default();
-        let mut tasks = task_counts(&vertices, true);
-        let total: usize = vertices.iter().map(|vertex| vertex.subtasks.len()).sum();
-        tasks.insert("total".into(), json!(total));
-        let modified = JobStatus::ALL.iter().map(|status| known.timestamp(*status)).max().unwrap_or_default();
-        json!({
-            "jid": known.id(),
-            "name": known.name(),
-            "jobType": "STREAMING",
-            "schedulerType": "Default",
-            "start-time": began,
-            "end-time": ended,
-            "duration": duration,
-            "state": known.status(),
-            "last-modification": modified,
-            "tasks": tasks,
-            "pending-operators": 0,
-        })
-    };
-    let jobs = served.session.jobs();
-    Json(json!({ "jobs": jobs.iter().rev().map(of_job).collect::<Value>() }))
+    let (jobs, now) = (served.session.jobs(), served.session.now());
+    Json(json!({ "jobs": jobs.iter().rev().map(|known| brief(known, now)).collect::<Value>() }))
 }
 
 pub(crate) async fn job(State(served): State<Served>, Path(id): Path<String>) -> Answer {
@@ -109,11 +110,12 @@ pub(crate) async fn job(State(served): State<Served>, Path(id): Path<String>) ->
         }
         None => {
             let plan = json!({ "jid": id, "name": known.name(), "type": "STREAMING", "nodes": [] });
-            (json!([]), Map::new(), plan)
+            (json!([]), task_counts(&[], false), plan)
         }
     };
     Ok(Json(json!({
         "jid": id,
+        "application-id": id,
         "name": known.name(),
         "isStoppable": false,
         "state": known.status(),
@@ -134,7 +136,8 @@ pub(crate) async fn job(State(served): State<Served>, Path(id): Path<String>) ->
     })))
 }
 
-fn plan_of(id: &str, name: &str, description: &JobDescription) -> Value {
+/// A job's plan.
+pub(crate) fn plan_of(id: &str, name: &str, description: &JobDescription) -> Value {
     let node = |vertex: &task::metrics::description::VertexDescription| {
         let inputs: Value = vertex
             .inputs

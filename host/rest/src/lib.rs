@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod applications;
 mod checkpoints;
 pub mod client;
 mod connections;
@@ -13,6 +14,8 @@ mod jars;
 mod jobs;
 mod metrics;
 mod overview;
+mod process;
+mod spread;
 mod swaps;
 mod triggers;
 mod vertices;
@@ -156,11 +159,26 @@ fn paths() -> Router<Served> {
         .route("/overview", get(overview::overview))
         .route("/cluster", axum::routing::delete(overview::shutdown))
         .route("/jobmanager/config", get(overview::job_manager_config))
-        .route("/jobmanager/metrics", get(overview::job_manager_metrics))
+        .route("/jobmanager/metrics", get(metrics::of_job_manager))
+        .route("/jobmanager/environment", get(overview::environment))
+        .route("/jobmanager/log", get(overview::job_manager_log))
+        .route("/jobmanager/logs", get(overview::job_manager_logs))
+        .route("/jobmanager/logs/{name}", get(overview::job_manager_log_of))
+        .route("/jobmanager/thread-dump", get(overview::job_manager_threads))
+        .route("/datasets", get(overview::data_sets))
+        .route("/applications/overview", get(applications::overview))
+        .route("/applications/{id}", get(applications::application))
         .route("/taskmanagers", get(overview::task_managers))
+        .route("/taskmanagers/metrics", get(metrics::of_task_managers))
         .route("/taskmanagers/{id}", get(overview::task_manager))
+        .route("/taskmanagers/{id}/metrics", get(metrics::of_task_manager))
+        .route("/taskmanagers/{id}/log", get(overview::task_manager_log))
+        .route("/taskmanagers/{id}/logs", get(overview::task_manager_logs))
+        .route("/taskmanagers/{id}/logs/{name}", get(overview::task_manager_log_of))
+        .route("/taskmanagers/{id}/thread-dump", get(overview::task_manager_threads))
         .route("/jobs", get(jobs::jobs))
         .route("/jobs/overview", get(jobs::overview))
+        .route("/jobs/metrics", get(metrics::of_jobs))
         .route("/jobs/{id}", get(jobs::job).merge(patch(jobs::cancel)))
         .route("/jobs/{id}/status", get(jobs::status))
         .route("/jobs/{id}/plan", get(jobs::plan))
@@ -176,10 +194,13 @@ fn paths() -> Router<Served> {
         .route("/jobs/{id}/swap", post(swaps::swap))
         .route("/jobs/{id}/swap/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/metrics", get(metrics::of_job))
+        .route("/jobs/{id}/jobmanager/config", get(overview::config_of))
+        .route("/jobs/{id}/jobmanager/environment", get(overview::environment_of))
         .route("/jobs/{id}/checkpoints", get(checkpoints::all).merge(post(triggers::checkpoint)))
         .route("/jobs/{id}/checkpoints/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/checkpoints/config", get(checkpoints::config))
         .route("/jobs/{id}/checkpoints/details/{checkpoint}", get(checkpoints::details))
+        .route("/jobs/{id}/checkpoints/details/{checkpoint}/subtasks/{vertex}", get(checkpoints::subtasks))
         .route("/jobs/{id}/savepoints", post(triggers::savepoint))
         .route("/jobs/{id}/savepoints/{trigger}", get(triggers::of_job))
         .route("/jobs/{id}/stop", post(triggers::stop))
@@ -192,10 +213,15 @@ fn paths() -> Router<Served> {
         .route("/jobs/{id}/vertices/{vertex}/backpressure", get(vertices::backpressure))
         .route("/jobs/{id}/vertices/{vertex}/accumulators", get(vertices::accumulators))
         .route("/jobs/{id}/vertices/{vertex}/metrics", get(metrics::of_vertex))
+        .route("/jobs/{id}/vertices/{vertex}/flamegraph", get(vertices::flame_graph))
+        .route("/jobs/{id}/vertices/{vertex}/jm-operator-metrics", get(vertices::coordinators))
+        .route("/jobs/{id}/vertices/{vertex}/subtasks/accumulators", get(vertices::accumulators_of_subtasks))
+        .route("/jobs/{id}/vertices/{vertex}/subtasks/metrics", get(metrics::of_subtasks))
         .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}", get(vertices::subtask))
         .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}/metrics", get(metrics::of_subtask))
         .route("/jars", get(jars::all))
         .route("/jars/upload", post(jars::upload))
         .route("/jars/{id}", axum::routing::delete(jars::remove))
         .route("/jars/{id}/run", post(jars::run))
+        .route("/jars/{id}/plan", get(jars::plan).merge(post(jars::plan)))
 }

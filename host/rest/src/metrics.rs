@@ -1,5 +1,6 @@
 //! Metrics by name, and all of them for Prometheus.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use axum::Json;
@@ -13,8 +14,10 @@ use task::metrics::names::{Metric, Scope, list};
 use task::metrics::prometheus::{JobView, Place, text};
 use task::metrics::rates::{Rates, Sampler};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Failure};
 use crate::overview::TASK_MANAGER;
+use crate::process::Process;
+use crate::spread::{KINDS, aggregated};
 use crate::vertices::number_of;
 use crate::{Inner, Served};
 
@@ -44,6 +47,126 @@ pub(crate) fn rates(served: &Served, id: &str) -> Option<Rates> {
 #[derive(Deserialize)]
 pub(crate) struct Wanted {
     get: Option<String>,
+}
+
+/// Which of many are wanted, and in which ways: `?get=a,b&agg=min,max&subtasks=0,2-3`.
+#[derive(Deserialize)]
+pub(crate) struct WantedOfMany {
+    get: Option<String>,
+    agg: Option<String>,
+    #[serde(alias = "jobs", alias = "taskmanagers")]
+    subtasks: Option<String>,
+}
+
+impl WantedOfMany {
+    /// What each of many has, by name, as one.
+    fn answer(&self, each: &[Vec<(String, f64)>]) -> Answer {
+        let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (name, value) in each.iter().flatten() {
+            by_name.entry(name).or_default().push(*value);
+        }
+        let Some(get) = &self.get else {
+            return Ok(Json(by_name.keys().map(|name| json!({ "id": name })).collect()));
+        };
+        let asked: Vec<&str> = self.agg.iter().flat_map(|asked| asked.split(',')).map(str::trim).collect();
+        if let Some(other) = asked.iter().find(|kind| !KINDS.contains(kind)) {
+            return Err(Failure::bad(format!("There is no aggregation \"{other}\": {}.", KINDS.join(", "))));
+        }
+        let kinds = if asked.is_empty() { &KINDS[..] } else { &asked };
+        let wanted = get.split(',').map(str::trim);
+        let found = wanted.filter_map(|name| aggregated(name, by_name.get(name)?, kinds));
+        Ok(Json(found.collect()))
+    }
+
+    /// Whether one of this name is among those that are asked for.
+    fn has(&self, name: &str) -> bool {
+        self.subtasks.as_ref().is_none_or(|wanted| wanted.split(',').any(|one| one.trim() == name))
+    }
+
+    /// The same of numbers, of which there may be ranges: `0,2-3`.
+    fn has_number(&self, number: u32) -> Result<bool, Failure> {
+        let Some(wanted) = &self.subtasks else { return Ok(true) };
+        for part in wanted.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) else {
+                return Err(Failure::bad(format!("\"{part}\" is no number of a subtask, and no range.")));
+            };
+            if (first..=last).contains(&number) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+pub(crate) async fn of_jobs(State(served): State<Served>, Query(wanted): Query<WantedOfMany>) -> Answer {
+    let mut each = Vec::new();
+    for master in served.session.masters().iter().filter(|master| wanted.has(master.id())) {
+        let Some(job) = master.job() else { continue };
+        let all = list(job.description(), &job.metrics(), rates(&served, master.id()).as_ref());
+        let of_job = all.iter().filter(|metric| metric.scope == Scope::Job);
+        each.push(of_job.map(|metric| (metric.about.name.to_owned(), metric.value.number())).collect());
+    }
+    wanted.answer(&each)
+}
+
+pub(crate) async fn of_subtasks(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+    Query(wanted): Query<WantedOfMany>,
+) -> Answer {
+    let (_, job) = served.running(&id)?;
+    let vertex = number_of(&job, &vertex)?;
+    let mut each: BTreeMap<u32, Vec<(String, f64)>> = BTreeMap::new();
+    for metric in list(job.description(), &job.metrics(), rates(&served, &id).as_ref()) {
+        let Some((of, subtask)) = place(&metric) else { continue };
+        if of == vertex && wanted.has_number(subtask)? {
+            let id = metric.id(job.description());
+            let name = id.split_once('.').map(|(_, name)| name.to_owned()).unwrap_or_default();
+            each.entry(subtask).or_default().push((name, metric.value.number()));
+        }
+    }
+    wanted.answer(&each.into_values().collect::<Vec<_>>())
+}
+
+pub(crate) async fn of_task_managers(Query(wanted): Query<WantedOfMany>) -> Answer {
+    let each = match wanted.has(TASK_MANAGER) {
+        true => {
+            Process::now().metrics().iter().map(|(name, value)| ((*name).to_owned(), *value as f64)).collect()
+        }
+        false => Vec::new(),
+    };
+    wanted.answer(&[each])
+}
+
+/// Those of the process, and some more.
+fn of_process(wanted: &Wanted, more: &[(&'static str, u64)]) -> Answer {
+    let all = Process::now().metrics();
+    let all = more.iter().chain(&all);
+    Ok(Json(match &wanted.get {
+        None => all.map(|(name, _)| json!({ "id": name })).collect(),
+        Some(get) => {
+            let wanted: Vec<&str> = get.split(',').map(str::trim).collect();
+            let found = all.filter(|(name, _)| wanted.contains(name));
+            found.map(|(name, value)| json!({ "id": name, "value": value.to_string() })).collect()
+        }
+    }))
+}
+
+pub(crate) async fn of_task_manager(Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Answer {
+    crate::overview::is_task_manager(&id)?;
+    of_process(&wanted, &[])
+}
+
+pub(crate) async fn of_job_manager(State(served): State<Served>, Query(wanted): Query<Wanted>) -> Answer {
+    let (total, free) = served.session.slots();
+    let more = [
+        ("taskSlotsTotal", u64::from(total)),
+        ("taskSlotsAvailable", u64::from(free)),
+        ("numRegisteredTaskManagers", 1),
+        ("numRunningJobs", served.session.masters().len() as u64),
+    ];
+    of_process(&wanted, &more)
 }
 
 /// Those of a job that have a name here.

@@ -1,17 +1,20 @@
 //! The vertices of a job's graph and their subtasks.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
+use cluster::{JobMaster, JobStatus};
 use serde_json::{Map, Value, json};
 use task::Job;
 use task::metrics::description::VertexDescription;
 use task::metrics::report::{SubtaskMetrics, VertexMetrics};
 use task::metrics::times::ExecutionState;
 
-use crate::Served;
 use crate::answer::{Answer, Failure};
 use crate::jobs::counts_of;
 use crate::overview::TASK_MANAGER;
+use crate::{Served, spread};
 
 /// What Flink calls I/O metrics, of some subtasks together.
 fn io(subtasks: &[&SubtaskMetrics]) -> Value {
@@ -59,7 +62,37 @@ pub(crate) fn of_job(vertex: &VertexDescription, metrics: &VertexMetrics, now: i
     })
 }
 
-fn of_subtask(subtask: &SubtaskMetrics, now: i64) -> Value {
+/// How long it was in each state. Nothing lies between being made and running.
+fn in_states(subtask: &SubtaskMetrics, waited: i64, duration: i64) -> Value {
+    let has_run = subtask.state != ExecutionState::Created;
+    json!({
+        "CREATED": if has_run { 0 } else { duration },
+        "SCHEDULED": waited,
+        "DEPLOYING": 0,
+        "INITIALIZING": 0,
+        "RUNNING": if has_run { duration } else { 0 },
+    })
+}
+
+/// How long the job of a subtask has waited for slots.
+fn waited(master: &JobMaster, subtask: &SubtaskMetrics) -> i64 {
+    match master.timestamp(JobStatus::Created) {
+        0 => 0,
+        created => (subtask.started_ms - created).max(0),
+    }
+}
+
+/// All subtasks as one: how their figures are spread.
+fn together(master: &JobMaster, subtasks: &[SubtaskMetrics], now: i64) -> Value {
+    let figures: Vec<Value> = subtasks.iter().map(|subtask| io(&[subtask])).collect();
+    let states: Vec<Value> = subtasks
+        .iter()
+        .map(|subtask| in_states(subtask, waited(master, subtask), times(&[subtask], now).2))
+        .collect();
+    json!({ "metrics": spread::of_each(&figures), "status-duration": spread::of_each(&states) })
+}
+
+fn of_subtask(subtask: &SubtaskMetrics, waited: i64, now: i64) -> Value {
     let (began, ended, duration) = times(&[subtask], now);
     json!({
         "subtask": subtask.subtask,
@@ -71,7 +104,7 @@ fn of_subtask(subtask: &SubtaskMetrics, now: i64) -> Value {
         "duration": duration,
         "metrics": io(&[subtask]),
         "taskmanager-id": TASK_MANAGER,
-        "status-duration": { subtask.state.name(): duration },
+        "status-duration": in_states(subtask, waited, duration),
         "start_time": began,
     })
 }
@@ -83,26 +116,33 @@ pub(crate) fn number_of(job: &Job, vertex: &str) -> Result<usize, Failure> {
 }
 
 /// The vertex of this id: what it is, and what it has counted.
-fn found(served: &Served, id: &str, vertex: &str) -> Result<(VertexDescription, VertexMetrics), Failure> {
-    let (_, job) = served.running(id)?;
+fn found(
+    served: &Served,
+    id: &str,
+    vertex: &str,
+) -> Result<(Arc<JobMaster>, VertexDescription, VertexMetrics), Failure> {
+    let (master, job) = served.running(id)?;
     let at = number_of(&job, vertex)?;
     let metrics = job.metrics().vertices.swap_remove(at);
-    Ok((job.description().vertices[at].clone(), metrics))
+    Ok((master, job.description().vertices[at].clone(), metrics))
 }
 
 pub(crate) async fn vertex(
     State(served): State<Served>,
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
-    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let (master, vertex, metrics) = found(&served, &id, &vertex)?;
     let now = served.session.now();
+    let subtasks = metrics.subtasks.iter();
+    let subtasks = subtasks.map(|subtask| of_subtask(subtask, waited(&master, subtask), now));
     Ok(Json(json!({
         "id": vertex.id,
         "name": vertex.name,
         "parallelism": vertex.parallelism,
         "maxParallelism": vertex.max_parallelism,
         "now": now,
-        "subtasks": metrics.subtasks.iter().map(|subtask| of_subtask(subtask, now)).collect::<Value>(),
+        "subtasks": subtasks.collect::<Value>(),
+        "aggregated": together(&master, &metrics.subtasks, now),
     })))
 }
 
@@ -110,17 +150,17 @@ pub(crate) async fn subtask(
     State(served): State<Served>,
     Path((id, vertex, subtask)): Path<(String, String, u32)>,
 ) -> Answer {
-    let (_, metrics) = found(&served, &id, &vertex)?;
+    let (master, _, metrics) = found(&served, &id, &vertex)?;
     let found = metrics.subtasks.iter().find(|of| of.subtask == subtask);
     let found = found.ok_or_else(|| Failure::not_found(format!("Invalid subtask index {subtask}")))?;
-    Ok(Json(of_subtask(found, served.session.now())))
+    Ok(Json(of_subtask(found, waited(&master, found), served.session.now())))
 }
 
 pub(crate) async fn subtask_times(
     State(served): State<Served>,
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
-    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let (_, vertex, metrics) = found(&served, &id, &vertex)?;
     let now = served.session.now();
     let of_subtask = |subtask: &SubtaskMetrics| {
         let (_, ended, duration) = times(&[subtask], now);
@@ -151,7 +191,7 @@ pub(crate) async fn task_managers(
     State(served): State<Served>,
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
-    let (vertex, metrics) = found(&served, &id, &vertex)?;
+    let (master, vertex, metrics) = found(&served, &id, &vertex)?;
     let now = served.session.now();
     let subtasks: Vec<&SubtaskMetrics> = metrics.subtasks.iter().collect();
     let (began, ended, duration) = times(&subtasks, now);
@@ -168,6 +208,7 @@ pub(crate) async fn task_managers(
             "metrics": io(&subtasks),
             "status-counts": counts_of(&metrics),
             "taskmanager-id": TASK_MANAGER,
+            "aggregated": together(&master, &metrics.subtasks, now),
         }],
     })))
 }
@@ -176,7 +217,7 @@ pub(crate) async fn watermarks(
     State(served): State<Served>,
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
-    let (_, metrics) = found(&served, &id, &vertex)?;
+    let (_, _, metrics) = found(&served, &id, &vertex)?;
     let of_subtask = |subtask: &SubtaskMetrics| {
         let watermark = subtask.input_watermark().unwrap_or(i64::MIN);
         json!({ "id": format!("{}.currentInputWatermark", subtask.subtask), "value": watermark.to_string() })
@@ -231,6 +272,38 @@ pub(crate) async fn accumulators(
     State(served): State<Served>,
     Path((id, vertex)): Path<(String, String)>,
 ) -> Answer {
-    let (vertex, _) = found(&served, &id, &vertex)?;
+    let (_, vertex, _) = found(&served, &id, &vertex)?;
     Ok(Json(json!({ "id": vertex.id, "user-accumulators": [] })))
+}
+
+/// There are no accumulators: a guest's own figures are metrics.
+pub(crate) async fn accumulators_of_subtasks(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    let (_, vertex, _) = found(&served, &id, &vertex)?;
+    let of_subtask = |subtask: u32| json!({ "subtask": subtask, "attempt": 0, "endpoint": "localhost:0", "user-accumulators": [] });
+    Ok(Json(json!({
+        "id": vertex.id,
+        "parallelism": vertex.parallelism,
+        "subtasks": (0..vertex.parallelism).map(of_subtask).collect::<Value>(),
+    })))
+}
+
+/// None are drawn: as Flink says it where they are switched off.
+pub(crate) async fn flame_graph(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    found(&served, &id, &vertex)?;
+    Ok(Json(json!({ "endTimestamp": -3 })))
+}
+
+/// No operator has a part outside of its subtasks.
+pub(crate) async fn coordinators(
+    State(served): State<Served>,
+    Path((id, vertex)): Path<(String, String)>,
+) -> Answer {
+    found(&served, &id, &vertex)?;
+    Ok(Json(json!([])))
 }

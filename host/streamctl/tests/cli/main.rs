@@ -7,6 +7,7 @@ mod checkpoints;
 mod counts;
 mod embedded;
 mod flink;
+mod flink_rest;
 mod input;
 mod ledger;
 mod lookups;

@@ -107,6 +107,33 @@ impl Session {
         (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
+    /// Uploads a component as browsers and Flink's client do; what the server says.
+    pub(crate) fn upload(&self, component: &[u8]) -> (u16, serde_json::Value) {
+        let edge = "----edge";
+        let mut body = format!(
+            "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"wc.jar\"\r\n\
+             Content-Type: application/x-java-archive\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend_from_slice(component);
+        body.extend_from_slice(format!("\r\n--{edge}--\r\n").as_bytes());
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (host, length) = (&self.address, body.len());
+        write!(
+            stream,
+            "POST /jars/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\
+             Content-Type: multipart/form-data; boundary={edge}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        stream.write_all(&body).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (code, serde_json::from_str(body).unwrap_or_default())
+    }
+
     pub(crate) fn get(&self, path: &str) -> (u16, serde_json::Value) {
         let (code, body) = self.http(&format!("GET {path}"), &format!("Host: {}\r\n", self.address));
         (code, serde_json::from_str(&body).unwrap_or_default())

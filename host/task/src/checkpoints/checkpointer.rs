@@ -15,7 +15,7 @@ use model::Diagnostic;
 use platform::faults::Point;
 use platform::{Faults, Inbox, Platform};
 
-use super::savepoint::{self, Ask};
+use super::savepoint::{self, Ask, Form};
 use super::teller::{Teller, lock};
 use super::{Checkpoints, Command, Content, FileOfStore, Line, Part, section};
 use crate::job::Control;
@@ -364,8 +364,8 @@ impl Checkpointer {
                 },
                 event => event,
             };
-            if let Event::Acknowledged { checkpoint, part, .. } = &event {
-                self.teller.acknowledged(*checkpoint, part, &self.about);
+            if let Event::Acknowledged { checkpoint, subtask, part } = &event {
+                self.teller.acknowledged(*checkpoint, *subtask, part, &self.about);
             }
             let actions = self.coordinator.on(event, now);
             actions.into_iter().for_each(|action| self.act(action));
@@ -536,6 +536,8 @@ impl Checkpointer {
             });
             let written = begun.and_then(|()| match savepoint {
                 Some(request) => {
+                    let is_native = request.form == Form::Native;
+                    lock(&tracker).placed(checkpoint, request.savepoint.location(), is_native);
                     savepoint::put(&request, written.manifest, &written.data).map_err(Unwritten::Because)
                 }
                 None => put(&storage, written, &faults)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use checkpoint::coordinator::{CheckpointId, Kind};
+use checkpoint::coordinator::{CheckpointId, Kind, SubtaskId};
 use checkpoint::statistics::{Answer, Moment};
 use checkpoint::{Manifest, Tracker};
 use platform::Clock;
@@ -50,11 +50,19 @@ impl Teller {
         lock(&self.tracker).triggered(checkpoint, kind, subtasks, self.now());
     }
 
-    pub(crate) fn acknowledged(&self, checkpoint: CheckpointId, part: &Part, about: &About) {
+    /// A subtask has answered; `number` = its place among all.
+    pub(crate) fn acknowledged(
+        &self,
+        checkpoint: CheckpointId,
+        number: SubtaskId,
+        part: &Part,
+        about: &About,
+    ) {
+        let subtask = about.places.get(number as usize).copied().unwrap_or_default();
         let answers = part.iter().filter_map(|stage| {
             let (uid, name, ..) = about.operators.get(&stage.node)?;
             let bytes = stage.sections.iter().map(|(_, content)| content.bytes() as u64).sum();
-            Some(Answer { uid, name, bytes, took: stage.took })
+            Some(Answer { uid, name, subtask, bytes, took: stage.took })
         });
         lock(&self.tracker).acknowledged(checkpoint, answers, self.now());
     }

@@ -446,3 +446,49 @@ fn requests_that_are_too_large_or_too_slow_are_cut_off() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(clock.now() - begin < Duration::from_secs(25), "it was open for {:?}", clock.now() - begin);
 }
+
+#[test]
+fn so_many_are_connected_and_the_next_waits_for_a_place() {
+    let folder = Folder::new();
+    let session = Session::start(&folder, 1, 0);
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", session.child.id())).unwrap().count();
+    let before = files();
+    let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&session.address).unwrap()).collect();
+    let clock = Clock::system();
+    let begin = clock.now();
+    while files() < before + 250 {
+        assert!(clock.now() - begin < PATIENCE, "{} are connected", files() - before);
+        clock.sleep(Duration::from_millis(20));
+    }
+    clock.sleep(Duration::from_millis(300));
+    let connected = files() - before;
+    assert!(connected <= 256 + 8, "{connected} of 300 are connected");
+    // Who says nothing loses the place.
+    assert_eq!(session.get("/overview").0, 200);
+    drop(idle);
+}
+
+#[test]
+fn a_session_without_jobs_needs_little_memory_and_no_cpu() {
+    const TIME: Duration = Duration::from_secs(10);
+    let folder = Folder::new();
+    let session = Session::start(&folder, 2, 0);
+    assert_eq!(session.get("/overview").0, 200);
+    let process =
+        |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", session.child.id())).unwrap();
+    // Its clock has hundredths of a second: user and system, the 14th and 15th, after the name in brackets.
+    let cpu_ms = || -> u64 {
+        let stat = process("stat");
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
+    };
+    Clock::system().sleep(Duration::from_secs(1));
+    let before = cpu_ms();
+    Clock::system().sleep(TIME);
+    let used = Duration::from_millis(cpu_ms() - before);
+    assert!(used * 200 <= TIME, "{used:?} of CPU in {TIME:?} without a job");
+    let status = process("status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 60 * 1024, "{kib} KiB are resident");
+}

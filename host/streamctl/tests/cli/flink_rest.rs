@@ -221,7 +221,7 @@ fn answers_have_the_names_and_types_of_flinks() {
     let job = begun.1["jobid"].as_str().unwrap().to_owned();
     asked.until(&format!("/jobs/{job}/status"), "RUNNING", |value| value["status"] == "RUNNING");
 
-    let trigger = |asked: &mut Asked, name: &str, path: &str, body: &Value, status: &str| {
+    let trigger = |asked: &mut Asked<'_>, name: &str, path: &str, body: &Value, status: &str| {
         let begun = asked.json("POST", &format!("/jobs/{job}/{path}"), body);
         asked.same(&format!("{name}-trigger"), &answers[&format!("{name}-trigger")], &begun);
         let id = begun.1["request-id"].as_str().unwrap().to_owned();

@@ -1,7 +1,7 @@
 //! A trickle by socket: from the line's write to the printed update; and to the row behind one that has trapped.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
@@ -34,7 +34,17 @@ fn trickle(wasm: &OsStr, job: &str, text: impl Fn(usize) -> String) -> anyhow::R
     let mut command = streamctl()?;
     command.args(["run", "-p", "2", "-c", job]).arg(wasm).args(["--host", "127.0.0.1", "--port", &port]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let (mut peer, _) = listener.accept()?;
+    // It may refuse the job.
+    listener.set_nonblocking(true)?;
+    let mut peer = loop {
+        match listener.accept() {
+            Ok((peer, _)) => break peer,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => clock.sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error.into()),
+        }
+        ensure!(child.try_wait()?.is_none(), "{job} has ended without a connection");
+    };
+    peer.set_nonblocking(false)?;
     peer.set_nodelay(true)?;
     let mut rows = BufReader::new(child.stdout.take().context("a pipe")?);
     let mut took = Vec::new();

@@ -25,5 +25,6 @@ mod signals;
 mod sockets;
 mod support;
 mod swap;
+mod swap_faults;
 mod timers;
 mod windows;

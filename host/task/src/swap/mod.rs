@@ -5,10 +5,10 @@
 //! before it are handled by the old code, rows after it by the new, with the state that is there. The manifest says
 //! which version goes on from it. If the checkpoint is given up, the stages that have changed go back.
 //!
-//! A new version may be on [probation]: each subtask keeps the old code beside it. After a trap too many the subtask
-//! that trapped goes back at that row, and the others at the barrier of a checkpoint that is asked for at once. Or, if
-//! the rollback is to be exact, the attempt ends, sinks having held back what they took, and the job goes on from the
-//! checkpoint of the change.
+//! A new version may be on [probation](Probation): each subtask keeps the old code beside it. After a trap too many
+//! the subtask that trapped goes back at that row, and the others at the barrier of a checkpoint that is asked for at
+//! once. Or, if the rollback is to be exact, the attempt ends, sinks having held back what they took, and the job goes
+//! on from the checkpoint of the change.
 
 pub(crate) mod asking;
 pub(crate) mod code;

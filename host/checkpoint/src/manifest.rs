@@ -71,6 +71,16 @@ pub struct Version {
 }
 
 impl Version {
+    /// Those that have run by a checkpoint, and this, if it is another, which goes on from there; none = it begins.
+    #[must_use]
+    pub fn follows(self, before: Option<&Manifest>) -> Vec<Self> {
+        let mut versions = before.map(|manifest| manifest.versions.clone()).unwrap_or_default();
+        if versions.last().is_none_or(|last| !last.is_same(&self)) {
+            versions.push(Self { from: before.map_or(0, |manifest| manifest.checkpoint), ..self });
+        }
+        versions
+    }
+
     /// Whether it is the same code with the same arguments.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -250,12 +250,7 @@ impl Attempts {
             Some(restored) if origin.back.is_none() => self.version_of(restored, since, code)?,
             _ => Arc::clone(code),
         };
-        let mut versions = restored.map(|restored| restored.manifest().versions.clone()).unwrap_or_default();
-        let from = checkpoints.as_ref().and_then(|of| Some(of.restored.as_ref()?.manifest().checkpoint));
-        let ran = code.ran(from.unwrap_or_default());
-        if versions.last().is_none_or(|last| !last.is_same(&ran)) {
-            versions.push(ran);
-        }
+        let versions = code.ran(0).follows(restored.as_deref().map(Restored::manifest));
         let plan = code.plan(RunOptions { checkpoints, attempt, ..code.options.clone() })?;
         plan.prepare_under(&self.platform.faults)?;
         Ok(Planned { plan, is_finished, code, versions })

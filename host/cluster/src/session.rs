@@ -217,7 +217,7 @@ pub struct Session {
 struct Inner {
     /// In the order in which they began.
     jobs: Vec<Known>,
-    uploads: BTreeMap<String, (Upload, Program, Arc<[u8]>)>,
+    uploads: BTreeMap<String, (Upload, Program)>,
     is_ending: bool,
 }
 
@@ -360,7 +360,7 @@ impl Session {
         let jobs = program.jobs().map_err(|error| error.diagnostic())?;
         let jobs = jobs.into_iter().map(|job| job.name).collect();
         let upload = Upload { id: id.to_owned(), name: name.to_owned(), at, jobs };
-        self.lock().uploads.insert(id.to_owned(), (upload.clone(), program, bytes.into()));
+        self.lock().uploads.insert(id.to_owned(), (upload.clone(), program));
         Ok(upload)
     }
 
@@ -370,13 +370,18 @@ impl Session {
         self.lock().uploads.values().map(|(upload, ..)| upload.clone()).collect()
     }
 
+    fn uploaded(&self, id: &str) -> Result<Program, SessionError> {
+        let found = self.lock().uploads.get(id).map(|(_, program)| program.clone());
+        found.ok_or_else(|| SessionError::NoUpload(id.to_owned()))
+    }
+
     /// Removes one.
     ///
     /// # Errors
     /// If it is not there, or may still be.
     pub fn remove_upload(&self, id: &str) -> Result<(), SessionError> {
         let removed = self.lock().uploads.remove(id);
-        let (upload, ..) = removed.ok_or_else(|| SessionError::NoUpload(id.to_owned()))?;
+        let (upload, _) = removed.ok_or_else(|| SessionError::NoUpload(id.to_owned()))?;
         if let Some(store) = &self.store {
             let removed = store.remove_upload(&format!("{id}@{}", upload.at));
             removed.map_err(|error| not_kept(id, &error))?;
@@ -395,8 +400,7 @@ impl Session {
                 .into());
         }
         self.takes_new()?;
-        let found = self.lock().uploads.get(upload).cloned();
-        let (_, program, bytes) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
+        let program = self.uploaded(upload)?;
         let id = new_id();
         let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
         let attempts = self.attempts(&id, &program, &submission, &log)?;
@@ -416,7 +420,7 @@ impl Session {
             resumes: false,
         };
         if let Some(store) = &self.store {
-            store.add(&record, &bytes).map_err(|error| not_kept(&id, &error))?;
+            store.add(&record, program.source()).map_err(|error| not_kept(&id, &error))?;
         }
         self.begin(record, attempts, Begin::Anew(None), log)?;
         Ok(id)
@@ -437,10 +441,7 @@ impl Session {
         let now = master.code();
         let program = match upload {
             None => now.program.clone(),
-            Some(id) => {
-                let found = self.lock().uploads.get(id).map(|(_, program, _)| program.clone());
-                found.ok_or_else(|| SessionError::NoUpload(id.to_owned()))?
-            }
+            Some(id) => self.uploaded(id)?,
         };
         // A job of the same name is meant, if the component has one.
         let jobs = program.jobs().map_err(|error| error.diagnostic())?;
@@ -454,8 +455,7 @@ impl Session {
     /// # Errors
     /// If it makes no sense.
     pub fn plan(&self, upload: &str, submission: &Submission) -> Result<JobDescription, SessionError> {
-        let found = self.lock().uploads.get(upload).cloned();
-        let (_, program, _) = found.ok_or_else(|| SessionError::NoUpload(upload.to_owned()))?;
+        let program = self.uploaded(upload)?;
         let log = JobLog::new(self.platform.clock.clone(), None);
         Ok(self.attempts(&new_id(), &program, submission, &log)?.first.description()?)
     }

@@ -78,12 +78,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Waits until somebody asks for the session's end.
-    pub async fn asked_to_end(&self) {
-        self.end.notified().await;
-    }
-
-    /// The same, for who does not hold the server.
+    /// Waits until somebody asks for the session's end; the server need not be held for that.
     pub fn ends(&self) -> impl Future<Output = ()> + Send + use<> {
         let end = Arc::clone(&self.end);
         async move { end.notified().await }

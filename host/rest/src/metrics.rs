@@ -49,6 +49,23 @@ pub(crate) struct Wanted {
     get: Option<String>,
 }
 
+impl Wanted {
+    /// Of these, which have names and values.
+    fn answer(&self, named: impl Iterator<Item = (impl AsRef<str>, impl ToString)>) -> Answer {
+        Ok(Json(match &self.get {
+            None => named.map(|(name, _)| json!({ "id": name.as_ref() })).collect(),
+            Some(get) => {
+                let wanted: Vec<&str> = get.split(',').map(str::trim).collect();
+                let found = named.filter(|(name, _)| wanted.contains(&name.as_ref()));
+                // Flink's values are texts.
+                found
+                    .map(|(name, value)| json!({ "id": name.as_ref(), "value": value.to_string() }))
+                    .collect()
+            }
+        }))
+    }
+}
+
 /// Which of many are wanted, and in which ways: `?get=a,b&agg=min,max&subtasks=0,2-3`.
 #[derive(Deserialize)]
 pub(crate) struct WantedOfMany {
@@ -141,16 +158,7 @@ pub(crate) async fn of_task_managers(Query(wanted): Query<WantedOfMany>) -> Answ
 
 /// Those of the process, and some more.
 fn of_process(wanted: &Wanted, more: &[(&'static str, u64)]) -> Answer {
-    let all = Process::now().metrics();
-    let all = more.iter().chain(&all);
-    Ok(Json(match &wanted.get {
-        None => all.map(|(name, _)| json!({ "id": name })).collect(),
-        Some(get) => {
-            let wanted: Vec<&str> = get.split(',').map(str::trim).collect();
-            let found = all.filter(|(name, _)| wanted.contains(name));
-            found.map(|(name, value)| json!({ "id": name, "value": value.to_string() })).collect()
-        }
-    }))
+    wanted.answer(more.iter().copied().chain(Process::now().metrics()))
 }
 
 pub(crate) async fn of_task_manager(Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Answer {
@@ -178,16 +186,7 @@ fn answer(
 ) -> Answer {
     let rates = rates(served, id);
     let all = list(job.description(), &job.metrics(), rates.as_ref());
-    let named = all.iter().filter_map(|metric| name(metric).map(|name| (name, metric)));
-    Ok(Json(match &wanted.get {
-        None => named.map(|(name, _)| json!({ "id": name })).collect(),
-        Some(get) => {
-            let wanted: Vec<&str> = get.split(',').map(str::trim).collect();
-            let found = named.filter(|(name, _)| wanted.contains(&name.as_str()));
-            // Flink's values are texts.
-            found.map(|(name, metric)| json!({ "id": name, "value": metric.value.to_string() })).collect()
-        }
-    }))
+    wanted.answer(all.iter().filter_map(|metric| Some((name(metric)?, &metric.value))))
 }
 
 pub(crate) async fn of_job(

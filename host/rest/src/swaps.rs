@@ -10,7 +10,6 @@ use axum::http::StatusCode;
 use checkpoint::coordinator::CheckpointId;
 use cluster::attempts::Code;
 use cluster::{JobMaster, Session, SessionError};
-use model::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use task::swap::{Difference, Probation, Rollback, Standing};
@@ -18,7 +17,7 @@ use task::swap::{Difference, Probation, Rollback, Standing};
 use crate::Served;
 use crate::answer::{Answer, Failure, text};
 use crate::jars::elsewhere;
-use crate::triggers::{body, put};
+use crate::triggers::{body, tells};
 
 /// Another version, as it is asked for.
 #[derive(Deserialize, Default)]
@@ -140,20 +139,16 @@ pub(crate) async fn swap(
         code.allow_non_restored |= asked.allow_non_restored_state;
         let component = code.program.digest().to_owned();
         Ok(if asked.restart {
-            let answered = Box::new(move |made: Result<String, Diagnostic>| {
-                let told = |path| json!({ "location": path, "component": component });
-                put(&result, made.map(told).map_err(|error| text(&error)));
-            });
-            master.restart_as(code, answered)?
+            let said = move |path: String| json!({ "location": path, "component": component });
+            master.restart_as(code, tells(&result, said))?
         } else {
-            let answered = Box::new(move |made: Result<CheckpointId, Diagnostic>| {
-                let told = |checkpoint| json!({ "checkpoint": checkpoint, "component": component });
-                put(&result, made.map(told).map_err(|error| text(&error)));
-            });
+            let said =
+                move |checkpoint: CheckpointId| json!({ "checkpoint": checkpoint, "component": component });
             let probation = asked.probation.as_ref().map(Asked::probation);
-            master.swap(code, probation, answered)?
+            master.swap(code, probation, tells(&result, said))?
         })
     });
-    let told = json!({ "request-id": trigger, "difference": told(&difference.await?)? });
+    let difference = difference.await.inspect_err(|_| served.triggers.withdraw(&trigger))?;
+    let told = json!({ "request-id": trigger, "difference": told(&difference)? });
     Ok((StatusCode::ACCEPTED, Json(told)))
 }

@@ -69,7 +69,11 @@ impl Triggers {
 
     /// He has.
     pub(crate) fn told_end(&self, job: &str) {
-        let id = format!("end of {job}");
+        self.withdraw(&format!("end of {job}"));
+    }
+
+    /// It has not begun, or nothing is owed any more.
+    pub(crate) fn withdraw(&self, id: &str) {
         self.lock().retain(|trigger| trigger.id != id);
     }
 
@@ -91,8 +95,22 @@ impl Triggers {
     }
 }
 
-pub(crate) fn put(result: &Result_, value: Result<Value, String>) {
+fn put(result: &Result_, value: Result<Value, String>) {
     result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(value);
+}
+
+/// Puts what came of it, said so.
+pub(crate) fn tells<T>(
+    result: &Result_,
+    said: impl FnOnce(T) -> Value + Send + 'static,
+) -> Box<dyn FnOnce(Result<T, Diagnostic>) + Send> {
+    let result = Arc::clone(result);
+    Box::new(move |made| put(&result, made.map(said).map_err(|error| text(&error))))
+}
+
+/// A savepoint, as it is said.
+fn location(path: String) -> Value {
+    json!({ "location": path })
 }
 
 /// A body of JSON; nothing is an empty object.
@@ -120,10 +138,10 @@ fn begin(served: &Served, id: &str, trigger: Option<String>, ask: &SavepointAsk,
     let master = served.master(id)?;
     let (trigger, result) = served.triggers.begin(trigger);
     let answered = {
-        let (result, master) = (Arc::clone(&result), Arc::clone(&master));
+        let (tell, master) = (tells(&result, location), Arc::clone(&master));
         Box::new(move |made: Result<String, Diagnostic>| {
             let is_made = made.is_ok();
-            put(&result, made.map(|path| json!({ "location": path })).map_err(|error| text(&error)));
+            tell(made);
             if cancels && is_made {
                 master.cancel();
             }
@@ -173,11 +191,7 @@ pub(crate) async fn checkpoint(State(served): State<Served>, Path(id): Path<Stri
     };
     let master = served.master(&id)?;
     let (trigger, result) = served.triggers.begin(asked.trigger_id);
-    let told = Arc::clone(&result);
-    let answered = Box::new(move |made: Result<u64, Diagnostic>| {
-        put(&told, made.map(|id| json!({ "checkpointId": id })).map_err(|error| text(&error)));
-    });
-    if let Err(error) = master.checkpoint(full, answered) {
+    if let Err(error) = master.checkpoint(full, tells(&result, |id| json!({ "checkpointId": id }))) {
         put(&result, Err(text(&error)));
     }
     Ok(accepted(&trigger))
@@ -213,12 +227,13 @@ pub(crate) async fn of_job(
 pub(crate) async fn pause(State(served): State<Served>, Path(id): Path<String>) -> Begun {
     let master = served.master(&id)?;
     let (trigger, result) = served.triggers.begin(None);
-    let told = Arc::clone(&result);
-    let answered = Box::new(move |made: Result<String, Diagnostic>| {
-        put(&told, made.map(|path| json!({ "location": path })).map_err(|error| text(&error)));
-    });
-    master.pause(answered)?;
-    Ok(accepted(&trigger))
+    match master.pause(tells(&result, location)) {
+        Ok(()) => Ok(accepted(&trigger)),
+        Err(error) => {
+            served.triggers.withdraw(&trigger);
+            Err(error.into())
+        }
+    }
 }
 
 /// Ours alone.
@@ -237,9 +252,8 @@ pub(crate) async fn dispose(State(served): State<Served>, bytes: Bytes) -> Begun
     let DisposalBody { savepoint_path } = body(&bytes)?;
     let (trigger, result) = served.triggers.begin(None);
     let session = Arc::clone(&served.session);
-    tokio::task::spawn_blocking(move || {
-        put(&result, session.dispose(&savepoint_path).map(|()| json!({})).map_err(|error| text(&error)));
-    });
+    let tell = tells(&result, |()| json!({}));
+    tokio::task::spawn_blocking(move || tell(session.dispose(&savepoint_path)));
     Ok(accepted(&trigger))
 }
 

@@ -9,10 +9,10 @@ use model::job_graph::JobGraph;
 use platform::disk::ModelDisk;
 use platform::store::FileStore;
 use platform::{Clock, Disk, Faults};
+use task::JobOutcome;
 use task::simulation::options;
-use task::{Checkpoints, JobOutcome};
 
-use crate::checkpoints::{Case, JOB_ID, seen, settings, with_files, words};
+use crate::checkpoints::{Case, JOB_ID, anew, seen, settings, with_files, words};
 use crate::simulated::{Simulated, Unheard, load, seeds};
 
 /// A job whose store fails.
@@ -31,15 +31,10 @@ fn run(simulated: &Simulated, case: &Case<'_>, seed: u64, faults: &str, retained
     let mut options = options(seed, [1, 2, 3][usize::try_from(seed % 3).unwrap()]);
     options.allow = vec![folder.path().display().to_string()];
     options.checkpoint_tracker = Arc::clone(&tracker);
-    options.checkpoints = Some(Checkpoints {
-        settings: settings(Some(Duration::from_millis(1)), retained),
-        storage: storage(Faults::parse(faults, &Clock::simulated()).unwrap()),
-        job_id: JOB_ID.to_owned(),
-        takes_over: false,
-        restored: None,
-        next: 1,
-        retained: Vec::new(),
-    });
+    options.checkpoints = Some(anew(
+        settings(Some(Duration::from_millis(1)), retained),
+        storage(Faults::parse(faults, &Clock::simulated()).unwrap()),
+    ));
     let change = |graph: &mut JobGraph| with_files(graph, folder.path(), case.changes);
     let report =
         simulated.run_in_files(case.job, &case.args, options, seed, None, Unheard::Nobody, change).unwrap();

@@ -26,6 +26,13 @@ pub(crate) fn settings(interval: Option<Duration>, retained: usize) -> Settings 
     let (timeout, min_pause) = (Duration::from_secs(60), Duration::ZERO);
     Settings { interval, timeout, min_pause, tolerable_failures: None, retained }
 }
+
+/// Checkpoints of a job that begins from the beginning.
+pub(crate) fn anew(settings: Settings, storage: Storage) -> Checkpoints {
+    let (takes_over, restored, next, retained) = (false, None, 1, Vec::new());
+    Checkpoints { settings, storage, job_id: JOB_ID.to_owned(), takes_over, restored, next, retained }
+}
+
 /// Crashes of a job at most.
 const CRASHES: u64 = 5;
 

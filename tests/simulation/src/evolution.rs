@@ -16,7 +16,7 @@ use task::bootstrap::{Bootstrap, write};
 use task::simulation::options;
 use task::{Checkpoints, JobOutcome, Restored};
 
-use crate::checkpoints::{JOB_ID, seen, settings, with_files};
+use crate::checkpoints::{JOB_ID, anew, seen, settings, with_files};
 use crate::simulated::{Simulated, load};
 
 const UID: &str = "process-States-by-key";
@@ -76,13 +76,9 @@ fn gone_on(
     let mut options = options(1, 3);
     options.allow = vec![output.path().display().to_string()];
     options.checkpoints = Some(Checkpoints {
-        settings: settings(None, 1),
-        storage: Storage::new(store, JOB_ID),
-        job_id: JOB_ID.to_owned(),
         takes_over: true,
         restored: Some(Arc::new(restored)),
-        next: 1,
-        retained: Vec::new(),
+        ..anew(settings(None, 1), Storage::new(store, JOB_ID))
     });
     let change = |graph: &mut JobGraph| with_files(graph, output.path(), false);
     let report = simulated.run_asked(("states", &args), options, 1, None, None, change);

@@ -13,9 +13,9 @@ use platform::disk::ModelDisk;
 use platform::store::FileStore;
 use platform::{Faults, Platform};
 use task::swap::{Rollback, Standing, SwapOptions};
-use task::{Checkpoints, Job, JobOutcome, Plan, RunOptions};
+use task::{Job, JobOutcome, Plan, RunOptions};
 
-use crate::checkpoints::{JOB_ID, settings, with_files};
+use crate::checkpoints::{JOB_ID, anew, settings, with_files};
 use crate::swaps::{Row, Told, files, hold, input, on_probation, release};
 
 const ROWS: i64 = 1_200_000;
@@ -55,15 +55,8 @@ impl Live {
         let store = Arc::new(FileStore::new(Arc::new(ModelDisk::new()), Faults::none()));
         let mut options = RunOptions { parallelism: 2, ..RunOptions::default() };
         options.allow = vec![folder.path().display().to_string()];
-        options.checkpoints = Some(Checkpoints {
-            settings: settings(Some(Duration::from_millis(20)), 1),
-            storage: Storage::new(store, JOB_ID),
-            job_id: JOB_ID.to_owned(),
-            takes_over: false,
-            restored: None,
-            next: 1,
-            retained: Vec::new(),
-        });
+        options.checkpoints =
+            Some(anew(settings(Some(Duration::from_millis(20)), 1), Storage::new(store, JOB_ID)));
         let output = has_files.then(|| folder.path().join("out"));
         let plan = planned(&program, &release(&args, first), &options, output);
         plan.prepare().unwrap();

@@ -16,7 +16,7 @@ use task::simulation::{Fault, options};
 use task::swap::{Change, Probation, Rollback, Standing, SwapOptions};
 use task::{Checkpoints, JobOutcome, Restored};
 
-use crate::checkpoints::{JOB_ID, settings, with_files};
+use crate::checkpoints::{JOB_ID, anew, settings, with_files};
 use crate::simulated::{Simulated, load, seeds};
 
 const ROWS: i64 = 600;
@@ -305,15 +305,7 @@ fn run_on_probation(
     options.max_parallelism = Some(128);
     options.allow = vec![folder.path().display().to_string()];
     options.chaos_instances = seed.is_multiple_of(5);
-    options.checkpoints = Some(Checkpoints {
-        settings: settings(interval, 1),
-        storage: storage.clone(),
-        job_id: JOB_ID.to_owned(),
-        takes_over: false,
-        restored: None,
-        next: 1,
-        retained: Vec::new(),
-    });
+    options.checkpoints = Some(anew(settings(interval, 1), storage.clone()));
     let (old, new) = [(1, 2), (2, 1), (1, 3), (2, 3)][random.below(4) as usize];
     let failing = random.below(ROWS as u64) as i64;
     let new_args: Vec<String> = [format!("--{how}"), failing.to_string()].to_vec();
@@ -579,15 +571,7 @@ fn a_job_in_threads_changes_to_and_fro() {
     let output = folder.path().join("out");
     let mut options = task::RunOptions { parallelism: 2, ..task::RunOptions::default() };
     options.allow = vec![output.display().to_string()];
-    options.checkpoints = Some(Checkpoints {
-        settings: settings(None, 1),
-        storage: Storage::new(store, JOB_ID),
-        job_id: JOB_ID.to_owned(),
-        takes_over: false,
-        restored: None,
-        next: 1,
-        retained: Vec::new(),
-    });
+    options.checkpoints = Some(anew(settings(None, 1), Storage::new(store, JOB_ID)));
     let plan = |number: i64| {
         let own = release(&args, number);
         let mut graph = program.plan("tally", &own).unwrap().unwrap();

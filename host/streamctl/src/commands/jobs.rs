@@ -1,5 +1,6 @@
 //! Jobs of a session: started, listed, stopped, looked at, by its REST interface. Flink's texts.
 
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -72,23 +73,44 @@ pub(super) fn say(at: &At, text: &str) {
     }
 }
 
+/// A component that a session has for as long as this lives: a job of it has its own copy.
+pub(super) struct Uploaded<'a> {
+    client: &'a Client,
+    pub(super) id: String,
+}
+
+impl<'a> Uploaded<'a> {
+    pub(super) fn new(
+        client: &'a Client,
+        file: &Path,
+        told: impl FnOnce(ClientError) -> Stop,
+    ) -> Result<Self, Stop> {
+        let bytes = super::load::read(file)?;
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { client, id: client.upload(&name, &bytes).map_err(told)? })
+    }
+}
+
+impl Drop for Uploaded<'_> {
+    fn drop(&mut self) {
+        drop(self.client.delete(&format!("/jars/{}", self.id)));
+    }
+}
+
 /// Runs a job in a session.
 pub(crate) fn run(args: &RunArgs) -> Done {
     let client = client(args.jobmanager.as_deref(), &args.job.define)?;
-    let file = &args.job.file;
-    let bytes = super::load::read(file)?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let told = |error: ClientError| match error {
         ClientError::Unreachable(error) => Stop::Failed(error),
         ClientError::Refused(_, why) => Stop::Refused(Diagnostic::user(why)),
     };
-    let upload = client.upload(&name, &bytes).map_err(told)?;
+    let upload = Uploaded::new(&client, &args.job.file, told)?;
     // The last definition of a key is the one that counts.
     let defined = args.job.define.iter().filter_map(|define| define.split_once('='));
     let config: serde_json::Map<String, Value> =
         defined.map(|(key, value)| (key.trim().to_owned(), json!(value.trim()))).collect();
     let begun = client.post(
-        &format!("/jars/{upload}/run"),
+        &format!("/jars/{}/run", upload.id),
         &json!({
             "entryClass": args.job.job,
             "programArgsList": args.job.args,
@@ -100,8 +122,7 @@ pub(crate) fn run(args: &RunArgs) -> Done {
             "batch": args.job.execution.map(|execution| matches!(execution, Execution::Batch)),
         }),
     );
-    // The job has its own copy.
-    drop(client.delete(&format!("/jars/{upload}")));
+    drop(upload);
     let begun = begun.map_err(told)?;
     let id = begun["jobid"].as_str().unwrap_or_default().to_owned();
     answer(&format!("Job has been submitted with JobID {id}\n"));

@@ -88,7 +88,7 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            () = server.asked_to_end() => {}
+            () = server.ends() => {}
         }
     });
     terminal.line("The session ends; its jobs come back with the next.");

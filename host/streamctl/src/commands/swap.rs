@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use model::Diagnostic;
 
-use super::jobs::{LOOKED_EVERY, failed, job_id, say, status_of, wait_for};
+use super::jobs::{LOOKED_EVERY, Uploaded, failed, job_id, say, status_of, wait_for};
 use crate::cli::{OneJob, RollbackKind, SwapArgs, VersionArgs};
 use crate::terminal::answer;
 use crate::{Done, Stop};
@@ -19,16 +19,10 @@ fn ask(client: &Client, path: &str, version: &VersionArgs, more: Value, not: &st
         ClientError::Unreachable(error) => Stop::Failed(error),
         ClientError::Refused(_, why) => Stop::Refused(refused(not, &why)),
     };
-    let upload = match &version.file {
-        None => None,
-        Some(file) => {
-            let bytes = super::load::read(file)?;
-            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            Some(client.upload(&name, &bytes).map_err(told)?)
-        }
-    };
+    let file = version.file.as_deref();
+    let upload = file.map(|file| Uploaded::new(client, file, told)).transpose()?;
     let mut body = json!({
-        "component": upload,
+        "component": upload.as_ref().map(|upload| &upload.id),
         "entryClass": version.job,
         "programArgsList": (!version.args.is_empty()).then_some(&version.args),
         "back": version.back,
@@ -36,12 +30,7 @@ fn ask(client: &Client, path: &str, version: &VersionArgs, more: Value, not: &st
     if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
         body.extend(more);
     }
-    let asked = client.post(path, &body);
-    // The job has its own copy.
-    if let Some(upload) = upload {
-        drop(client.delete(&format!("/jars/{upload}")));
-    }
-    asked.map_err(told)
+    client.post(path, &body).map_err(told)
 }
 
 /// A server's words again as an error: it says them as lines.

@@ -157,7 +157,8 @@ impl Checkpointer {
         teller: Teller,
     ) -> Self {
         let now = platform.clock.now();
-        let versions = versions(checkpoints, &about.component);
+        let restored = checkpoints.restored.as_ref().map(|restored| restored.manifest());
+        let versions = about.component.ran.clone().follows(restored);
         let components = components(checkpoints, &versions);
         let Checkpoints { settings, storage, next, retained, restored, .. } = checkpoints;
         restored.iter().for_each(|restored| teller.restored(restored.manifest()));
@@ -555,17 +556,6 @@ impl Checkpointer {
             }
         });
     }
-}
-
-/// The versions that have run with this one: those of the checkpoint that the job goes on from, and this if it is another.
-fn versions(checkpoints: &Checkpoints, component: &Component) -> Vec<Version> {
-    let restored = checkpoints.restored.as_ref().map(|restored| restored.manifest());
-    let mut versions = restored.map(|manifest| manifest.versions.clone()).unwrap_or_default();
-    if versions.last().is_none_or(|last| !last.is_same(&component.ran)) {
-        let from = restored.map_or(0, |manifest| manifest.checkpoint);
-        versions.push(Version { from, ..component.ran.clone() });
-    }
-    versions
 }
 
 /// So many of the last versions have their components beside a checkpoint: the one that goes on, and the one before.

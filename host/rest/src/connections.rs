@@ -23,12 +23,12 @@ const LAST_TIME: Duration = Duration::from_secs(120);
 /// When there are no more descriptors.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until it is told to stop.
+/// Answers until it is told to stop; then what is being answered is answered.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut stopped = pin!(stopped);
-    // Whoever is connected learns of the end when `_ending` is dropped.
-    let (_ending, ended) = watch::channel(());
+    // Whoever is connected learns of the end when `ending` is dropped.
+    let (ending, ended) = watch::channel(());
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -36,7 +36,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl F
         };
         let (place, accepted) = tokio::select! {
             accepted = accepted => accepted,
-            () = &mut stopped => return,
+            () = &mut stopped => break,
         };
         let Ok((stream, _)) = accepted else {
             sleep(REFUSED_PAUSE).await;
@@ -48,6 +48,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl F
             connection(stream, router, ended).await;
         });
     }
+    drop((listener, ending));
+    // None is left when all places are free.
+    drop(places.acquire_many(CONNECTIONS as u32).await);
 }
 
 async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<()>) {

@@ -31,9 +31,11 @@ use axum::routing::{get, patch, post};
 use cluster::Session;
 use model::Diagnostic;
 use platform::Clock;
+use platform::network::runtime;
 use task::metrics::rates::Sampler;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::timeout;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -68,13 +70,15 @@ const TOLD_EVERY: Duration = Duration::from_millis(5);
 /// How often rates are sampled.
 const SAMPLED_EVERY: Duration = Duration::from_secs(5);
 
-/// A server that answers until it is dropped.
+/// A server that answers until it is dropped or closed.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     end: Arc<Notify>,
     served: Weak<Inner>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    /// Nothing comes; it ends when all that was asked has been answered.
+    over: oneshot::Receiver<()>,
 }
 
 impl Server {
@@ -90,6 +94,12 @@ impl Server {
         while self.served.upgrade().is_some_and(|served| served.triggers.are_owed()) && clock.now() < end {
             clock.sleep(TOLD_EVERY);
         }
+    }
+
+    /// Answers nothing new, and waits until what has been asked is answered, for so long at most. Blocks.
+    pub fn close(self, time: Duration) {
+        drop(self.stop);
+        runtime().block_on(async { drop(timeout(time, self.over).await) });
     }
 }
 
@@ -116,6 +126,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
     }));
     let end = Arc::clone(&served.end);
     let (stop, stopped) = oneshot::channel::<()>();
+    let (answering, over) = oneshot::channel::<()>();
     let sampled = Arc::downgrade(&served.0);
     let of = Weak::clone(&sampled);
     platform::spawn_task("rates", async move {
@@ -131,8 +142,9 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         let stopped = async move { drop(stopped.await) };
         connections::serve(listener, router, stopped).await;
+        drop(answering);
     });
-    Ok(Server { address, end, served: of, _stop: stop })
+    Ok(Server { address, end, served: of, stop, over })
 }
 
 fn router(served: Served) -> Router {

@@ -102,11 +102,12 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         drop(stop);
         join(watcher);
     }
-    if let Some(server) = &server {
+    if let Some(server) = server {
         server.tell_all(TOLD_WITHIN, &platform.clock);
+        server.close(TOLD_WITHIN);
     }
     // Who asks for the job may hold what it has.
-    drop((server, session));
+    drop(session);
     // The log is whole before anything is said of the end.
     join(printer);
     let took = platform.clock.now() - start;

@@ -23,6 +23,8 @@ use crate::{Done, Stop};
 const REMEMBERED: usize = 1_000;
 /// How long a session may take to answer, or to end.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a session that has ended answers what it was asked before.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 const LOOKED_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) fn session(command: &SessionCommand, terminal: &Arc<Terminal>) -> Done {
@@ -93,6 +95,8 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     });
     terminal.line("The session ends; its jobs come back with the next.");
     session.end();
+    // Whoever has asked for the end hears of it.
+    server.close(ANSWERED_WITHIN);
     Ok(())
 }
 

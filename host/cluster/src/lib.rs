@@ -10,6 +10,7 @@ pub mod checkpoints;
 pub mod config;
 pub mod job_master;
 pub mod lifecycle;
+pub mod log;
 pub mod on_demand;
 pub mod program;
 pub mod session;

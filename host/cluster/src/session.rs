@@ -1,23 +1,23 @@
 //! A session: jobs that are submitted to one process, which share its slots and come back when it has died.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::DateTime;
-use guest::{LogLevel, Program, Runtime};
+use guest::{Program, Runtime};
 use model::Diagnostic;
 use platform::disk::SystemDisk;
 use platform::store::FileStore;
 use platform::{IoPool, Platform, Random};
-use task::{Execution, JobDescription, JobOutcome, LogRecord, LogSink};
+use task::{Execution, JobDescription, JobOutcome};
 
 use crate::attempts::{self, Attempts, Code, Terms};
 use crate::checkpoints::{self, Restore};
 use crate::config::Origin;
 use crate::job_master::{Begin, JobMaster};
 use crate::lifecycle::JobStatus;
+use crate::log::JobLog;
 use crate::slots::Slots;
 use crate::store::{JobRecord, JobStore, Submission};
 use crate::{Config, Tell, program};
@@ -108,80 +108,6 @@ impl Known {
     pub fn ended_at(&self) -> Option<i64> {
         let status = self.status();
         status.is_terminal().then(|| self.timestamp(status))
-    }
-}
-
-/// How many lines of a job's log are remembered.
-const LINES: usize = 10_000;
-
-/// What a job has said, the last of it.
-pub struct JobLog {
-    lines: Mutex<VecDeque<String>>,
-    clock: platform::Clock,
-    /// Hears it too.
-    also: Option<Arc<dyn Tell>>,
-}
-
-impl JobLog {
-    /// An empty one. What is told of the job is said to `also` too.
-    #[must_use]
-    pub fn new(clock: platform::Clock, also: Option<Arc<dyn Tell>>) -> Arc<Self> {
-        Arc::new(Self { lines: Mutex::default(), clock, also })
-    }
-
-    /// Its last lines, the oldest first.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.lock().iter().cloned().collect()
-    }
-
-    /// Adds a line: the time, how grave it is, what it says.
-    pub fn add(&self, level: &str, text: &str) {
-        let line = format!("{} {level:<5} {text}", time_of(self.clock.wall_ms()));
-        let mut lines = self.lock();
-        if lines.len() == LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where the guests' messages go.
-    #[must_use]
-    pub fn sink(self: &Arc<Self>) -> LogSink {
-        let this = Arc::clone(self);
-        Arc::new(move |record: LogRecord| {
-            let level = match record.level {
-                LogLevel::Trace => "TRACE",
-                LogLevel::Debug => "DEBUG",
-                LogLevel::Info => "INFO",
-                LogLevel::Warn => "WARN",
-                LogLevel::Error => "ERROR",
-            };
-            let subtask = record.subtask.map(|subtask| format!(" ({})", subtask + 1)).unwrap_or_default();
-            this.add(level, &format!("{}{subtask}: {}", record.function, record.message));
-        })
-    }
-}
-
-impl Tell for JobLog {
-    fn say(&self, text: &str) {
-        self.add("INFO", text);
-        self.also.iter().for_each(|also| also.say(text));
-    }
-
-    fn warn(&self, text: &str) {
-        self.add("WARN", text);
-        self.also.iter().for_each(|also| also.warn(text));
-    }
-
-    fn warn_of(&self, text: &str, error: &Diagnostic) {
-        self.add("WARN", text);
-        self.add("WARN", &error.to_string());
-        self.also.iter().for_each(|also| also.warn_of(text, error));
     }
 }
 
@@ -402,7 +328,7 @@ impl Session {
         self.takes_new()?;
         let program = self.uploaded(upload)?;
         let id = new_id();
-        let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
+        let log = JobLog::new(&id, self.platform.clock.clone(), None);
         let attempts = self.attempts(&id, &program, &submission, &log)?;
         // What can never run is refused at once.
         attempts.first.slots()?;
@@ -456,8 +382,9 @@ impl Session {
     /// If it makes no sense.
     pub fn plan(&self, upload: &str, submission: &Submission) -> Result<JobDescription, SessionError> {
         let program = self.uploaded(upload)?;
-        let log = JobLog::new(self.platform.clock.clone(), None);
-        Ok(self.attempts(&new_id(), &program, submission, &log)?.first.description()?)
+        let id = new_id();
+        let log = JobLog::new(&id, self.platform.clock.clone(), None);
+        Ok(self.attempts(&id, &program, submission, &log)?.first.description()?)
     }
 
     /// The file that the session's messages go to, where it has one.
@@ -523,7 +450,15 @@ impl Session {
         let began = record.timestamps.get(JobStatus::Initializing.name()).copied().unwrap_or_default();
         let (id, session) = (record.id.clone(), Arc::downgrade(self));
         let record = Mutex::new(record);
+        let (said, before) = (Arc::clone(&log), Mutex::new(JobStatus::Initializing));
         let on_change = move |master: &JobMaster| {
+            let status = master.status();
+            let before =
+                std::mem::replace(&mut *before.lock().unwrap_or_else(PoisonError::into_inner), status);
+            if before != status {
+                let (from, to) = (before.name(), status.name());
+                said.say(&format!("job {} switched from state {from} to {to}", master.name()));
+            }
             if let Some(session) = session.upgrade() {
                 session.keep(&mut record.lock().unwrap_or_else(PoisonError::into_inner), master);
             }
@@ -639,7 +574,7 @@ impl Session {
             Diagnostic::external("its component cannot be read").detail(error.to_string())
         })?;
         let program = self.runtime.load(&bytes).map_err(|error| error.diagnostic())?;
-        let log = JobLog::new(self.platform.clock.clone(), Some(Arc::clone(&self.tell)));
+        let log = JobLog::new(&record.id, self.platform.clock.clone(), None);
         let attempts = self.attempts(&record.id, &program, &record.submission, &log)?;
         self.begin(record, attempts, begin, log)
     }
@@ -702,11 +637,6 @@ pub fn new_id() -> String {
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// As Flink's logs have it: `2026-11-26 18:50:12.123`, in UTC.
-fn time_of(wall_ms: i64) -> String {
-    DateTime::from_timestamp_millis(wall_ms).unwrap_or_default().naive_utc().to_string()
 }
 
 /// A random name, in the form of a UUID (version 4).

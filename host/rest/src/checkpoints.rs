@@ -236,7 +236,8 @@ pub(crate) async fn details(
     Path((id, checkpoint)): Path<(String, u64)>,
 ) -> Answer {
     let (master, job, report) = found(&served, &id, checkpoint)?;
-    let vertices = job.description().vertices.iter();
+    let description = job.description();
+    let vertices = description.vertices.iter();
     let tasks = vertices.map(|vertex| (vertex.id.clone(), OfVertex::of(vertex, &report).shown(&report)));
     Ok(Json(shown(&master, &report, tasks.collect())))
 }

@@ -106,7 +106,7 @@ pub(crate) async fn job(State(served): State<Served>, Path(id): Path<String>) ->
             let all = description.vertices.iter().zip(&metrics.vertices);
             let vertices: Value = all.map(|(vertex, of)| vertices::of_job(vertex, of, now)).collect();
             let counts = task_counts(&metrics.vertices, false);
-            (vertices, counts, plan_of(&id, known.name(), description))
+            (vertices, counts, plan_of(&id, known.name(), &description))
         }
         None => {
             let plan = json!({ "jid": id, "name": known.name(), "type": "STREAMING", "nodes": [] });
@@ -171,7 +171,7 @@ pub(crate) fn plan_of(id: &str, name: &str, description: &JobDescription) -> Val
 
 pub(crate) async fn plan(State(served): State<Served>, Path(id): Path<String>) -> Answer {
     let (master, job) = served.running(&id)?;
-    Ok(Json(json!({ "plan": plan_of(&id, master.name(), job.description()) })))
+    Ok(Json(json!({ "plan": plan_of(&id, master.name(), &job.description()) })))
 }
 
 pub(crate) async fn status(State(served): State<Served>, Path(id): Path<String>) -> Answer {

@@ -9,10 +9,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
-use task::Job;
 use task::metrics::names::{Metric, Scope, list};
 use task::metrics::prometheus::{JobView, Place, text};
 use task::metrics::rates::{Rates, Sampler};
+use task::{Job, JobDescription};
 
 use crate::answer::{Answer, Failure};
 use crate::overview::TASK_MANAGER;
@@ -120,7 +120,7 @@ pub(crate) async fn of_jobs(State(served): State<Served>, Query(wanted): Query<W
     let mut each = Vec::new();
     for master in served.session.masters().iter().filter(|master| wanted.has(master.id())) {
         let Some(job) = master.job() else { continue };
-        let all = list(job.description(), &job.metrics(), rates(&served, master.id()).as_ref());
+        let all = list(&job.description(), &job.metrics(), rates(&served, master.id()).as_ref());
         let of_job = all.iter().filter(|metric| metric.scope == Scope::Job);
         each.push(of_job.map(|metric| (metric.about.name.to_owned(), metric.value.number())).collect());
     }
@@ -135,10 +135,11 @@ pub(crate) async fn of_subtasks(
     let (_, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
     let mut each: BTreeMap<u32, Vec<(String, f64)>> = BTreeMap::new();
-    for metric in list(job.description(), &job.metrics(), rates(&served, &id).as_ref()) {
+    let description = job.description();
+    for metric in list(&description, &job.metrics(), rates(&served, &id).as_ref()) {
         let Some((of, subtask)) = place(&metric) else { continue };
         if of == vertex && wanted.has_number(subtask)? {
-            let id = metric.id(job.description());
+            let id = metric.id(&description);
             let name = id.split_once('.').map(|(_, name)| name.to_owned()).unwrap_or_default();
             each.entry(subtask).or_default().push((name, metric.value.number()));
         }
@@ -182,11 +183,11 @@ fn answer(
     served: &Served,
     (id, job): (&str, &Job),
     wanted: &Wanted,
-    name: impl Fn(&Metric) -> Option<String>,
+    name: impl Fn(&Metric, &JobDescription) -> Option<String>,
 ) -> Answer {
-    let rates = rates(served, id);
-    let all = list(job.description(), &job.metrics(), rates.as_ref());
-    wanted.answer(all.iter().filter_map(|metric| Some((name(metric)?, &metric.value))))
+    let (rates, description) = (rates(served, id), job.description());
+    let all = list(&description, &job.metrics(), rates.as_ref());
+    wanted.answer(all.iter().filter_map(|metric| Some((name(metric, &description)?, &metric.value))))
 }
 
 pub(crate) async fn of_job(
@@ -195,7 +196,7 @@ pub(crate) async fn of_job(
     Query(wanted): Query<Wanted>,
 ) -> Answer {
     let (_, job) = served.running(&id)?;
-    answer(&served, (&id, &job), &wanted, |metric| match metric.scope {
+    answer(&served, (&id, &job), &wanted, |metric, _| match metric.scope {
         Scope::Job => Some(metric.about.name.to_owned()),
         _ => None,
     })
@@ -216,9 +217,9 @@ pub(crate) async fn of_vertex(
 ) -> Answer {
     let (_, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric| {
+    answer(&served, (&id, &job), &wanted, |metric, description| {
         let (of, _) = place(metric)?;
-        (of == vertex).then(|| metric.id(job.description()))
+        (of == vertex).then(|| metric.id(description))
     })
 }
 
@@ -229,8 +230,8 @@ pub(crate) async fn of_subtask(
 ) -> Answer {
     let (_, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric| {
-        let id = (place(metric)? == (vertex, subtask)).then(|| metric.id(job.description()))?;
+    answer(&served, (&id, &job), &wanted, |metric, description| {
+        let id = (place(metric)? == (vertex, subtask)).then(|| metric.id(description))?;
         id.split_once('.').map(|(_, name)| name.to_owned())
     })
 }
@@ -241,16 +242,11 @@ pub(crate) async fn prometheus(State(served): State<Served>) -> impl IntoRespons
         .masters()
         .into_iter()
         .filter_map(|master| Some((master.id().to_owned(), master.job()?)))
-        .map(|(id, job)| (rates(&served, &id), job.metrics(), id, job))
+        .map(|(id, job)| (rates(&served, &id), job.metrics(), id, job.description()))
         .collect();
     let views: Vec<JobView<'_>> = jobs
         .iter()
-        .map(|(rates, metrics, id, job)| JobView {
-            id,
-            description: job.description(),
-            metrics,
-            rates: rates.as_ref(),
-        })
+        .map(|(rates, metrics, id, description)| JobView { id, description, metrics, rates: rates.as_ref() })
         .collect();
     let place = Place { host: "localhost", tm_id: TASK_MANAGER };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(place, &views))

@@ -241,8 +241,9 @@ pub(crate) async fn task_manager(State(served): State<Served>, Path(id): Path<St
     for master in served.session.masters() {
         // Those that wait for slots have none.
         let Some(job) = master.job().filter(|_| master.status() == JobStatus::Running) else { continue };
+        let description = job.description();
         for slot in 0..master.slots() {
-            let vertices = &job.description().vertices;
+            let vertices = &description.vertices;
             // Subtask n of each vertex is in slot n.
             let tasks = vertices.iter().filter(|vertex| vertex.parallelism > slot).count();
             slots.push(json!({

@@ -111,7 +111,8 @@ fn of_subtask(subtask: &SubtaskMetrics, waited: i64, now: i64) -> Value {
 
 /// The number of the vertex of this id in its job.
 pub(crate) fn number_of(job: &Job, vertex: &str) -> Result<usize, Failure> {
-    let found = job.description().vertex(vertex);
+    let description = job.description();
+    let found = description.vertex(vertex);
     found.map(|(at, _)| at).ok_or_else(|| Failure::not_found(format!("Vertex {vertex} not found")))
 }
 

@@ -3,10 +3,8 @@
 //! Exit codes: 0 finished, or did what was asked · 1 failed · 2 wrong usage, or refused before
 //! anything started · 130 and 143 after a clean stop by Ctrl-C and SIGTERM · 141 when nobody reads
 //! standard output any more.
-//!
-//! `unsafe` is used in one place: an option of the allocator (`allocator`)
+#![forbid(unsafe_code)]
 
-mod allocator;
 mod arguments;
 mod cli;
 mod commands;

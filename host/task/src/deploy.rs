@@ -218,6 +218,11 @@ pub(crate) fn uid_of(job: &JobGraph, id: NodeId) -> String {
     node.uid.clone().unwrap_or_else(|| format!("{}-{id}", node.name))
 }
 
+/// What names the operators of a chain.
+pub(crate) fn uids_of(job: &JobGraph, chain: &[NodeId]) -> BTreeMap<NodeId, String> {
+    chain.iter().map(|id| (*id, uid_of(job, *id))).collect()
+}
+
 /// What a manifest says of an operator's backends.
 fn tables_of(kept: &[Kept]) -> Vec<KeptTable> {
     kept.iter().enumerate().flat_map(|(number, kept)| kept.tables(number)).collect()
@@ -665,6 +670,7 @@ impl Deployment<'_> {
                     function: place.operator.clone(),
                     subtask,
                     metrics: Arc::clone(&self.watch.user),
+                    uids: uids_of(&plan.physical.job, &stage.nodes),
                     told: AtomicBool::new(false),
                 };
                 let chain = plan.program.open(guest::Opening {

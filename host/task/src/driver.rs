@@ -25,7 +25,7 @@ use state::backend::StateTable;
 
 use crate::backends::NewBackend;
 use crate::deploy::{Deployed, deploy};
-use crate::metrics::{LogSink, UserMetrics};
+use crate::metrics::{JobDescription, LogSink, UserMetrics};
 use crate::operator::keyed_state::KeyedState;
 use crate::operator::watermarks::WatermarksOperator;
 use crate::subtask::{Operator, StageInstance, Step};
@@ -171,6 +171,12 @@ impl Driver {
             rows.into_iter().map(|batch| (*node, batch)).collect::<Vec<_>>()
         };
         self.sinks.iter().flat_map(of_sink).collect()
+    }
+
+    /// What the job is made of.
+    #[must_use]
+    pub fn description(&self) -> Arc<JobDescription> {
+        Arc::clone(&self.deployed.swaps.version().description)
     }
 
     /// What the guests' own metrics are.

@@ -19,7 +19,7 @@ use crate::checkpoints::teller;
 use crate::deploy::deploy;
 use crate::metrics::times::TaskWatch;
 use crate::metrics::{Counters, JobDescription, JobMetrics, LogSink, UserMetrics, read};
-use crate::metrics::{SubtaskMetrics, VertexDescription, VertexMetrics};
+use crate::metrics::{SubtaskMetrics, VertexMetrics};
 use crate::operator::state_error;
 use crate::swap::asking::Swaps;
 use crate::swap::{Difference, RollBack, Standing, SwapAnswer, SwapOptions, Version};
@@ -175,7 +175,8 @@ pub(crate) struct Watch {
     pub(crate) splits: BTreeMap<(NodeId, u32), SplitsOf>,
     pub(crate) sink_nodes: Vec<NodeId>,
     pub(crate) bytes_total: Option<u64>,
-    pub(crate) description: Arc<JobDescription>,
+    /// By vertex, whether rows come from none before it.
+    are_first: Vec<bool>,
     /// By vertex and subtask.
     pub(crate) tasks: Vec<Vec<Arc<TaskWatch>>>,
     restarts: u32,
@@ -419,10 +420,11 @@ impl Job {
         teller::lock(&self.tracker).statistics()
     }
 
-    /// What the job is made of.
+    /// What the job is made of, as the version that runs. Vertices, stages and subtasks of all versions that a job has
+    /// changed to while it ran are the same in number and order.
     #[must_use]
-    pub fn description(&self) -> &Arc<JobDescription> {
-        &self.watch.description
+    pub fn description(&self) -> Arc<JobDescription> {
+        Arc::clone(&self.swaps.version().description)
     }
 
     /// All that has been counted until now.
@@ -472,17 +474,16 @@ impl Watch {
 
     /// All but the checkpoints.
     pub(crate) fn metrics(&self) -> JobMetrics {
-        let subtasks = |(tasks, of): (&Vec<Arc<TaskWatch>>, &VertexDescription)| {
-            let of_subtask = |(subtask, watch): (u32, &Arc<TaskWatch>)| {
-                SubtaskMetrics::of(subtask, of.inputs.is_empty(), watch)
-            };
+        let subtasks = |(tasks, is_first): (&Vec<Arc<TaskWatch>>, &bool)| {
+            let of_subtask =
+                |(subtask, watch): (u32, &Arc<TaskWatch>)| SubtaskMetrics::of(subtask, *is_first, watch);
             VertexMetrics { subtasks: (0..).zip(tasks).map(of_subtask).collect() }
         };
         JobMetrics {
             now_ms: self.clock.wall_ms(),
             started_ms: self.started_ms,
             restarts: self.restarts,
-            vertices: self.tasks.iter().zip(&self.description.vertices).map(subtasks).collect(),
+            vertices: self.tasks.iter().zip(&self.are_first).map(subtasks).collect(),
             user: lock(&self.user).clone(),
             checkpoints: Statistics::default(),
         }
@@ -528,7 +529,9 @@ impl Watch {
             splits: BTreeMap::new(),
             sink_nodes: nodes(|kind| matches!(kind, NodeKind::Sink(_))),
             bytes_total,
-            description: Arc::new(JobDescription::of(&plan.physical, plan.options.execution)),
+            are_first: (0..plan.physical.vertices.len())
+                .map(|vertex| plan.physical.edges_into(vertex).next().is_none())
+                .collect(),
             tasks: vec![Vec::new(); plan.physical.vertices.len()],
             restarts: plan.options.attempt,
             started_ms: clock.wall_ms(),

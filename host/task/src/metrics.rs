@@ -192,15 +192,16 @@ pub(crate) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// The metrics of the guests' own, by function and name.
+/// The metrics of the guests' own, by the operator's uid and their name: a version that has other operators goes on
+/// with what those that it keeps have counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserMetrics {
     /// Sums.
-    pub counters: BTreeMap<(NodeId, String), u64>,
+    pub counters: BTreeMap<(String, String), u64>,
     /// Last values.
-    pub gauges: BTreeMap<(NodeId, String), f64>,
+    pub gauges: BTreeMap<(String, String), f64>,
     /// Samples: how many, their sum, least and greatest.
-    pub histograms: BTreeMap<(NodeId, String), Histogram>,
+    pub histograms: BTreeMap<(String, String), Histogram>,
 }
 
 /// A histogram, as far as it is kept.
@@ -225,11 +226,17 @@ pub(crate) struct GuestHooks {
     pub(crate) function: String,
     pub(crate) subtask: u32,
     pub(crate) metrics: Arc<Mutex<UserMetrics>>,
+    /// Of the nodes of its chain.
+    pub(crate) uids: BTreeMap<NodeId, String>,
     /// The user has been told that a function has too many names.
     pub(crate) told: AtomicBool,
 }
 
 impl GuestHooks {
+    fn uid(&self, node: NodeId) -> Option<&str> {
+        self.uids.get(&node).map(String::as_str)
+    }
+
     /// Makes a change; it says whether there was room for the name.
     fn with(&self, name: &str, change: impl FnOnce(&mut UserMetrics) -> Option<()>) {
         let changed = change(&mut self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
@@ -242,13 +249,13 @@ impl GuestHooks {
 }
 
 fn entry<'a, V: Default>(
-    map: &'a mut BTreeMap<(NodeId, String), V>,
-    node: NodeId,
+    map: &'a mut BTreeMap<(String, String), V>,
+    uid: &str,
     name: &str,
 ) -> Option<&'a mut V> {
-    let key = (node, name.to_owned());
+    let key = (uid.to_owned(), name.to_owned());
     if !map.contains_key(&key)
-        && map.range((node, String::new())..).take_while(|(k, _)| k.0 == node).count() >= NAMES_MAX
+        && map.range((uid.to_owned(), String::new())..).take_while(|(k, _)| k.0 == uid).count() >= NAMES_MAX
     {
         return None;
     }
@@ -277,7 +284,7 @@ impl guest::Hooks for GuestHooks {
 
     fn count(&self, node: NodeId, name: &str, delta: u64) {
         self.with(name, |metrics| {
-            let value = entry(&mut metrics.counters, node, name)?;
+            let value = entry(&mut metrics.counters, self.uid(node)?, name)?;
             *value = value.wrapping_add(delta);
             Some(())
         });
@@ -285,14 +292,14 @@ impl guest::Hooks for GuestHooks {
 
     fn gauge(&self, node: NodeId, name: &str, value: f64) {
         self.with(name, |metrics| {
-            *entry(&mut metrics.gauges, node, name)? = value;
+            *entry(&mut metrics.gauges, self.uid(node)?, name)? = value;
             Some(())
         });
     }
 
     fn histogram(&self, node: NodeId, name: &str, samples: &[f64]) {
         self.with(name, |metrics| {
-            let histogram = entry(&mut metrics.histograms, node, name)?;
+            let histogram = entry(&mut metrics.histograms, self.uid(node)?, name)?;
             for sample in samples {
                 histogram.count += 1;
                 histogram.sum += sample;

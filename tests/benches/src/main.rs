@@ -30,9 +30,6 @@ use clap::Parser;
 
 use report::Report;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
@@ -59,6 +56,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    allocator::set_up();
     let arguments = Arguments::parse();
     if let Some(subject) = &arguments.subject {
         let file = arguments.file.context("a subject takes a file")?;

@@ -106,13 +106,12 @@ pub(crate) fn subject(name: &str, file: &std::path::Path) -> anyhow::Result<Comm
     Ok(command)
 }
 
-/// Drives state in a process of its own, whose allocator is set up as `streamctl` sets up its own; adds the rows.
+/// Drives state in a process of its own; adds the rows.
 pub(crate) fn drive(report: &mut Report, name: &str, rounds: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let rows = folder.path().join("rows.json");
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--drive", name, "--rounds", &rounds.to_string(), "--json"]).arg(&rows);
-    command.env("MIMALLOC_PURGE_DELAY", "60000").env("MIMALLOC_ALLOW_THP", "0");
     if !command.status()?.success() {
         bail!("{name} could not be driven");
     }

@@ -9,7 +9,7 @@ use crate::root;
 /// A crate depends on levels above its own only; those of one level do not know each other.
 const LEVELS: [&[&str]; 7] = [
     &["model", "platform", "features"],
-    &["graph", "connectors", "exchange", "guest", "state", "checkpoint"],
+    &["graph", "connectors", "exchange", "guest", "state", "checkpoint", "allocator"],
     &["window"],
     &["task"],
     &["cluster"],
@@ -20,8 +20,9 @@ const LEVELS: [&[&str]; 7] = [
 const COMMON: &str = "features";
 
 /// A library that one crate alone knows.
-const ALONE: [(&str, &[&str]); 9] = [
+const ALONE: [(&str, &[&str]); 10] = [
     ("wasmtime", &["guest"]),
+    ("mimalloc", &["allocator"]),
     ("arrow-csv", &["connectors"]),
     ("arrow-json", &["connectors"]),
     ("clap", &["streamctl"]),

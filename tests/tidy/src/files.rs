@@ -79,7 +79,7 @@ fn unsafe_code_lies_in_few_places() {
     let may = [
         "host/guest/src/cache.rs",
         "host/model/src/whole_rows.rs",
-        "host/streamctl/src/allocator.rs",
+        "host/allocator/src/lib.rs",
         "sdk/rust/sys/",
         "tests/guests/",
     ];

@@ -27,7 +27,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 48] = [
+pub const KEYS: [Key; 50] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -150,6 +150,30 @@ pub const KEYS: [Key; 48] = [
             bytes if bytes < 64 << 10 => Err("a guest needs 64kb at least".into()),
             bytes if bytes > 64 << 20 => Err("a guest can have 64mb at most".into()),
             _ => Ok(()),
+        },
+    },
+    Key {
+        name: "millstream.log.format",
+        default: "text",
+        what: "how a session writes its log: text or json (an object a line)",
+        check: |value| match value {
+            "text" | "json" => Ok(()),
+            _ => Err("it is text or json".to_owned()),
+        },
+    },
+    Key {
+        name: "millstream.log.level",
+        default: "info",
+        what: "what a session logs: trace, debug, info, warn, error or off; of a part of it: info,hyper=warn",
+        check: |value| {
+            let of = |one: &str| one.rsplit('=').next().unwrap_or_default().to_lowercase();
+            let is_level = |one: &str| {
+                ["trace", "debug", "info", "warn", "error", "off"].contains(&of(one.trim()).as_str())
+            };
+            match value.split(',').find(|one| !is_level(one)) {
+                None => Ok(()),
+                Some(other) => Err(format!("`{other}` is no level: trace, debug, info, warn, error, off")),
+            }
         },
     },
     Key {

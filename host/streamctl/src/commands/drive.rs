@@ -4,6 +4,7 @@
 //! `{"ok":{…}}` with the rows that have come to sinks meanwhile, or by `{"error":{…}}`, after which
 //! the job is at its end. Rows are the contract's batches ([`guest::WireBatch`]).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -131,8 +132,14 @@ fn handle(driver: &mut Driver, line: &str) -> Result<Value, Diagnostic> {
         Request::End => {
             driver.end()?;
             let metrics = driver.metrics();
-            let counters = metrics.counters.into_iter().map(|((node, name), sum)| json!([node, name, sum]));
-            let gauges = metrics.gauges.into_iter().map(|((node, name), last)| json!([node, name, last]));
+            let description = driver.description();
+            let operators = description.vertices.iter().flat_map(|vertex| &vertex.operators);
+            let nodes: BTreeMap<&str, NodeId> =
+                operators.map(|operator| (operator.uid.as_str(), operator.node)).collect();
+            let counters =
+                metrics.counters.iter().map(|((uid, name), sum)| json!([nodes[uid.as_str()], name, sum]));
+            let gauges =
+                metrics.gauges.iter().map(|((uid, name), last)| json!([nodes[uid.as_str()], name, last]));
             Ok(json!({
                 "counters": counters.collect::<Vec<_>>(),
                 "gauges": gauges.collect::<Vec<_>>(),

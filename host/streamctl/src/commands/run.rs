@@ -13,14 +13,15 @@ use cluster::attempts::{self, Attempts};
 use cluster::checkpoints::{Restore, SavepointFolder, id_of};
 use cluster::config::Origin;
 use cluster::job_master::Begin;
-use cluster::session::JobLog;
+use cluster::log::JobLog;
 use cluster::slots::Slots;
 use cluster::{Config, Ended, JobMaster, JobStatus, Session, Tell};
 use connectors::sinks::print::CLOSED;
 use guest::LogLevel;
 use model::Diagnostic;
-use model::job_graph::{JobGraph, NodeKind};
+use model::job_graph::{JobGraph, NodeId, NodeKind};
 use platform::{Clock, Faults, Platform, spawn_thread};
+use task::metrics::OperatorDescription;
 use task::{Job, JobOutcome, LogRecord, LogSink, Plan, Progress, RestartStrategy};
 
 use super::signals::Signals;
@@ -58,9 +59,8 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let from_savepoint = args.from_savepoint.clone().map(Restore::Path);
     let strategy = attempts::strategy(&first.config).map_err(Stop::Refused)?;
     let prints = prints(&first.graph);
-    let nodes: Vec<String> = first.graph.nodes.iter().map(|node| node.name.clone()).collect();
     let told: Arc<dyn Tell> = Arc::new(Told { terminal: Arc::clone(terminal), quiet: args.quiet });
-    let said = JobLog::new(platform.clock.clone(), Some(Arc::clone(&told)));
+    let said = JobLog::new(&name, platform.clock.clone(), Some(Arc::clone(&told)));
     let attempts = Attempts {
         first: Arc::new(first),
         terms,
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let took = platform.clock.now() - start;
     let unread = matches!(&outcome, JobOutcome::Failed(error) if error.message == CLOSED);
     if let (Some(job), false) = (master.job(), args.quiet || unread) {
-        let lines = summary(&job, &title, &nodes, &outcome, (took, restarts));
+        let lines = summary(&job, &title, &outcome, (took, restarts));
         lines.iter().for_each(|line| terminal.line(line));
     }
     master.forget_job();
@@ -286,13 +286,7 @@ fn rows(n: u64) -> String {
 }
 
 /// What is said at the end.
-fn summary(
-    job: &Job,
-    title: &str,
-    nodes: &[String],
-    outcome: &JobOutcome,
-    (took, restarts): (Duration, u32),
-) -> Vec<String> {
+fn summary(job: &Job, title: &str, outcome: &JobOutcome, (took, restarts): (Duration, u32)) -> Vec<String> {
     let progress = job.progress();
     let ended = match outcome {
         JobOutcome::Finished => "finished",
@@ -331,22 +325,32 @@ fn summary(
     lines.extend(job.summary());
     lines.extend(of_checkpoints(&job.checkpoints()));
     let metrics = job.user_metrics();
-    let node = |id: u32| nodes.get(id as usize).map_or("", String::as_str);
+    let description = job.description();
+    let operators: BTreeMap<&str, &OperatorDescription> = description
+        .vertices
+        .iter()
+        .flat_map(|vertex| &vertex.operators)
+        .map(|operator| (operator.uid.as_str(), operator))
+        .collect();
+    // Those of a version that does not run any more come first.
+    let place = |uid: &str| operators.get(uid).map(|operator| operator.node);
     // Sorted by function and name, whatever their kind.
-    let mut own: BTreeMap<(u32, &str), String> = BTreeMap::new();
-    for ((id, name), value) in &metrics.counters {
-        own.insert((*id, name), count(*value));
+    let mut own: BTreeMap<(Option<NodeId>, &str, &str), String> = BTreeMap::new();
+    for ((uid, name), value) in &metrics.counters {
+        own.insert((place(uid), uid, name), count(*value));
     }
-    for ((id, name), value) in &metrics.gauges {
-        own.insert((*id, name), value.to_string());
+    for ((uid, name), value) in &metrics.gauges {
+        own.insert((place(uid), uid, name), value.to_string());
     }
-    for ((id, name), all) in &metrics.histograms {
+    for ((uid, name), all) in &metrics.histograms {
         let mean = all.sum / all.count.max(1) as f64;
         let text =
             format!("{} samples, least {}, mean {mean:.3}, greatest {}", count(all.count), all.min, all.max);
-        own.insert((*id, name), text);
+        own.insert((place(uid), uid, name), text);
     }
-    lines.extend(own.iter().map(|((id, name), value)| format!("metric {}.{name}: {value}", node(*id))));
+    let name_of = |uid| operators.get(uid).map_or(uid, |operator| operator.name.as_str());
+    lines
+        .extend(own.iter().map(|((_, uid, name), value)| format!("metric {}.{name}: {value}", name_of(uid))));
     lines
 }
 

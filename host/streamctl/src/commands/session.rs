@@ -7,16 +7,20 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::log::SessionLog;
 use cluster::{Config, Session, SessionSettings};
 use model::Diagnostic;
 use platform::network::runtime;
 use platform::{Clock, Platform, available_parallelism};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::jobs::client;
 use crate::cli::{At, SessionCommand, SessionStartArgs};
-use crate::terminal::{Terminal, Told, answer};
+use crate::terminal::{Terminal, answer};
 use crate::{Done, Stop};
 
 /// How many jobs that have ended a session remembers. Flink: `jobstore.max-capacity`.
@@ -56,6 +60,20 @@ fn hold(folder: &Path) -> Result<File, Stop> {
     }
 }
 
+/// From now on what the session and its jobs say goes to standard error, a line an event.
+fn log(config: &Config) -> Result<(), Stop> {
+    let wanted = config.get("millstream.log.level").0.parse::<Targets>();
+    let wanted = wanted.map_err(|error| Stop::Refused(Diagnostic::user(error.to_string())))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let events = tracing_subscriber::registry().with(wanted);
+    let begun = match config.get("millstream.log.format").0 {
+        "json" => events.with(lines.json().flatten_event(true)).try_init(),
+        _ => events.with(lines).try_init(),
+    };
+    begun
+        .map_err(|error| Stop::Failed(Diagnostic::internal("the log cannot begin").detail(error.to_string())))
+}
+
 /// Runs a session until it is told to end.
 fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     let mut platform = Platform::system();
@@ -81,9 +99,9 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
         Stop::Failed(Diagnostic::external("cannot catch signals").detail(error.to_string()))
     };
     let (mut interrupt, mut terminate) = (interrupt.map_err(cannot)?, terminate.map_err(cannot)?);
-    let told = Arc::new(Told { terminal: Arc::clone(terminal), quiet: false });
+    log(&config)?;
     let settings = SessionSettings { folder: Some(folder), slots, remembered: REMEMBERED };
-    let session = Session::open(settings, config, platform, told).map_err(Stop::Failed)?;
+    let session = Session::open(settings, config, platform, Arc::new(SessionLog)).map_err(Stop::Failed)?;
     let server = rest::serve(&session, address).map_err(Stop::Failed)?;
     terminal.line(&format!("Session at http://{}, with {slots} slots.", server.address));
     runtime().block_on(async {

@@ -278,8 +278,40 @@ fn one_session_has_a_folder_and_one_in_the_background_answers_when_it_has_starte
     let status = folder.streamctl(&["session", "status", &port]);
     assert!(status.succeeds().out.contains("1 of 1 slots free"), "{}", status.out);
     folder.streamctl(&["session", "stop", &port]).succeeds();
+    let log = std::fs::read_to_string(folder.path("session/session.log")).unwrap();
+    assert!(log.contains("The session ends"), "{log}");
     folder.streamctl(&["session", "status", &port]).fails(1, &["no session answers", "session start -d"]);
     folder.streamctl(&["session", "start", "-Drest.address=0.0.0.0", dir]).fails(2, &["this machine alone"]);
+}
+
+#[test]
+fn a_session_logs_events_with_their_job_as_lines_or_objects() {
+    let folder = Folder::new();
+    folder.write("text.txt", "one two\n");
+    let mut command = Session::command(&folder, 2, "");
+    command.args(["-Dmillstream.log.format=json", "-Dmillstream.log.level=warn,cluster=info"]);
+    command.stderr(std::fs::File::create(folder.path("log")).unwrap());
+    let child = command.spawn().unwrap();
+    let log = || std::fs::read_to_string(folder.path("log")).unwrap();
+    let clock = Clock::system();
+    let end = clock.now() + PATIENCE;
+    while !log().contains("Session at ") {
+        assert!(clock.now() < end, "{}", log());
+        clock.sleep(Duration::from_millis(20));
+    }
+    let address = log().split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let session = Session { child, address };
+    let id = session.submit(&folder, &[]);
+    session.wait_until(&folder, &id, "FINISHED");
+    let text = log();
+    let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let switched: Vec<String> = events
+        .filter(|event| event["job"] == id.as_str() && event["level"] == "INFO")
+        .filter_map(|event| Some(event["message"].as_str()?.split_once("switched from state ")?.1.to_owned()))
+        .collect();
+    assert_eq!(switched.last().map(String::as_str), Some("RUNNING to FINISHED"), "{text}");
+    let logs = session.ask(&folder, "logs", &[&id]);
+    assert!(logs.succeeds().out.contains("switched from state RUNNING to FINISHED"), "{}", logs.out);
 }
 
 #[test]

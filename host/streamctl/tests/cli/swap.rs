@@ -125,12 +125,16 @@ fn a_running_job_changes_and_goes_back_with_its_state_and_says_what_it_was() {
     assert!(swapped.succeeds().out.starts_with(&diff.out), "{}", swapped.out);
     assert!(swapped.out.contains(&format!("Changed job {} to component ", job.id)), "{}", swapped.out);
     job.runs_on();
+    // It is shown as what runs, and as what it was when it is that again.
+    let plan = || job.session.get(&format!("/jobs/{}/plan", job.id)).1.to_string();
+    assert!(plan().contains("Filter"), "{}", plan());
     // Without arguments it has those that it runs with.
     let same = job.ask("diff", &["b.wasm"]);
     assert_eq!(same.succeeds().out.lines().last(), Some("Nothing differs."));
     let back = job.ask("swap", &["--back", "--json"]);
     let back: Value = serde_json::from_str(&back.succeeds().out).unwrap();
     assert!(back["checkpoint"].as_u64().unwrap() > 1, "{back}");
+    assert!(!plan().contains("Filter"), "{}", plan());
     let listed: Value = serde_json::from_str(&job.ask("versions", &["--json"]).succeeds().out).unwrap();
     let listed = listed["versions"].as_array().unwrap();
     assert_eq!(listed.len(), 3);

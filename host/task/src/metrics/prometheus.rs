@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use model::job_graph::NodeId;
-
 use super::names::{self, About, JOB, Metric, OPERATOR, OPERATOR_RATES, Scope, Sort, TASK, TASK_RATES};
 use super::rates::Rates;
 use super::{JobDescription, JobMetrics};
@@ -211,13 +209,13 @@ fn latencies(families: &mut Families, place: Place<'_>, job: &JobView<'_>, of_jo
 
 /// The guests' own, over all subtasks of an operator. One that is called as one of the engine's has `user_` before it.
 fn users(families: &mut Families, place: Place<'_>, job: &JobView<'_>, of_job: &[(&str, &str)]) {
-    let labels = |node: NodeId| {
+    let labels = |uid: &str| {
         let mut labels = vec![("host", place.host)];
         labels.extend(of_job);
         labels.push(("tm_id", place.tm_id));
         let vertices = job.description.vertices.iter();
         let found =
-            vertices.flat_map(|of| of.operators.iter().map(move |o| (of, o))).find(|(_, o)| o.node == node);
+            vertices.flat_map(|of| of.operators.iter().map(move |o| (of, o))).find(|(_, o)| o.uid == uid);
         if let Some((of, operator)) = found {
             labels.extend([
                 ("task_id", of.id.as_str()),
@@ -233,15 +231,15 @@ fn users(families: &mut Families, place: Place<'_>, job: &JobView<'_>, of_job: &
         format!("flink_taskmanager_job_task_operator_{user}{}", plain(name))
     };
     let user = &job.metrics.user;
-    for ((node, counter), value) in &user.counters {
+    for ((uid, counter), value) in &user.counters {
         let about = ("counter", "A counter of the component's own.");
-        families.add(&name(counter), about, "", &labels(*node), *value as f64);
+        families.add(&name(counter), about, "", &labels(uid), *value as f64);
     }
-    for ((node, gauge), value) in &user.gauges {
-        families.add(&name(gauge), ("gauge", "A gauge of the component's own."), "", &labels(*node), *value);
+    for ((uid, gauge), value) in &user.gauges {
+        families.add(&name(gauge), ("gauge", "A gauge of the component's own."), "", &labels(uid), *value);
     }
-    for ((node, histogram), all) in &user.histograms {
-        let (name, labels) = (name(histogram), labels(*node));
+    for ((uid, histogram), all) in &user.histograms {
+        let (name, labels) = (name(histogram), labels(uid));
         let about = ("summary", "A histogram of the component's own.");
         families.add(&name, about, "_count", &labels, all.count as f64);
         families.add(&name, about, "_sum", &labels, all.sum);

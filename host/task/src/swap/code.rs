@@ -16,7 +16,7 @@ use platform::Clock;
 
 use super::Version;
 use super::probation::Trial;
-use crate::deploy::uid_of;
+use crate::deploy::{uid_of, uids_of};
 use crate::metrics::{GuestHooks, LogRecord, LogSink, UserMetrics};
 use crate::operator::Place;
 use crate::operator::keyed_state::KeyedState;
@@ -226,6 +226,7 @@ impl Ground {
             function: place.operator.clone(),
             subtask,
             metrics: Arc::clone(&self.metrics),
+            uids: uids_of(job, &stage.nodes),
             told: AtomicBool::new(false),
         };
         let reader = Arc::new(LateReader::default());

@@ -16,6 +16,7 @@ pub mod diff;
 pub(crate) mod probation;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use graph::PhysicalGraph;
 use guest::Program;
@@ -26,6 +27,7 @@ pub use asking::SwapAnswer;
 pub use diff::{Change, Difference, OperatorChange, StateChange, diff};
 pub use probation::{Observer, Probation, RollBack, Rollback, Standing, SwapOptions, Trap};
 
+use crate::metrics::JobDescription;
 use crate::operator::native::NativeFunction;
 use crate::{Execution, Plan};
 
@@ -34,6 +36,8 @@ use crate::{Execution, Plan};
 pub struct Version {
     /// Its graph.
     pub physical: PhysicalGraph,
+    /// What it is made of, as it is shown.
+    pub description: Arc<JobDescription>,
     pub(crate) program: Program,
     pub(crate) job: String,
     pub(crate) args: Vec<String>,
@@ -128,6 +132,7 @@ impl Plan {
     pub fn version(&self) -> Version {
         Version {
             physical: self.physical.clone(),
+            description: Arc::new(JobDescription::of(&self.physical, self.options.execution)),
             program: self.program.clone(),
             job: self.job.clone(),
             args: self.args.clone(),

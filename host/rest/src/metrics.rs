@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use cluster::JobMaster;
 use serde::Deserialize;
 use serde_json::json;
 use task::Job;
@@ -120,7 +121,7 @@ pub(crate) async fn of_jobs(State(served): State<Served>, Query(wanted): Query<W
     let mut each = Vec::new();
     for master in served.session.masters().iter().filter(|master| wanted.has(master.id())) {
         let Some(job) = master.job() else { continue };
-        let all = list(job.description(), &job.metrics(), rates(&served, master.id()).as_ref());
+        let all = list(job.description(), &master.metrics(&job), rates(&served, master.id()).as_ref());
         let of_job = all.iter().filter(|metric| metric.scope == Scope::Job);
         each.push(of_job.map(|metric| (metric.about.name.to_owned(), metric.value.number())).collect());
     }
@@ -180,12 +181,12 @@ pub(crate) async fn of_job_manager(State(served): State<Served>, Query(wanted): 
 /// Those of a job that have a name here.
 fn answer(
     served: &Served,
-    (id, job): (&str, &Job),
+    (master, job): (&JobMaster, &Job),
     wanted: &Wanted,
     name: impl Fn(&Metric) -> Option<String>,
 ) -> Answer {
-    let rates = rates(served, id);
-    let all = list(job.description(), &job.metrics(), rates.as_ref());
+    let rates = rates(served, master.id());
+    let all = list(job.description(), &master.metrics(job), rates.as_ref());
     wanted.answer(all.iter().filter_map(|metric| Some((name(metric)?, &metric.value))))
 }
 
@@ -194,8 +195,8 @@ pub(crate) async fn of_job(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
-    answer(&served, (&id, &job), &wanted, |metric| match metric.scope {
+    let (master, job) = served.running(&id)?;
+    answer(&served, (&master, &job), &wanted, |metric| match metric.scope {
         Scope::Job => Some(metric.about.name.to_owned()),
         _ => None,
     })
@@ -214,9 +215,9 @@ pub(crate) async fn of_vertex(
     Path((id, vertex)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
+    let (master, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric| {
+    answer(&served, (&master, &job), &wanted, |metric| {
         let (of, _) = place(metric)?;
         (of == vertex).then(|| metric.id(job.description()))
     })
@@ -227,9 +228,9 @@ pub(crate) async fn of_subtask(
     Path((id, vertex, subtask)): Path<(String, String, u32)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
+    let (master, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric| {
+    answer(&served, (&master, &job), &wanted, |metric| {
         let id = (place(metric)? == (vertex, subtask)).then(|| metric.id(job.description()))?;
         id.split_once('.').map(|(_, name)| name.to_owned())
     })
@@ -240,13 +241,13 @@ pub(crate) async fn prometheus(State(served): State<Served>) -> impl IntoRespons
         .session
         .masters()
         .into_iter()
-        .filter_map(|master| Some((master.id().to_owned(), master.job()?)))
-        .map(|(id, job)| (rates(&served, &id), job.metrics(), id, job))
+        .filter_map(|master| Some((master.job()?, master)))
+        .map(|(job, master)| (rates(&served, master.id()), master.metrics(&job), master, job))
         .collect();
     let views: Vec<JobView<'_>> = jobs
         .iter()
-        .map(|(rates, metrics, id, job)| JobView {
-            id,
+        .map(|(rates, metrics, master, job)| JobView {
+            id: master.id(),
             description: job.description(),
             metrics,
             rates: rates.as_ref(),

@@ -482,6 +482,7 @@ impl Watch {
             now_ms: self.clock.wall_ms(),
             started_ms: self.started_ms,
             restarts: self.restarts,
+            availability: None,
             vertices: self.tasks.iter().zip(&self.description.vertices).map(subtasks).collect(),
             user: lock(&self.user).clone(),
             checkpoints: Statistics::default(),

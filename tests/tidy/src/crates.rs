@@ -20,7 +20,7 @@ const LEVELS: [&[&str]; 7] = [
 const COMMON: &str = "features";
 
 /// A library that one crate alone knows.
-const ALONE: [(&str, &[&str]); 9] = [
+const ALONE: [(&str, &[&str]); 11] = [
     ("wasmtime", &["guest"]),
     ("arrow-csv", &["connectors"]),
     ("arrow-json", &["connectors"]),
@@ -30,6 +30,8 @@ const ALONE: [(&str, &[&str]); 9] = [
     ("hyper-util", &["rest"]),
     ("tokio", &["platform", "connectors", "rest", "streamctl"]),
     ("rand", &["platform"]),
+    ("inotify", &["streamctl"]),
+    ("ignore", &["streamctl"]),
 ];
 
 fn metadata() -> Metadata {

@@ -12,12 +12,13 @@ use checkpoint::coordinator::{CheckpointId, Stop};
 use checkpoint::manifest::Version as Ran;
 use model::Diagnostic;
 use platform::{Random, spawn_thread};
+use task::metrics::report::JobMetrics;
 use task::swap::{RollBack, Standing};
 use task::{Form, Job, JobOutcome, LogSink, RestartStrategy, RunOptions, SavepointRequest};
 
 use crate::attempts::{Attempts, Code, Origin, Planned};
 use crate::checkpoints::{self, Restore, SavepointFolder};
-use crate::lifecycle::{Action, Event, Failure, JobStatus, Lifecycle};
+use crate::lifecycle::{Action, Event, Failure, JobStatus, Lifecycle, Spell};
 use crate::slots::Slots;
 
 /// A savepoint, as it is asked for.
@@ -68,6 +69,7 @@ struct Seen {
     ended: Option<Ended>,
     failures: Vec<Failure>,
     restarts: u32,
+    spell: Spell,
     /// It is to be cancelled as soon as it runs.
     is_cancelled: bool,
     /// What it goes on from after its pause.
@@ -184,6 +186,7 @@ impl JobMaster {
             ended: None,
             failures: Vec::new(),
             restarts: 0,
+            spell: Spell::new(began),
             is_cancelled: false,
             paused_at,
             since: hands.since,
@@ -251,6 +254,14 @@ impl JobMaster {
     #[must_use]
     pub fn job(&self) -> Option<Arc<Job>> {
         self.lock().job.clone()
+    }
+
+    /// What an attempt of it has counted, and how long the job has been up or down over all of them.
+    #[must_use]
+    pub fn metrics(&self, job: &Job) -> JobMetrics {
+        let spell = self.lock().spell;
+        let metrics = job.metrics();
+        JobMetrics { availability: Some(spell.availability(metrics.now_ms)), ..metrics }
     }
 
     /// Lets go of the attempt that has ended, which may hold folders.
@@ -492,9 +503,20 @@ impl JobMaster {
         }
         let outcome = hands.lifecycle.outcome().cloned();
         if let (Some(outcome), Some(storage)) = (&outcome, self.storage()) {
+            // One that has failed before its first checkpoint after a pause has nothing else to go on from.
+            let is_needed = matches!(outcome, JobOutcome::Failed(_)) && !self.has_checkpoint(&storage);
             checkpoints::retain(&self.code().config, &storage, outcome, &*self.attempts.tell);
+            match self.paused_at().filter(|_| is_needed) {
+                Some(path) => {
+                    self.attempts
+                        .tell
+                        .say(&format!("the job can go on from the savepoint of its pause: {path}"));
+                }
+                None => self.forget_pause(),
+            }
+        } else {
+            self.forget_pause();
         }
-        self.forget_pause();
         drop(hands);
         self.lock().is_over = true;
         self.changed.notify_all();
@@ -503,6 +525,23 @@ impl JobMaster {
     /// Where its checkpoints are.
     fn storage(&self) -> Option<checkpoint::Storage> {
         self.attempts.storage(&self.id).ok().flatten()
+    }
+
+    /// Whether there is a checkpoint that it has made since it began, or went on after its pause.
+    fn has_checkpoint(&self, storage: &checkpoint::Storage) -> bool {
+        let since = self.since();
+        let traces = storage.traces().unwrap_or_default();
+        traces.iter().any(|(id, is_complete)| *is_complete && since.is_some_and(|since| *id >= since))
+    }
+
+    /// Where another run of the job goes on from, once it has ended: its last checkpoint, else the savepoint of its
+    /// pause; none = it has neither.
+    #[must_use]
+    pub fn last(&self) -> Option<Restore> {
+        match self.storage().is_some_and(|storage| self.has_checkpoint(&storage)) {
+            true => Some(Restore::Latest),
+            false => self.paused_at().map(|path| Restore::Path(path.into())),
+        }
     }
 
     /// Removes the savepoint of the last pause, which nobody needs any more.
@@ -524,6 +563,7 @@ impl JobMaster {
                 seen.timestamps[lifecycle.status() as usize] = wall_ms;
             }
             seen.restarts = lifecycle.restarts();
+            seen.spell = lifecycle.spell().unwrap_or(seen.spell);
             seen.failures = lifecycle.failures().iter().cloned().collect();
             let restarts = lifecycle.restarts();
             seen.ended = lifecycle.outcome().map(|outcome| Ended { outcome: outcome.clone(), restarts });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::{Diagnostic, Retry};
 use platform::Random;
 use serde::{Deserialize, Serialize};
+use task::metrics::report::Availability;
 use task::restarts::Decision;
 use task::{JobOutcome, RestartStrategy, Restarts};
 
@@ -145,6 +146,52 @@ pub struct Failure {
     pub restarted: bool,
 }
 
+/// Since when a job is what it is, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spell {
+    status: JobStatus,
+    since: i64,
+    /// How long its last restart took; 0 = there was none.
+    restart: i64,
+}
+
+impl Spell {
+    /// Of a job that begins then.
+    #[must_use]
+    pub fn new(wall_ms: i64) -> Self {
+        Self { status: JobStatus::Initializing, since: wall_ms, restart: 0 }
+    }
+
+    fn comes_to(&mut self, status: JobStatus, wall_ms: i64) {
+        if status == self.status {
+            return;
+        }
+        if (self.status, status) == (JobStatus::Restarting, JobStatus::Running) {
+            self.restart = self.so_far(wall_ms);
+        }
+        (self.status, self.since) = (status, wall_ms);
+    }
+
+    /// The calendar's clock may go back.
+    fn so_far(&self, wall_ms: i64) -> i64 {
+        wall_ms.saturating_sub(self.since).max(0)
+    }
+
+    /// How long the job has been up or down, at this time. Source: Flink's `UpTimeGauge` and `DownTimeGauge`.
+    #[must_use]
+    pub fn availability(&self, wall_ms: i64) -> Availability {
+        let (so_far, restarting) = (self.so_far(wall_ms), self.restart);
+        match self.status {
+            JobStatus::Running => Availability { up: so_far, down: 0, restarting },
+            JobStatus::Failing | JobStatus::Restarting => {
+                Availability { up: 0, down: so_far, restarting: so_far }
+            }
+            status if status.is_terminal() => Availability { up: -1, down: -1, restarting },
+            _ => Availability { up: 0, down: 0, restarting },
+        }
+    }
+}
+
 /// So many failures are remembered, the last. Flink: `web.exception-history-size`.
 const FAILURES: usize = 16;
 
@@ -156,6 +203,8 @@ pub struct Lifecycle {
     attempt: u32,
     /// It has made the savepoint of its pause.
     is_pausing: bool,
+    /// None = nothing has happened yet.
+    spell: Option<Spell>,
     /// How it has ended.
     outcome: Option<JobOutcome>,
     failures: VecDeque<Failure>,
@@ -170,6 +219,7 @@ impl Lifecycle {
             restarts: Restarts::new(strategy, random),
             attempt: 0,
             is_pausing: false,
+            spell: None,
             outcome: None,
             failures: VecDeque::new(),
         }
@@ -199,8 +249,21 @@ impl Lifecycle {
         &self.failures
     }
 
+    /// Since when it is what it is; none = nothing has happened yet.
+    #[must_use]
+    pub fn spell(&self) -> Option<Spell> {
+        self.spell
+    }
+
     /// What is to be done when something happens, at a time of the monotonic clock and of the calendar's.
     pub fn on(&mut self, event: Event, now: Duration, wall_ms: i64) -> Vec<Action> {
+        let actions = self.decide(event, now, wall_ms);
+        let status = self.status;
+        self.spell.get_or_insert(Spell::new(wall_ms)).comes_to(status, wall_ms);
+        actions
+    }
+
+    fn decide(&mut self, event: Event, now: Duration, wall_ms: i64) -> Vec<Action> {
         use JobStatus::{Cancelling, Created, Failing, Initializing, Restarting, Running, Suspended};
         match (event, self.status) {
             (_, status) if status.is_terminal() => Vec::new(),

@@ -194,6 +194,11 @@ impl Session {
         Arc::new(Self { settings, config, platform, runtime, slots, store, inner, tell, began, is_of_one })
     }
 
+    /// The job of a session around one has begun anew: this one takes its place.
+    pub fn goes_on_around(&self, master: &Arc<JobMaster>, log: Arc<JobLog>) {
+        self.lock().jobs = vec![Known::Live { master: Arc::clone(master), log }];
+    }
+
     /// When it began, in milliseconds since the epoch.
     #[must_use]
     pub fn began(&self) -> i64 {

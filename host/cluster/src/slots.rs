@@ -29,6 +29,17 @@ impl Slots {
         (inner.total, inner.free)
     }
 
+    /// From now on there are so many at least.
+    pub fn at_least(&self, total: u32) {
+        {
+            let mut inner = self.lock();
+            let more = total.saturating_sub(inner.total);
+            inner.total += more;
+            inner.free += more;
+        }
+        self.serve();
+    }
+
     /// A job waits for so many. `given` is called, in any thread, when it has them.
     pub fn ask(&self, job: &str, needed: u32, given: impl FnOnce() + Send + 'static) {
         self.lock().waiting.push_back((job.to_owned(), needed, Box::new(given)));
@@ -121,5 +132,9 @@ mod tests {
         slots.give_back(3);
         assert_eq!(slots.count(), (4, 3));
         assert_eq!(slots.waits_for("a"), None);
+        slots.at_least(2);
+        assert_eq!(slots.count(), (4, 3));
+        slots.at_least(6);
+        assert_eq!((slots.count(), slots.waits_for("huge")), ((6, 0), None));
     }
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use cluster::JobMaster;
 use serde::Deserialize;
 use serde_json::json;
 use task::metrics::names::{Metric, Scope, list};
@@ -120,7 +121,7 @@ pub(crate) async fn of_jobs(State(served): State<Served>, Query(wanted): Query<W
     let mut each = Vec::new();
     for master in served.session.masters().iter().filter(|master| wanted.has(master.id())) {
         let Some(job) = master.job() else { continue };
-        let all = list(&job.description(), &job.metrics(), rates(&served, master.id()).as_ref());
+        let all = list(&job.description(), &master.metrics(&job), rates(&served, master.id()).as_ref());
         let of_job = all.iter().filter(|metric| metric.scope == Scope::Job);
         each.push(of_job.map(|metric| (metric.about.name.to_owned(), metric.value.number())).collect());
     }
@@ -181,12 +182,12 @@ pub(crate) async fn of_job_manager(State(served): State<Served>, Query(wanted): 
 /// Those of a job that have a name here.
 fn answer(
     served: &Served,
-    (id, job): (&str, &Job),
+    (master, job): (&JobMaster, &Job),
     wanted: &Wanted,
     name: impl Fn(&Metric, &JobDescription) -> Option<String>,
 ) -> Answer {
-    let (rates, description) = (rates(served, id), job.description());
-    let all = list(&description, &job.metrics(), rates.as_ref());
+    let (rates, description) = (rates(served, master.id()), job.description());
+    let all = list(&description, &master.metrics(job), rates.as_ref());
     wanted.answer(all.iter().filter_map(|metric| Some((name(metric, &description)?, &metric.value))))
 }
 
@@ -195,8 +196,8 @@ pub(crate) async fn of_job(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
-    answer(&served, (&id, &job), &wanted, |metric, _| match metric.scope {
+    let (master, job) = served.running(&id)?;
+    answer(&served, (&master, &job), &wanted, |metric, _| match metric.scope {
         Scope::Job => Some(metric.about.name.to_owned()),
         _ => None,
     })
@@ -215,9 +216,9 @@ pub(crate) async fn of_vertex(
     Path((id, vertex)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
+    let (master, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric, description| {
+    answer(&served, (&master, &job), &wanted, |metric, description| {
         let (of, _) = place(metric)?;
         (of == vertex).then(|| metric.id(description))
     })
@@ -228,9 +229,9 @@ pub(crate) async fn of_subtask(
     Path((id, vertex, subtask)): Path<(String, String, u32)>,
     Query(wanted): Query<Wanted>,
 ) -> Answer {
-    let (_, job) = served.running(&id)?;
+    let (master, job) = served.running(&id)?;
     let vertex = number_of(&job, &vertex)?;
-    answer(&served, (&id, &job), &wanted, |metric, description| {
+    answer(&served, (&master, &job), &wanted, |metric, description| {
         let id = (place(metric)? == (vertex, subtask)).then(|| metric.id(description))?;
         id.split_once('.').map(|(_, name)| name.to_owned())
     })
@@ -241,12 +242,17 @@ pub(crate) async fn prometheus(State(served): State<Served>) -> impl IntoRespons
         .session
         .masters()
         .into_iter()
-        .filter_map(|master| Some((master.id().to_owned(), master.job()?)))
-        .map(|(id, job)| (rates(&served, &id), job.metrics(), id, job.description()))
+        .filter_map(|master| Some((master.job()?, master)))
+        .map(|(job, master)| (rates(&served, master.id()), master.metrics(&job), master, job.description()))
         .collect();
     let views: Vec<JobView<'_>> = jobs
         .iter()
-        .map(|(rates, metrics, id, description)| JobView { id, description, metrics, rates: rates.as_ref() })
+        .map(|(rates, metrics, master, description)| JobView {
+            id: master.id(),
+            description,
+            metrics,
+            rates: rates.as_ref(),
+        })
         .collect();
     let place = Place { host: "localhost", tm_id: TASK_MANAGER };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(place, &views))

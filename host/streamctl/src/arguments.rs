@@ -1,4 +1,4 @@
-//! Sorts the arguments of `run`, `info`, `swap` and `diff` into Millstream's and the job's.
+//! Sorts the arguments of `run`, `dev`, `info`, `swap` and `diff` into Millstream's and the job's.
 //!
 //! Before FILE all options are Millstream's. After it a few are (Flink users write
 //! `run FILE -p 3`); all else is the job's, in its order, and so is everything after `--`.
@@ -13,6 +13,9 @@ const AFTER_FILE: [&str; 5] = ["-p", "-c", "-D", "--execution", "--allow"];
 /// Of `run` alone: with a value, and without.
 const OF_RUN: [&str; 2] = ["-s", "-m"];
 const FLAGS_OF_RUN: [&str; 2] = ["-d", "-n"];
+/// Of `dev` alone: with a value, and without.
+const OF_DEV: [&str; 1] = ["-s"];
+const FLAGS_OF_DEV: [&str; 1] = ["-n"];
 /// Of `swap` and `diff`: with a value, and without.
 const OF_SWAP: [&str; 3] = ["-c", "-D", "-m"];
 const FLAGS_OF_SWAP: [&str; 2] = ["--restart", "-n"];
@@ -26,6 +29,7 @@ pub(crate) fn sort(raw: Vec<String>) -> Result<Vec<String>, Diagnostic> {
     // What is ours after FILE, with a value and without; and how many words stand before FILE.
     let (values, flags, before): (Vec<&str>, &[&str], usize) = match raw[at].as_str() {
         "run" => (AFTER_FILE.into_iter().chain(OF_RUN).collect(), &FLAGS_OF_RUN, 0),
+        "dev" => (AFTER_FILE.into_iter().chain(OF_DEV).collect(), &FLAGS_OF_DEV, 0),
         "info" => (AFTER_FILE.to_vec(), &[], 0),
         "swap" | "diff" => (OF_SWAP.to_vec(), &FLAGS_OF_SWAP, 1),
         _ => return Ok(raw),
@@ -164,6 +168,14 @@ mod tests {
         );
         assert_eq!(sorted("streamctl diff id -c x b.wasm"), "streamctl diff id -c x b.wasm --");
         assert_eq!(sorted("streamctl swap id --back"), "streamctl swap id --back");
+    }
+
+    #[test]
+    fn a_folder_stands_where_a_file_does() {
+        assert_eq!(
+            sorted("streamctl dev --rest-port off . -p 2 --input a -s b -n -d"),
+            "streamctl dev --rest-port off -p 2 -s b -n . -- --input a -d"
+        );
     }
 
     #[test]

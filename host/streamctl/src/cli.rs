@@ -60,6 +60,8 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Build a component from a project
     Build(BuildArgs),
+    /// Run a project's job while it is written: a change of its sources changes the running job
+    Dev(DevArgs),
     /// Run a project's tests, then its golden cases in the real sandbox
     Test(TestArgs),
     /// Run a job step by step, in virtual time: for the test harness of an SDK, by requests on standard
@@ -378,6 +380,36 @@ pub(crate) struct BuildArgs {
     pub(crate) output: Option<PathBuf>,
 }
 
+/// Run a project's job while it is written: a change of its sources changes the running job
+///
+/// Builds the project's component and runs its job, with checkpoints in a temporary folder. Whenever a source changes it
+/// is built anew, and the running job goes over to the new version with its state, at the barrier of a checkpoint; where
+/// it cannot do that while it runs it is stopped with a savepoint and started from that. What does not compile leaves
+/// the job as it is. After a failure of the job the next version goes on from its last checkpoint. Options stand as those
+/// of `run`.
+#[derive(Args)]
+#[command(
+    override_usage = "streamctl dev [OPTIONS] DIR [ARGS]",
+    mut_arg("file", |arg| arg.value_name("DIR").help("The project's folder")),
+    mut_arg("args", |arg| arg.help("The job's own arguments; `streamctl dev DIR --help` asks the job"))
+)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Says nothing on standard error but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Path to a savepoint from which the job begins, or s3://BUCKET/NAME
+    #[arg(short = 's', long = "fromSavepoint", value_name = "PATH")]
+    pub(crate) from_savepoint: Option<PathBuf>,
+    /// Port of the job's REST interface, or `off` [default: rest.bind-port: the first free one from 8081 to 8090]
+    #[arg(long, value_name = "N|off")]
+    pub(crate) rest_port: Option<String>,
+    /// Allow to skip state that cannot be restored: of operators that the job does not have any more
+    #[arg(short = 'n', long = "allowNonRestoredState")]
+    pub(crate) allow_non_restored_state: bool,
+}
+
 #[derive(Args)]
 pub(crate) struct TestArgs {
     /// The project's folder
@@ -481,6 +513,7 @@ mod tests {
             "# The command line\n\nMade from the binary's own help; `UPDATE=1 cargo test --release -p streamctl cli` writes it anew.\n\n\
              `run` and `info` take all options before FILE. After it only `-p`, `-c`, `-D`, `--execution` and `--allow` are\n\
              streamctl's, and of `run` `-d`, `-s`, `-n` and `-m`; all else is the job's own, in its order, and so is everything after `--`.\n\
+             `dev` takes them before DIR in the same way, and `-s` and `-n` after it, too.\n\
              `swap` and `diff` take `-c`, `-D`, `-m` and `--restart` after FILE, too.\n\n\
              Exit codes: 0 finished, or did what was asked; 1 failed; 2 wrong usage, or refused before anything started;\n\
              130 and 143 after a clean stop by Ctrl-C and SIGTERM; 141 when nobody reads standard output any more.\n\

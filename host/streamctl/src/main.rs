@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         Command::Drive(args) => commands::drive::drive(&args),
         Command::New(args) => commands::new::new(&args),
         Command::Build(args) => commands::build::build(&args, &terminal),
+        Command::Dev(args) => commands::dev::dev(&args, &terminal),
         Command::Test(args) => commands::test::test(&args, &terminal),
         Command::Doctor => commands::doctor::doctor(&terminal),
         Command::State(args) => commands::state::state(&args),
@@ -87,21 +88,30 @@ fn main() -> ExitCode {
     code(done, &terminal)
 }
 
+impl Stop {
+    /// Says what there is to say. The exit code.
+    fn tell(&self, terminal: &Terminal) -> u8 {
+        match self {
+            Self::Failed(error) => {
+                terminal.error(error);
+                1
+            }
+            Self::Refused(error) => {
+                terminal.error(error);
+                2
+            }
+            Self::Usage(text) => {
+                terminal.usage(text);
+                2
+            }
+            Self::Code(code) => *code,
+        }
+    }
+}
+
 fn code(done: Done, terminal: &Terminal) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Failed(error)) => {
-            terminal.error(&error);
-            ExitCode::from(1)
-        }
-        Err(Stop::Refused(error)) => {
-            terminal.error(&error);
-            ExitCode::from(2)
-        }
-        Err(Stop::Usage(text)) => {
-            terminal.usage(&text);
-            ExitCode::from(2)
-        }
-        Err(Stop::Code(code)) => ExitCode::from(code),
+        Err(stop) => ExitCode::from(stop.tell(terminal)),
     }
 }

@@ -1,7 +1,7 @@
 //! Rust as it is on this machine: found, and completed where something lacks.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use model::Diagnostic;
@@ -103,7 +103,21 @@ impl Toolchain {
     }
 
     /// Builds a project's component: small and whole-program optimised.
-    pub(crate) fn build(&self, manifest: &Path) -> Result<PathBuf, Diagnostic> {
+    pub(crate) fn build(&self, manifest: &Path) -> Result<Built, Diagnostic> {
+        let output = self.cargo(manifest).output().map_err(|error| no_cargo(&error))?;
+        Built::of(output.status, &String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// Begins to build it. Cargo's messages come at the child's standard output: [`Built::of`] reads them.
+    pub(crate) fn begin(&self, manifest: &Path, quiet: bool) -> Result<Child, Diagnostic> {
+        let mut cargo = self.cargo(manifest);
+        if quiet {
+            cargo.arg("--quiet");
+        }
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| no_cargo(&error))
+    }
+
+    fn cargo(&self, manifest: &Path) -> Command {
         let rustups = self.has_target();
         let mut cargo = Command::new(if rustups { "cargo" } else { DEBIAN[1] });
         cargo
@@ -133,17 +147,12 @@ impl Toolchain {
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("PATH", format!("{}:{}:{path}", tools.display(), tools.join("gcc-ld").display()));
         }
-        let output = cargo
-            .output()
-            .map_err(|error| Diagnostic::external("cannot run cargo").detail(error.to_string()))?;
-        if !output.status.success() {
-            return Err(Diagnostic::user("the project does not build").detail("cargo says why, above"));
-        }
-        component_of(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
-            Diagnostic::user("the project makes no component")
-                .hint("its Cargo.toml needs: [lib] crate-type = [\"cdylib\", \"rlib\"]")
-        })
+        cargo
     }
+}
+
+fn no_cargo(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::external("cannot run cargo").detail(error.to_string())
 }
 
 /// What cargo says about an artifact.
@@ -151,17 +160,65 @@ impl Toolchain {
 struct Message {
     reason: String,
     #[serde(default)]
+    package_id: String,
+    manifest_path: Option<PathBuf>,
+    #[serde(default)]
     filenames: Vec<PathBuf>,
 }
 
-/// The last WebAssembly file that cargo has made: that of the project itself.
-fn component_of(messages: &str) -> Option<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter(|message| message.reason == "compiler-artifact")
-        .flat_map(|message| message.filenames)
-        .rfind(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+/// What a build has made, and of what.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Where the component lies in Cargo's target folder.
+    pub(crate) component: PathBuf,
+    /// The folders of the packages that are no registry's: the project, and what lies beside it.
+    pub(crate) packages: Vec<PathBuf>,
+}
+
+impl Built {
+    /// What cargo's messages say, once it has ended.
+    pub(crate) fn of(status: ExitStatus, messages: &str) -> Result<Self, Diagnostic> {
+        if !status.success() {
+            return Err(Diagnostic::user("the project does not build").detail("cargo says why, above"));
+        }
+        Self::told(messages).ok_or_else(|| {
+            Diagnostic::user("the project makes no component")
+                .hint("its Cargo.toml needs: [lib] crate-type = [\"cdylib\", \"rlib\"]")
+        })
+    }
+
+    /// The component is the last WebAssembly file that cargo has made: that of the project itself.
+    fn told(messages: &str) -> Option<Self> {
+        let (mut component, mut packages) = (None, Vec::new());
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+        for message in messages.filter(|message| message.reason == "compiler-artifact") {
+            let is_wasm = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
+            component = message.filenames.into_iter().rfind(is_wasm).or(component);
+            let is_local = message.package_id.contains("path+file:");
+            let folder = message.manifest_path.and_then(|path| Some(path.parent()?.to_owned()));
+            packages.extend(folder.filter(|_| is_local));
+        }
+        packages.dedup();
+        component.map(|component| Self { component, packages })
+    }
+
+    /// The files that the compiler has read, of the project and of what lies beside it; without those that the build
+    /// itself has made.
+    pub(crate) fn read(&self) -> Vec<PathBuf> {
+        let told = std::fs::read_to_string(self.component.with_extension("d")).unwrap_or_default();
+        // target/wasm32-unknown-unknown/release/NAME.wasm
+        let target = self.component.ancestors().nth(3);
+        let is_made = |file: &Path| target.is_some_and(|target| file.starts_with(target));
+        read_for(&told).into_iter().filter(|file| !is_made(file)).collect()
+    }
+}
+
+/// The files that make's rule names, as cargo writes it: `TARGET: FILE FILE`, spaces in names as `\ `.
+fn read_for(rule: &str) -> Vec<PathBuf> {
+    const SPACE: &str = "\0";
+    let files = rule.lines().next().and_then(|line| line.split_once(": ")).map(|(_, files)| files);
+    let files = files.unwrap_or_default().replace("\\ ", SPACE);
+    files.split_whitespace().map(|file| PathBuf::from(file.replace(SPACE, " "))).collect()
 }
 
 #[cfg(test)]
@@ -170,10 +227,20 @@ mod tests {
 
     #[test]
     fn the_projects_component_is_the_last() {
-        let messages = r#"{"reason":"compiler-artifact","filenames":["/t/libdep.rlib"]}
-            {"reason":"compiler-artifact","filenames":["/t/a.wasm","/t/liba.rlib"]}
+        let messages = r#"{"reason":"compiler-artifact","package_id":"registry+x#dep@1.0.0","manifest_path":"/r/Cargo.toml","filenames":["/t/libdep.rlib"]}
+            {"reason":"compiler-artifact","package_id":"path+file:///b#0.1.0","manifest_path":"/b/Cargo.toml","filenames":["/t/libb.rlib"]}
+            {"reason":"compiler-artifact","package_id":"path+file:///a#0.1.0","manifest_path":"/a/Cargo.toml","filenames":["/t/a.wasm","/t/liba.rlib"]}
             {"reason":"build-finished","success":true}"#;
-        assert_eq!(component_of(messages), Some("/t/a.wasm".into()));
-        assert_eq!(component_of(""), None);
+        let built = Built::told(messages).unwrap();
+        assert_eq!(built.component, Path::new("/t/a.wasm"));
+        assert_eq!(built.packages, [Path::new("/b"), Path::new("/a")]);
+        assert!(Built::told("").is_none());
+    }
+
+    #[test]
+    fn files_may_have_spaces_in_their_names() {
+        let read = read_for("/t/a.wasm: /a/src/lib.rs /a/my\\ words.txt\n\n/a/src/lib.rs:\n");
+        assert_eq!(read, [Path::new("/a/src/lib.rs"), Path::new("/a/my words.txt")]);
+        assert_eq!(read_for(""), [""; 0].map(PathBuf::from));
     }
 }

@@ -483,6 +483,7 @@ impl Watch {
             now_ms: self.clock.wall_ms(),
             started_ms: self.started_ms,
             restarts: self.restarts,
+            availability: None,
             vertices: self.tasks.iter().zip(&self.are_first).map(subtasks).collect(),
             user: lock(&self.user).clone(),
             checkpoints: Statistics::default(),

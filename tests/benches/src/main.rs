@@ -7,6 +7,7 @@
 mod backends;
 mod checkpoints;
 mod handwritten;
+mod idle;
 mod latency;
 mod measure;
 mod native;
@@ -33,7 +34,7 @@ use report::Report;
 /// Measures Millstream, and prints figures with their baselines
 #[derive(Parser)]
 struct Arguments {
-    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap
+    /// Only this bench: word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap, idle
     name: Option<String>,
     /// Also writes the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -93,12 +94,13 @@ fn main() -> anyhow::Result<()> {
         "checkpoints",
         "backends",
         "swap",
+        "idle",
     ]
     .iter()
     .any(|name| wanted(name))
     {
         bail!(
-            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap"
+            "there is no such bench; there are word_count, start, latency, state, snapshot, nexmark, sliding, windows, checkpoints, backends, swap, idle"
         );
     }
     if wanted("word_count") {
@@ -133,6 +135,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("swap") {
         swap::run(&mut report, arguments.rounds.max(1))?;
+    }
+    if wanted("idle") {
+        idle::run(&mut report)?;
     }
     print_line(&report.table());
     if let Some(file) = arguments.json {

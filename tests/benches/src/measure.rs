@@ -25,11 +25,15 @@ const TICK_MS: u64 = 10;
 
 /// CPU time of all processes that this one has started and that have ended.
 fn children_cpu() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // Fields are counted behind the name, which may have spaces.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
+    let ticks = cpu_ticks(&std::fs::read_to_string("/proc/self/stat")?, 13)?;
     Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// Two fields of what the system says of a process, user and system, together. They are counted behind the name, which
+/// may have spaces.
+fn cpu_ticks(stat: &str, first: usize) -> anyhow::Result<u64> {
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    Ok(fields[first].parse::<u64>()? + fields[first + 1].parse::<u64>()?)
 }
 
 /// Runs a command to its end.
@@ -57,6 +61,17 @@ fn status(process: &str, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap_or_default();
     value.trim().trim_end_matches(" kB").parse().unwrap_or(0) * 1024
+}
+
+/// CPU time of a process that runs.
+pub(crate) fn cpu(process: &str) -> anyhow::Result<Duration> {
+    let ticks = cpu_ticks(&std::fs::read_to_string(format!("/proc/{process}/stat"))?, 11)?;
+    Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// Bytes of memory that a process has; 0 = it has ended.
+pub(crate) fn resident_of(process: &str) -> u64 {
+    status(process, "VmRSS:")
 }
 
 /// Bytes of memory that this process has.

@@ -20,7 +20,7 @@ const LEVELS: [&[&str]; 7] = [
 const COMMON: &str = "features";
 
 /// A library that one crate alone knows.
-const ALONE: [(&str, &[&str]); 10] = [
+const ALONE: [(&str, &[&str]); 12] = [
     ("wasmtime", &["guest"]),
     ("mimalloc", &["allocator"]),
     ("arrow-csv", &["connectors"]),
@@ -31,6 +31,8 @@ const ALONE: [(&str, &[&str]); 10] = [
     ("hyper-util", &["rest"]),
     ("tokio", &["platform", "connectors", "rest", "streamctl"]),
     ("rand", &["platform"]),
+    ("inotify", &["streamctl"]),
+    ("ignore", &["streamctl"]),
 ];
 
 fn metadata() -> Metadata {

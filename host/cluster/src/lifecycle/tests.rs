@@ -122,3 +122,35 @@ fn what_is_not_to_be_tried_again_is_not() {
     live(&mut job, vec![Event::Submitted, Event::NoSlots("it needs 9".into())]);
     assert_eq!(job.status(), JobStatus::Failed);
 }
+
+#[test]
+fn how_long_a_job_is_up_and_down_is_as_flink_says_it() {
+    let mut job = lifecycle(2);
+    // What happens and when; then how long the job is up, down, and restarting, a while later.
+    let lived = [
+        (Event::Submitted, 0, (0, 0, 0)),
+        (Event::SlotsGiven, 10, (0, 0, 0)),
+        (Event::Started, 100, (7, 0, 0)),
+        (Event::Paused, 200, (107, 0, 0)),
+        (Event::Ended(JobOutcome::Finished), 300, (0, 0, 0)),
+        (Event::Resume, 400, (0, 0, 0)),
+        (Event::Started, 500, (7, 0, 0)),
+        (failed(), 1_000, (0, 7, 7)),
+        (Event::Due, 2_000, (0, 1_007, 1_007)),
+        (Event::Started, 2_500, (7, 0, 1_500)),
+        (Event::Changed, 3_000, (507, 0, 1_500)),
+        (Event::RolledBack(Diagnostic::user("it trapped")), 4_000, (0, 7, 7)),
+        (Event::Due, 4_001, (0, 8, 8)),
+        (Event::Started, 4_020, (7, 0, 20)),
+        (Event::Ended(JobOutcome::Finished), 5_000, (-1, -1, 20)),
+    ];
+    assert_eq!(job.spell(), None);
+    for (event, at, (up, down, restarting)) in lived {
+        let told = format!("{event:?} at {at}");
+        job.on(event, Duration::ZERO, at);
+        let expected = Availability { up, down, restarting };
+        assert_eq!(job.spell().unwrap().availability(at + 7), expected, "{told}");
+    }
+    // The calendar's clock may go back.
+    assert_eq!(Spell::new(10).availability(0).up, 0);
+}

@@ -45,6 +45,12 @@ pub(crate) fn build(args: &BuildArgs, terminal: &Arc<Terminal>) -> Done {
 
 /// Builds a project; where its component lies in Cargo's target folder.
 pub(crate) fn component(dir: &Path, terminal: &Arc<Terminal>) -> Result<PathBuf, Stop> {
+    let (toolchain, manifest) = with_toolchain(dir, terminal)?;
+    Ok(toolchain.build(&manifest).map_err(Stop::Failed)?.component)
+}
+
+/// What builds the project in a folder, and its manifest.
+pub(crate) fn with_toolchain(dir: &Path, terminal: &Arc<Terminal>) -> Result<(Toolchain, PathBuf), Stop> {
     let manifest = dir.join("Cargo.toml");
     if !manifest.is_file() {
         let error = Diagnostic::user(format!("there is no project in `{}`", dir.display()))
@@ -54,5 +60,5 @@ pub(crate) fn component(dir: &Path, terminal: &Arc<Terminal>) -> Result<PathBuf,
     }
     let toolchain = Toolchain::find().map_err(Stop::Failed)?;
     toolchain.set_up(terminal).map_err(Stop::Failed)?;
-    toolchain.build(&manifest).map_err(Stop::Failed)
+    Ok((toolchain, manifest))
 }

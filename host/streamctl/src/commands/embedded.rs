@@ -6,8 +6,14 @@ use std::sync::Arc;
 use cluster::{JobMaster, Session, Tell};
 use rest::Server;
 
-/// Serves the job at the first port that is free. Without one the job runs all the same.
-pub(super) fn serve(session: &Arc<Session>, master: &Arc<JobMaster>, tell: &dyn Tell) -> Option<Server> {
+/// Serves the job at the first port that is free. Without one the job runs all the same. `on_end` is called when
+/// somebody asks for the session's end.
+pub(super) fn serve(
+    session: &Arc<Session>,
+    master: &JobMaster,
+    tell: &dyn Tell,
+    on_end: impl FnOnce() + Send + 'static,
+) -> Option<Server> {
     let config = session.config();
     let ports = config.rest_ports()?;
     let address: IpAddr = config.get("rest.address").0.parse().ok()?;
@@ -19,11 +25,10 @@ pub(super) fn serve(session: &Arc<Session>, master: &Arc<JobMaster>, tell: &dyn 
         return None;
     };
     tell.say(&format!("REST interface at http://{}, job {}.", server.address, master.id()));
-    // Who ends the session ends the job.
-    let (ends, job) = (server.ends(), Arc::downgrade(master));
+    let ends = server.ends();
     platform::spawn_task("session-end", async move {
         ends.await;
-        job.upgrade().iter().for_each(|job| job.cancel());
+        on_end();
     });
     Some(server)
 }

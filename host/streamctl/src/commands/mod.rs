@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod drive;
 mod embedded;

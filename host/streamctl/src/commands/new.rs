@@ -29,7 +29,8 @@ pub(crate) fn new(args: &NewArgs) -> Done {
         "Made the project `{name}`. Now:\n\
          \x20   streamctl build {dir} -o {name}.wasm\n\
          \x20   streamctl run {name}.wasm -p 3\n\
-         \x20   streamctl test {dir}\n"
+         \x20   streamctl test {dir}\n\
+         \x20   streamctl dev {dir}\n"
     ));
     Ok(())
 }

@@ -33,7 +33,7 @@ use crate::{Done, Stop};
 /// Faults on purpose, for tests: `MILLSTREAM_FAULTS=store.sync@3=kill`.
 const FAULTS: &str = "MILLSTREAM_FAULTS";
 /// As of programs that end by SIGPIPE, without a word.
-const PIPE_CLOSED: u8 = 141;
+pub(super) const PIPE_CLOSED: u8 = 141;
 
 pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     if args.detached || args.jobmanager.is_some() {
@@ -95,7 +95,10 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let master = JobMaster::start(id, attempts, of, begin, |_| {}).map_err(Stop::Failed)?;
     let signals = signals.are_for(&master, args.quiet, terminal);
     let session = Session::around(&master, (said, Arc::clone(&told)), (sandbox, slots));
-    let server = embedded::serve(&session, &master, &*told);
+    // Who ends the session ends the job.
+    let job = Arc::downgrade(&master);
+    let on_end = move || job.upgrade().iter().for_each(|job| job.cancel());
+    let server = embedded::serve(&session, &master, &*told, on_end);
     let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));
     let Ended { outcome, restarts } = master.wait();
     if let Some((stop, watcher)) = watcher {
@@ -137,16 +140,16 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
 }
 
 /// How often is looked whether what a job has under way is over.
-const QUIET_EVERY: Duration = Duration::from_millis(5);
+pub(super) const QUIET_EVERY: Duration = Duration::from_millis(5);
 
 /// How long the end waits until those who have asked for something by REST have been told what came of it.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long what a job has under way on the disk may hold its end up.
-const LETS_GO: Duration = Duration::from_secs(1);
+pub(super) const LETS_GO: Duration = Duration::from_secs(1);
 
 /// Warns of sources whose rows come once only, where a failure is not the end of the job.
-fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
+pub(super) fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
     let since = match plan.options().checkpoints {
         Some(_) => "since the last checkpoint",
         None => "",
@@ -176,7 +179,7 @@ fn prints(graph: &JobGraph) -> bool {
 }
 
 /// A panic of a thread that only shows something is no reason to fail.
-fn join(thread: JoinHandle<()>) {
+pub(super) fn join(thread: JoinHandle<()>) {
     drop(thread.join());
 }
 
@@ -185,7 +188,7 @@ const MESSAGES_MAX: usize = 1_024;
 
 /// Where guests' messages go: they are kept, and a thread writes them, so that a slow reader of standard error holds
 /// no worker back.
-fn log_to(terminal: &Arc<Terminal>, least: LogLevel, kept: LogSink) -> (LogSink, JoinHandle<()>) {
+pub(super) fn log_to(terminal: &Arc<Terminal>, least: LogLevel, kept: LogSink) -> (LogSink, JoinHandle<()>) {
     let (sender, records) = sync_channel::<LogRecord>(MESSAGES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let (lost, terminal) = (Arc::clone(&dropped), Arc::clone(terminal));
@@ -286,7 +289,12 @@ fn rows(n: u64) -> String {
 }
 
 /// What is said at the end.
-fn summary(job: &Job, title: &str, outcome: &JobOutcome, (took, restarts): (Duration, u32)) -> Vec<String> {
+pub(super) fn summary(
+    job: &Job,
+    title: &str,
+    outcome: &JobOutcome,
+    (took, restarts): (Duration, u32),
+) -> Vec<String> {
     let progress = job.progress();
     let ended = match outcome {
         JobOutcome::Finished => "finished",

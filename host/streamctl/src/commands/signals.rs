@@ -1,5 +1,5 @@
-//! Signals of `streamctl run`: the first stops the job, or the wait for its restart, and the second the process;
-//! others make savepoints.
+//! Signals of `streamctl run` and `dev`: the first stops the job, or what there is to wait for, and the second the
+//! process; others make savepoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -50,12 +50,7 @@ impl Signals {
         self.code.load(Ordering::SeqCst)
     }
 
-    fn stop(
-        self: &Arc<Self>,
-        mut signals: Signal,
-        number: u8,
-        (job, terminal): (Arc<JobMaster>, Arc<Terminal>),
-    ) {
+    fn stop(self: &Arc<Self>, mut signals: Signal, number: u8, (stop, terminal): (Stops, Arc<Terminal>)) {
         let this = Arc::clone(self);
         spawn_task("signals", async move {
             while signals.recv().await.is_some() {
@@ -63,34 +58,51 @@ impl Signals {
                     std::process::exit(number.into());
                 }
                 terminal.line("Stopping; once more to stop at once.");
-                job.cancel();
+                stop();
             }
         });
     }
 }
 
+/// Called by the first signal that stops.
+type Stops = Arc<dyn Fn() + Send + Sync>;
+/// The job that savepoints are made of; none = there is none now.
+type Job = Arc<dyn Fn() -> Option<Arc<JobMaster>> + Send + Sync>;
+
 impl Caught {
     /// They are for this job. Of savepoints nothing is said but warnings where it is to be quiet.
     pub(crate) fn are_for(self, job: &Arc<JobMaster>, quiet: bool, terminal: &Arc<Terminal>) -> Arc<Signals> {
+        let (stopped, of) = (Arc::clone(job), Arc::clone(job));
+        self.are_told(move || stopped.cancel(), move || Some(Arc::clone(&of)), quiet, terminal)
+    }
+
+    /// `stop` hears the first that stops; savepoints are made of the job that there is then.
+    pub(crate) fn are_told(
+        self,
+        stop: impl Fn() + Send + Sync + 'static,
+        job: impl Fn() -> Option<Arc<JobMaster>> + Send + Sync + 'static,
+        quiet: bool,
+        terminal: &Arc<Terminal>,
+    ) -> Arc<Signals> {
         let this = Arc::new(Signals { code: AtomicU8::new(0) });
+        let (stop, job): (Stops, Job) = (Arc::new(stop), Arc::new(job));
         for (signals, stops) in self.savepoints {
-            make_savepoints(signals, stops, quiet, (Arc::clone(job), Arc::clone(terminal)));
+            make_savepoints(signals, stops, quiet, (Arc::clone(&job), Arc::clone(terminal)));
         }
         for (signals, code) in self.stops {
-            this.stop(signals, code, (Arc::clone(job), Arc::clone(terminal)));
+            this.stop(signals, code, (Arc::clone(&stop), Arc::clone(terminal)));
         }
         this
     }
 }
 
-fn make_savepoints(
-    mut signals: Signal,
-    stops: bool,
-    quiet: bool,
-    (job, terminal): (Arc<JobMaster>, Arc<Terminal>),
-) {
+fn make_savepoints(mut signals: Signal, stops: bool, quiet: bool, (job, terminal): (Job, Arc<Terminal>)) {
     spawn_task("savepoints", async move {
         while signals.recv().await.is_some() {
+            let Some(job) = job() else {
+                terminal.warning("there is no savepoint: no job runs");
+                continue;
+            };
             let said = Arc::clone(&terminal);
             let answered = Box::new(move |result: Result<String, Diagnostic>| match result {
                 Ok(_) if quiet => {}

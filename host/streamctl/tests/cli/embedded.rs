@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Stdio};
+use std::time::Duration;
 
 use platform::Clock;
 
@@ -21,8 +22,12 @@ struct Run {
 impl Run {
     /// Word count of which each read takes a while.
     fn start(folder: &Folder) -> Self {
+        Self::with_faults(folder, &[], "source.read=stall:300")
+    }
+
+    fn with_faults(folder: &Folder, options: &[&str], faults: &str) -> Self {
         let mut command = folder.command();
-        command.args(["run", "--rest-port", "0", "-Dexecution.checkpointing.dir=checkpoints"]);
+        command.args(["run", "--rest-port", "0", "-Dexecution.checkpointing.dir=checkpoints"]).args(options);
         command.args([
             &component("word_count"),
             "--input",
@@ -32,7 +37,7 @@ impl Run {
             "--format",
             "json",
         ]);
-        command.env("MILLSTREAM_FAULTS", "source.read=stall:300");
+        command.env("MILLSTREAM_FAULTS", faults);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());
@@ -180,4 +185,45 @@ fn a_checkpoint_is_made_when_somebody_asks_for_it() {
     assert_eq!(session.get(&format!("{path}/0123456789abcdef0123456789abcdef")).0, 200);
     session.ask(&folder, "cancel", &[&id]).succeeds();
     session.ask(&folder, "checkpoint", &[&id]).fails(1, &["Failed to trigger a checkpoint", "CANCELED"]);
+}
+
+#[test]
+fn how_long_a_job_is_up_and_down_is_told_over_a_restart() {
+    let folder = Folder::new();
+    folder.write("text.txt", text(300_000));
+    let options = [
+        "-Dexecution.checkpointing.interval=20ms",
+        "-Dexecution.checkpointing.tolerable-failed-checkpoints=0",
+        "-Drestart-strategy.type=fixed-delay",
+        "-Drestart-strategy.fixed-delay.delay=3s",
+    ];
+    let run = Run::with_faults(&folder, &options, "source.read=stall:300,store.sync@3=eio");
+    let Run { child, mut err, address, id } = run;
+    platform::spawn_thread("log", move || std::io::copy(&mut err, &mut std::io::sink()));
+    let session = Session { child, address };
+    let clock = Clock::system();
+    let end = clock.now() + PATIENCE;
+    let until = |what: &str, is_so: fn([i64; 3]) -> bool| loop {
+        let (code, all) = session.get(&format!("/jobs/{id}/metrics?get=uptime,downtime,restartingTime"));
+        assert_eq!(code, 200, "{all}");
+        let of = |name: &str| {
+            let found = all.as_array().unwrap().iter().find(|metric| metric["id"] == name);
+            found.unwrap()["value"].as_str().unwrap().parse().unwrap()
+        };
+        let now = [of("uptime"), of("downtime"), of("restartingTime")];
+        if is_so(now) {
+            return now;
+        }
+        assert!(clock.now() < end, "it is never {what}: {now:?}");
+        clock.sleep(Duration::from_millis(20));
+    };
+    until("up", |[up, ..]| up > 0);
+    let [up, down, restarting] = until("down", |[_, down, _]| down > 0);
+    assert_eq!((up, down), (0, restarting));
+    let [_, down, restarting] = until("up again", |[up, ..]| up > 0);
+    assert!(down == 0 && restarting >= 3_000, "{down}, {restarting}");
+    let (_, prometheus) = session.http("GET /metrics", &format!("Host: {}\r\n", session.address));
+    for name in ["uptime", "downtime", "restartingTime"] {
+        assert!(prometheus.contains(&format!("flink_jobmanager_job_{name}{{")), "{prometheus}");
+    }
 }

@@ -5,6 +5,7 @@ mod arguments;
 mod backends;
 mod checkpoints;
 mod counts;
+mod dev;
 mod embedded;
 mod flink;
 mod flink_rest;

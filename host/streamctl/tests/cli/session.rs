@@ -336,7 +336,9 @@ fn what_makes_no_sense_is_refused_and_the_session_goes_on() {
     session.ask(&folder, "run", &["-d", "-Da.b=c", &wasm, "--input", "text.txt"]).fails(2, &["`a.b`"]);
     // What only shows when it starts fails the job, and the session has its slot back.
     let none = session.ask(&folder, "run", &[&wasm, "--input", "none.txt"]);
-    none.fails(1, &["Job failed", "none.txt"]);
+    // Relative paths are those of the session's folder, whoever submits the job.
+    let looked = format!("it was looked for in `{}`", folder.path("").canonicalize().unwrap().display());
+    none.fails(1, &["Job failed", "there is no file `none.txt`", &looked]);
     let (code, errors) = session.get("/jobs/xyz");
     assert_eq!((code, errors["errors"].as_array().map(Vec::len)), (400, Some(1)));
     assert_eq!(session.get("/nope").1["errors"][0], "Unable to load requested file /nope.");

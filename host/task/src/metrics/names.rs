@@ -189,11 +189,31 @@ pub const JOB: &[OfJob] = &[
             "uptime",
             Gauge,
             "ms",
-            "How long the job has run since it was started last, until now or its end.",
+            "How long the job has run without interruption; 0 = it does not run now, -1 = it has ended.",
         ),
-        |job| Value::Integer(job.uptime_ms()),
+        |job| Value::Integer(job.availability().up),
     ),
-    OfJob(flinks("runningTime", Gauge, "ms", "The same."), |job| Value::Integer(job.uptime_ms())),
+    OfJob(
+        flinks(
+            "downtime",
+            Gauge,
+            "ms",
+            "How long the job has been down since it failed; 0 = it is not, -1 = it has ended.",
+        ),
+        |job| Value::Integer(job.availability().down),
+    ),
+    OfJob(flinks("runningTime", Gauge, "ms", "As `uptime`; 0 = the job does not run."), |job| {
+        Value::Integer(job.availability().up.max(0))
+    }),
+    OfJob(
+        flinks(
+            "restartingTime",
+            Gauge,
+            "ms",
+            "How long the last restart took, from the failure until the job ran again, or how long the one under way has taken; 0 = there was none.",
+        ),
+        |job| Value::Integer(job.availability().restarting),
+    ),
     OfJob(
         flinks("totalNumberOfCheckpoints", Counter, "", "Checkpoints that were begun, savepoints too."),
         |job| Value::Count(job.checkpoints.counts.total),

@@ -15,12 +15,25 @@ pub struct JobMetrics {
     pub started_ms: i64,
     /// How often the job has been started again.
     pub restarts: u32,
+    /// How long the job has been up or down, where somebody leads it over its attempts; none = there is this one only.
+    pub availability: Option<Availability>,
     /// By vertex, in the order of the description.
     pub vertices: Vec<VertexMetrics>,
     /// The guests' own.
     pub user: UserMetrics,
     /// What is known of the job's checkpoints, over all its attempts.
     pub checkpoints: checkpoint::Statistics,
+}
+
+/// How long a job has been up or down, over its attempts, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// How long it has run without interruption; 0 = it does not run now, -1 = it has ended.
+    pub up: i64,
+    /// How long it has been down since it failed; 0 = it is not, -1 = it has ended.
+    pub down: i64,
+    /// How long its last restart took, or the one under way has taken; 0 = there was none.
+    pub restarting: i64,
 }
 
 /// Of a vertex.
@@ -114,6 +127,17 @@ impl JobMetrics {
         subtasks
             .map(|subtask| subtask.ended_ms)
             .try_fold(self.started_ms, |last, ended| Some(last.max(ended?)))
+    }
+
+    /// How long the job has been up or down. Who knows one attempt only knows of no failure before it.
+    #[must_use]
+    pub fn availability(&self) -> Availability {
+        let is_over = self.ended_ms().is_some();
+        let of_attempt = || match is_over {
+            true => Availability { up: -1, down: -1, restarting: 0 },
+            false => Availability { up: self.uptime_ms(), down: 0, restarting: 0 },
+        };
+        self.availability.unwrap_or_else(of_attempt)
     }
 
     /// How long this attempt has run, or ran, in milliseconds.

@@ -85,6 +85,7 @@ pub(crate) fn job() -> JobMetrics {
         now_ms: 2_000,
         started_ms: 1_000,
         restarts: 0,
+        availability: None,
         vertices: [subtask, next].map(|subtask| VertexMetrics { subtasks: vec![subtask] }).into(),
         user: UserMetrics::default(),
         checkpoints: checkpoint::Statistics::default(),

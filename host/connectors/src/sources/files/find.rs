@@ -33,11 +33,12 @@ pub(super) fn find(pattern: &str) -> Result<Vec<InputFile>, Diagnostic> {
         Ok(_) => files.push(input_file(path.to_owned())?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if !is_glob(pattern) {
-                return Err(Diagnostic::user(format!("there is no file `{pattern}`")).hint(near(path)));
+                let error = Diagnostic::user(format!("there is no file `{pattern}`"));
+                return Err(looked_for_in(error, path).hint(near(path)));
             }
             match_glob(pattern, &mut |path| input_file(path).map(|file| files.push(file)))?;
             if files.is_empty() {
-                return Err(Diagnostic::user(format!("no file matches `{pattern}`")));
+                return Err(looked_for_in(Diagnostic::user(format!("no file matches `{pattern}`")), path));
             }
         }
         Err(error) => return Err(cannot_read(path, &error)),
@@ -77,7 +78,8 @@ pub(super) fn find_wanted(
             match_glob(pattern, &mut see)?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Diagnostic::user(format!("there is no folder `{pattern}`")).hint(near(path)));
+            let error = Diagnostic::user(format!("there is no folder `{pattern}`"));
+            return Err(looked_for_in(error, path).hint(near(path)));
         }
         Err(error) => return Err(cannot_read(path, &error)),
     }
@@ -93,6 +95,17 @@ pub(super) fn find_one(path: PathBuf) -> Result<Option<InputFile>, Diagnostic> {
     match path.try_exists() {
         Ok(false) => Ok(None),
         _ => Ok(Some(input_file(path)?).filter(|file| file.bytes > 0)),
+    }
+}
+
+/// The error, with the folder that a relative path begins in: that of this process, which need not be the one of who
+/// has submitted the job.
+fn looked_for_in(error: Diagnostic, path: &Path) -> Diagnostic {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => {
+            error.detail(format!("it was looked for in `{}`", folder.display()))
+        }
+        _ => error,
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     if let Some(port) = &args.rest_port {
         config.set("rest.bind-port", port, Origin::CommandLine).map_err(Stop::Refused)?;
     }
+    let access = embedded::access(&config)?;
     let sandbox = load::runtime(&config, &platform)?;
     let file = &args.job.file;
     let program = load::program(&sandbox, file)?;
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     let master = JobMaster::start(id, attempts, of, begin, |_| {}).map_err(Stop::Failed)?;
     let signals = signals.are_for(&master, args.quiet, terminal);
     let session = Session::around(&master, (said, Arc::clone(&told)), (sandbox, slots));
-    let server = embedded::serve(&session, &master, &*told);
+    let server = embedded::serve(&session, &master, access.as_ref(), &*told);
     let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));
     let Ended { outcome, restarts } = master.wait();
     if let Some((stop, watcher)) = watcher {

@@ -17,6 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Session {
     pub(crate) child: Child,
     pub(crate) address: String,
+    /// What it said before it had begun.
+    pub(crate) began: String,
 }
 
 impl Drop for Session {
@@ -42,7 +44,11 @@ impl Session {
     }
 
     pub(crate) fn with_faults(folder: &Folder, slots: u32, faults: &str) -> Self {
-        let mut command = Self::command(folder, slots, faults);
+        Self::of(Self::command(folder, slots, faults))
+    }
+
+    /// The one that this command starts.
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let (mut line, mut before) = (String::new(), String::new());
@@ -53,7 +59,7 @@ impl Session {
         let address = line.split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
         // Whoever writes to a pipe that nobody reads ends.
         platform::spawn_thread("session-log", move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, address }
+        Self { child, address, began: before }
     }
 
     pub(crate) fn ask(&self, folder: &Folder, command: &str, args: &[&str]) -> Ran {
@@ -96,22 +102,33 @@ impl Session {
         }
     }
 
-    /// What the server says to a request with these headers.
+    /// What the server says to a request with these headers: its code, and the body.
     pub(crate) fn http(&self, request: &str, headers: &str) -> (u16, String) {
+        let answer = self.whole(request, headers);
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// The same, all of it.
+    pub(crate) fn whole(&self, request: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        answer
     }
 
     /// Uploads a component as browsers and Flink's client do; what the server says.
     pub(crate) fn upload(&self, component: &[u8]) -> (u16, serde_json::Value) {
+        self.upload_as("wc.jar", component)
+    }
+
+    /// The same, under a name.
+    pub(crate) fn upload_as(&self, name: &str, component: &[u8]) -> (u16, serde_json::Value) {
         let edge = "----edge";
         let mut body = format!(
-            "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"wc.jar\"\r\n\
+            "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"{name}\"\r\n\
              Content-Type: application/x-java-archive\r\n\r\n"
         )
         .into_bytes();
@@ -279,7 +296,6 @@ fn one_session_has_a_folder_and_one_in_the_background_answers_when_it_has_starte
     assert!(status.succeeds().out.contains("1 of 1 slots free"), "{}", status.out);
     folder.streamctl(&["session", "stop", &port]).succeeds();
     folder.streamctl(&["session", "status", &port]).fails(1, &["no session answers", "session start -d"]);
-    folder.streamctl(&["session", "start", "-Drest.address=0.0.0.0", dir]).fails(2, &["this machine alone"]);
 }
 
 #[test]

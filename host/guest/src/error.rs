@@ -46,7 +46,7 @@ pub enum GuestError {
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
     /// Compiling it took too long.
-    #[error("the component takes longer than {0:?} to compile")]
+    #[error("the component takes more than {0:?} of CPU time to compile")]
     CompileTime(Duration),
     /// Compiling it took too much memory, in bytes.
     #[error("the component takes more than {0} bytes of memory to compile")]
@@ -129,7 +129,7 @@ impl GuestError {
                 .hint("read and write through sources and sinks of the job"),
             Self::TooLarge(_) | Self::Compile(_) => Diagnostic::user(message),
             Self::CompileTime(_) => Diagnostic::user(message)
-                .detail("compiling is limited (millstream.compile.time); nothing else waits for it")
+                .detail("compiling is limited (millstream.compile.time, and four times as long by the clock)")
                 .hint("to give it more time: -D millstream.compile.time=5min, of the session where one is asked"),
             Self::CompileMemory(_) => Diagnostic::user(message)
                 .detail("compiling is limited (millstream.compile.memory)")

@@ -84,13 +84,18 @@ impl Client {
             |error: reqwest::Error| Diagnostic::internal("there is no HTTP client").detail(error.to_string());
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
         let mut http = http.redirect(reqwest::redirect::Policy::none());
-        // Who starts a session knows it by its own certificate.
+        // Who starts a session knows it by its own certificate. Without TLS the system's are not read: a machine may
+        // have none.
         let known = config.file("security.ssl.rest.ca").or(config.file("security.ssl.rest.certificate"));
-        if let Some(file) = known.filter(|_| scheme == "https") {
-            let known = certificates(file)?;
-            let known: Result<Vec<_>, _> = known.iter().map(|one| Certificate::from_der(one)).collect();
-            http = http.tls_certs_only(known.map_err(none)?);
-        }
+        http = match known {
+            _ if scheme == "http" => http.tls_certs_only([]),
+            None => http,
+            Some(file) => {
+                let known = certificates(file)?;
+                let known: Result<Vec<_>, _> = known.iter().map(|one| Certificate::from_der(one)).collect();
+                http.tls_certs_only(known.map_err(none)?)
+            }
+        };
         let http = http.build().map_err(none)?;
         Ok(Self { scheme, address: address.to_owned(), token, http })
     }
@@ -183,20 +188,14 @@ impl Client {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> ClientError {
-        let causes: Vec<&(dyn Error + 'static)> =
-            std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| cause.source()).collect();
-        let tls = causes.iter().find_map(|cause| {
-            let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            inner.and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        });
-        if let Some(tls) = tls {
+        if let Some(tls) = tls_error(error) {
             return ClientError::Unknown(
                 Diagnostic::external(format!("{} does not show to be who is meant", self.url()))
                     .detail(tls.to_string())
                     .hint("security.ssl.rest.ca names the file of the certificates that are trusted (PEM)"),
             );
         }
-        let why = causes.get(1).map_or_else(|| error.to_string(), ToString::to_string);
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         ClientError::Unreachable(
             Diagnostic::external(format!("no session answers at {}", self.address)).detail(why).hint(
                 "`streamctl session start -d` starts one; -m HOST:PORT names another, -m https://HOST:PORT one \
@@ -204,6 +203,23 @@ impl Client {
             ),
         )
     }
+}
+
+/// What TLS says to an error, if that is what it comes from.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(of) = cause {
+        if let Some(tls) = of.downcast_ref() {
+            return Some(tls);
+        }
+        // An error of input or output does not say that it has another in it.
+        let inner = of.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => of.source(),
+        };
+    }
+    None
 }
 
 /// Whether a name may be a server's: without what would make it part of something else in a URL.

@@ -131,7 +131,6 @@ mod tests {
 
     use axum::routing::get;
     use platform::Clock;
-    use platform::network::runtime;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -230,7 +229,6 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_stop, stopped) = oneshot::channel::<()>();
         let limits = Limits { headers: SHORT, ..LONG };
-        let _network = runtime().enter();
         platform::spawn_task("server", async move {
             let listener = TcpListener::from_std(listener).unwrap();
             let stopped = async { drop(stopped.await) };

@@ -132,7 +132,7 @@ pub const KEYS: [Key; 57] = [
     Key {
         name: "millstream.compile.time",
         default: "1min",
-        what: "time that compiling a component may take",
+        what: "CPU time that compiling a component may take; by the clock four times as long",
         check: |value| duration(value).map(drop),
     },
     Key {

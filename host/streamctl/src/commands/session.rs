@@ -1,6 +1,7 @@
 //! `streamctl session`: starts one, ends one, looks at one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -44,7 +45,9 @@ fn folder_error(folder: &Path, error: &std::io::Error) -> Stop {
 
 /// Holds the folder for this process, until it ends.
 fn hold(folder: &Path) -> Result<File, Stop> {
-    std::fs::create_dir_all(folder).map_err(|error| folder_error(folder, &error))?;
+    // What jobs say, and their components, are nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| folder_error(folder, &error))?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"));
     let lock = lock.map_err(|error| folder_error(folder, &error))?;
     match lock.try_lock() {

@@ -24,7 +24,7 @@ use crate::{GuestError, RuntimeConfig, program};
 pub struct CompileLimits {
     /// Memory of the compiler, in bytes.
     pub memory_bytes: usize,
-    /// CPU time of the compiler; by the clock it may take four times as long.
+    /// CPU time of the compiler; by the clock it may take ten times as long.
     pub time: Duration,
 }
 
@@ -45,7 +45,7 @@ const ADDRESS_SPACE: u64 = 4 << 30;
 /// Jobs come first.
 const NICE: i32 = 5;
 /// How much longer than its CPU time a compiler may take on a busy machine.
-const SLOWER: u32 = 4;
+const SLOWER: u32 = 10;
 /// Ticks of CPU time a second, as Linux tells them to processes.
 const TICKS: u32 = 100;
 

@@ -129,7 +129,7 @@ impl GuestError {
                 .hint("read and write through sources and sinks of the job"),
             Self::TooLarge(_) | Self::Compile(_) => Diagnostic::user(message),
             Self::CompileTime(_) => Diagnostic::user(message)
-                .detail("compiling is limited (millstream.compile.time, and four times as long by the clock)")
+                .detail("compiling is limited (millstream.compile.time, and ten times as long by the clock)")
                 .hint("to give it more time: -D millstream.compile.time=5min, of the session where one is asked"),
             Self::CompileMemory(_) => Diagnostic::user(message)
                 .detail("compiling is limited (millstream.compile.memory)")

@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::access::{Token, certificates};
 
+/// Where components are uploaded.
+const UPLOAD: &str = "/jars/upload";
+
 /// A server, as a client sees it.
 #[derive(Clone)]
 pub struct Client {
@@ -49,8 +52,10 @@ impl ClientError {
     }
 }
 
-/// How long an answer may take: a component has to be compiled for some.
+/// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// The same, where a component has to be compiled for it.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Client {
     /// Of the server that is asked for, `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`; or else of the one that
@@ -159,7 +164,7 @@ impl Client {
         body.extend_from_slice(bytes);
         body.extend_from_slice(format!("\r\n--{edge}--\r\n").as_bytes());
         let of = format!("multipart/form-data; boundary={edge}");
-        let answer = self.ask(Method::POST, "/jars/upload", Some((of, body)))?;
+        let answer = self.ask(Method::POST, UPLOAD, Some((of, body)))?;
         let path = answer["filename"].as_str().unwrap_or_default();
         Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
     }
@@ -168,6 +173,9 @@ impl Client {
         let mut request = self.http.request(method, format!("{}{path}", self.url()));
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
+        }
+        if path == UPLOAD {
+            request = request.timeout(UPLOAD_TIMEOUT);
         }
         if let Some((of, bytes)) = body {
             request = request.header("content-type", of).body(bytes);

@@ -9,12 +9,13 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
@@ -25,14 +26,34 @@ use crate::{Served, UPLOAD_BYTES};
 const BODY_BYTES: usize = 1 << 20;
 /// A body has to be here after so long.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// What is not wanted of a body is read for so long.
+const UNWANTED_TIME: Duration = Duration::from_secs(2);
 /// Who uploads waits for so long for a place.
 const PLACE_TIME: Duration = Duration::from_secs(5);
 
-pub(crate) async fn guard(
-    State(served): State<Served>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
+pub(crate) async fn guard(State(served): State<Served>, request: Request, next: Next) -> Response {
+    if let Err(failure) = may_ask(&served, &request) {
+        return refused(failure, request.into_body()).await;
+    }
+    // Held until the component has been compiled.
+    let is_upload = request.uri().path().ends_with("/jars/upload");
+    let place = if is_upload { place(&served).await.map(Some) } else { Ok(None) };
+    let _place = match place {
+        Ok(place) => place,
+        Err(failure) => return refused(failure, request.into_body()).await,
+    };
+    let most = if is_upload { UPLOAD_BYTES } else { BODY_BYTES };
+    let (head, mut body) = request.into_parts();
+    let too_late =
+        |_| Failure(StatusCode::REQUEST_TIMEOUT, format!("The request's body took over {BODY_TIME:?}."));
+    match timeout(BODY_TIME, whole(&mut body, most)).await.map_err(too_late).flatten() {
+        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Err(failure) => refused(failure, body).await,
+    }
+}
+
+/// Whether whoever asks may.
+fn may_ask(served: &Served, request: &Request) -> Result<(), Failure> {
     let headers = request.headers();
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = authority.or_else(|| header(headers, HOST.as_str()));
@@ -45,23 +66,25 @@ pub(crate) async fn guard(
     {
         return Err(Failure(StatusCode::FORBIDDEN, format!("Requests of {origin} are refused.")));
     }
-    if let Some(token) = &served.access.token
-        && !bearer(headers).is_some_and(|shown| token.is(&shown))
-    {
-        return Err(Failure(
-            StatusCode::UNAUTHORIZED,
-            "The request does not show this server's token.".into(),
-        ));
+    match &served.access.token {
+        Some(token) if !bearer(headers).is_some_and(|shown| token.is(&shown)) => {
+            let why = "The request does not show this server's token.";
+            Err(Failure(StatusCode::UNAUTHORIZED, why.to_owned()))
+        }
+        _ => Ok(()),
     }
-    let is_upload = request.uri().path().ends_with("/jars/upload");
-    // Held until the component has been compiled.
-    let _place = if is_upload { Some(place(&served).await?) } else { None };
-    let most = if is_upload { UPLOAD_BYTES } else { BODY_BYTES };
-    let (head, body) = request.into_parts();
-    let too_late =
-        |_| Failure(StatusCode::REQUEST_TIMEOUT, format!("The request's body took over {BODY_TIME:?}."));
-    let body = timeout(BODY_TIME, whole(body, most)).await.map_err(too_late)??;
-    Ok(next.run(Request::from_parts(head, Body::from(body))).await)
+}
+
+/// The answer to a request whose body nobody wants. Most of it is on its way: a client that is cut off while it writes
+/// does not hear why.
+async fn refused(failure: Failure, mut body: Body) -> Response {
+    let rest = async { while next_frame(&mut body).await.is_some_and(|frame| frame.is_ok()) {} };
+    drop(timeout(UNWANTED_TIME, rest).await);
+    failure.into_response()
+}
+
+async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
 }
 
 /// A place among those who upload.
@@ -82,14 +105,14 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 /// All of a body, which may have so many bytes.
-async fn whole(mut body: Body, most: usize) -> Result<Vec<u8>, Failure> {
+async fn whole(body: &mut Body, most: usize) -> Result<Vec<u8>, Failure> {
     let too_large =
         || Failure(StatusCode::PAYLOAD_TOO_LARGE, format!("The request's body has over {most} bytes."));
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(frame) = next_frame(body).await {
         let frame = frame.map_err(|error| Failure::bad(format!("Bad request received: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > most {

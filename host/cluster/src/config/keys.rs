@@ -132,7 +132,7 @@ pub const KEYS: [Key; 57] = [
     Key {
         name: "millstream.compile.time",
         default: "1min",
-        what: "CPU time that compiling a component may take; by the clock four times as long",
+        what: "CPU time that compiling a component may take; by the clock ten times as long",
         check: |value| duration(value).map(drop),
     },
     Key {

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use checkpoint::coordinator::Stop;
 use cluster::SavepointAsk;
-use cluster::session::{is_id, new_id};
+use cluster::session::new_id;
 use model::Diagnostic;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -128,14 +128,6 @@ fn form(name: Option<&str>) -> Result<Option<Form>, Failure> {
     }
 }
 
-/// The id that a client gives to what it triggers, if it does.
-fn trigger_id(id: Option<String>) -> Result<Option<String>, Failure> {
-    match id {
-        Some(id) if !is_id(&id) => Err(Failure::bad("A triggerId has 32 hexadecimal digits.")),
-        id => Ok(id),
-    }
-}
-
 fn accepted(id: &str) -> (StatusCode, Json<Value>) {
     (StatusCode::ACCEPTED, Json(json!({ "request-id": id })))
 }
@@ -180,7 +172,7 @@ pub(crate) async fn savepoint(State(served): State<Served>, Path(id): Path<Strin
         form: form(asked.format_type.as_deref())?,
         stop: None,
     };
-    begin(&served, &id, trigger_id(asked.trigger_id)?, &ask, asked.cancel_job)
+    begin(&served, &id, asked.trigger_id, &ask, asked.cancel_job)
 }
 
 #[derive(Deserialize)]
@@ -198,7 +190,7 @@ pub(crate) async fn checkpoint(State(served): State<Served>, Path(id): Path<Stri
         Some(other) => return Err(Failure::bad(format!("There is no type of checkpoint \"{other}\"."))),
     };
     let master = served.master(&id)?;
-    let (trigger, result) = served.triggers.begin(trigger_id(asked.trigger_id)?);
+    let (trigger, result) = served.triggers.begin(asked.trigger_id);
     if let Err(error) = master.checkpoint(full, tells(&result, |id| json!({ "checkpointId": id }))) {
         put(&result, Err(text(&error)));
     }
@@ -218,8 +210,8 @@ struct StopBody {
 pub(crate) async fn stop(State(served): State<Served>, Path(id): Path<String>, bytes: Bytes) -> Begun {
     let asked: StopBody = body(&bytes)?;
     let stop = Some(if asked.drain { Stop::Drain } else { Stop::Suspend });
-    let (form, trigger) = (form(asked.format_type.as_deref())?, trigger_id(asked.trigger_id)?);
-    begin(&served, &id, trigger, &SavepointAsk { target: asked.target_directory, form, stop }, false)
+    let form = form(asked.format_type.as_deref())?;
+    begin(&served, &id, asked.trigger_id, &SavepointAsk { target: asked.target_directory, form, stop }, false)
 }
 
 /// What became of a savepoint or checkpoint of a job.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::recovery::text;
 use crate::session::{PATIENCE, Session};
-use crate::support::{Folder, component, files_below};
+use crate::support::{Folder, component, files_below, parts_of, said};
 
 /// What is outside, and nobody's.
 const SECRET: &str = "nobody reads this";
@@ -78,8 +78,27 @@ fn outside(folder: &Folder) -> BTreeMap<PathBuf, Vec<u8>> {
 fn post(session: &Session, request: &str, body: &serde_json::Value) -> (u16, String) {
     let body = body.to_string();
     let (host, length) = (&session.address, body.len());
-    let headers = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
-    session.http(request, &format!("{headers}Connection: close\r\n\r\n{body}"))
+    let headers = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    let whole = format!("{request} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n{body}");
+    parts_of(&said(&session.address, whole.as_bytes()))
+}
+
+/// Uploads a component under a name.
+fn upload(session: &Session, name: &str, component: &[u8]) -> (u16, serde_json::Value) {
+    let edge = "----edge";
+    let head = format!(
+        "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"{name}\"\r\n\
+         Content-Type: application/wasm\r\n\r\n"
+    );
+    let tail = format!("\r\n--{edge}--\r\n");
+    let (host, length) = (&session.address, head.len() + component.len() + tail.len());
+    let request = format!(
+        "POST /jars/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\
+         Content-Type: multipart/form-data; boundary={edge}\r\nConnection: close\r\n\r\n{head}"
+    );
+    let answer = said(&session.address, &[request.as_bytes(), component, tail.as_bytes()].concat());
+    let (code, body) = parts_of(&answer);
+    (code, serde_json::from_str(&body).unwrap_or_default())
 }
 
 #[test]
@@ -96,10 +115,10 @@ fn no_name_in_a_path_leads_out_of_the_session() {
         for name in &names {
             for method in ["GET", "POST", "PATCH", "DELETE"] {
                 let request = format!("{method} {}", filled(path, name));
-                let (code, said) = post(&session, &request, &json!({}));
+                let (code, told) = post(&session, &request, &json!({}));
                 let shown: String = request.chars().take(200).collect();
-                assert!((400..500).contains(&code), "{shown}: {code} {said}");
-                assert!(!said.contains(SECRET) && !said.contains("root:"), "{shown}: {said}");
+                assert!((400..500).contains(&code), "{shown}: {code} {told}");
+                assert!(!told.contains(SECRET) && !told.contains("root:"), "{shown}: {told}");
             }
         }
     }
@@ -129,14 +148,14 @@ fn an_upload_lies_with_the_session_whatever_it_is_called() {
         &deep,
     ];
     for name in names {
-        let (code, said) = session.upload_as(name, &wasm);
-        assert_eq!(code, 200, "{name}: {said}");
-        let id = said["filename"].as_str().unwrap();
+        let (code, told) = upload(&session, name, &wasm);
+        assert_eq!(code, 200, "{name}: {told}");
+        let id = told["filename"].as_str().unwrap();
         assert!(id.len() <= 250 && !id.contains(['/', '\\', '%']), "{name}: {id}");
         let kept = std::fs::read_dir(folder.path("session/uploads")).unwrap().count();
         assert_eq!(kept, 1, "{name}");
-        let (code, said) = post(&session, &format!("DELETE /jars/{id}"), &json!({}));
-        assert_eq!(code, 200, "{name}: {said}");
+        let (code, told) = post(&session, &format!("DELETE /jars/{id}"), &json!({}));
+        assert_eq!(code, 200, "{name}: {told}");
         assert_eq!(std::fs::read_dir(folder.path("session/uploads")).map_or(0, Iterator::count), 0, "{name}");
     }
     assert!(outside(&folder) == before, "something outside has changed");
@@ -149,8 +168,8 @@ fn a_job_opens_what_its_arguments_name_and_nothing_else() {
     folder.write("text.txt", "a b a");
     let wasm = std::fs::read(component("word_count")).unwrap();
     let session = Session::start(&folder, 1, 0);
-    let (_, said) = session.upload(&wasm);
-    let id = said["filename"].as_str().unwrap().to_owned();
+    let (_, told) = upload(&session, "wc.wasm", &wasm);
+    let id = told["filename"].as_str().unwrap().to_owned();
     let run = |body: serde_json::Value| post(&session, &format!("POST /jars/{id}/run"), &body);
     // Settings of the session's own are no job's.
     let config = json!({
@@ -160,9 +179,9 @@ fn a_job_opens_what_its_arguments_name_and_nothing_else() {
         "rest.token-file": "text.txt",
     });
     let args = ["--input", "text.txt", "--output", "out", "--format", "json"];
-    let (code, said) = run(json!({ "programArgsList": args, "flinkConfiguration": config }));
-    assert_eq!(code, 200, "{said}");
-    let job: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let (code, told) = run(json!({ "programArgsList": args, "flinkConfiguration": config }));
+    assert_eq!(code, 200, "{told}");
+    let job: serde_json::Value = serde_json::from_str(&told).unwrap();
     session.wait_until(&folder, job["jobid"].as_str().unwrap(), "FINISHED");
     assert_eq!(folder.parts("out").len(), 3);
     assert!(!folder.path("elsewhere").exists());
@@ -172,11 +191,11 @@ fn a_job_opens_what_its_arguments_name_and_nothing_else() {
         ["text.txt", "/etc/passwd", "../../..", "out", "session/jobs", "file:///etc", "ftp://a/b", "\0"]
     {
         let body = json!({ "programArgsList": args, "savepointPath": path });
-        let (code, said) = run(body);
-        assert!(code == 200 || code == 400, "{path}: {code} {said}");
-        assert!(!said.contains("root:"), "{path}: {said}");
+        let (code, told) = run(body);
+        assert!(code == 200 || code == 400, "{path}: {code} {told}");
+        assert!(!told.contains("root:"), "{path}: {told}");
         if code == 200 {
-            let job: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let job: serde_json::Value = serde_json::from_str(&told).unwrap();
             session.wait_until(&folder, job["jobid"].as_str().unwrap(), "FAILED");
         }
     }
@@ -185,9 +204,9 @@ fn a_job_opens_what_its_arguments_name_and_nothing_else() {
 
 /// What came of it.
 fn disposal(session: &Session, path: &str) -> serde_json::Value {
-    let (code, said) = post(session, "POST /savepoint-disposal", &json!({ "savepoint-path": path }));
-    assert_eq!(code, 202, "{path}: {said}");
-    let begun: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let (code, told) = post(session, "POST /savepoint-disposal", &json!({ "savepoint-path": path }));
+    assert_eq!(code, 202, "{path}: {told}");
+    let begun: serde_json::Value = serde_json::from_str(&told).unwrap();
     let at = format!("/savepoint-disposal/{}", begun["request-id"].as_str().unwrap());
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
@@ -274,5 +293,5 @@ fn so_many_upload_at_once_and_the_next_is_told_so() {
     // Their places are free when they give up.
     drop(slow);
     let wasm = std::fs::read(component("word_count")).unwrap();
-    assert_eq!(session.upload(&wasm).0, 200);
+    assert_eq!(upload(&session, "wc.wasm", &wasm).0, 200);
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::session::Session;
-use crate::support::{Folder, Ran, component};
+use crate::support::{Folder, Ran, component, parts_of, said};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -199,7 +199,10 @@ fn whoever_wants_to_be_open_to_others_is_warned_and_is_asked_by_its_own_names_on
     assert!(session.began.contains("warning: the REST interface at 0.0.0.0 has no TLS and no token"));
     let port = session.address.rsplit(':').next().unwrap().to_owned();
     session.address = format!("127.0.0.1:{port}");
-    let code = |host: &str| session.http("GET /overview", &format!("Host: {host}\r\n")).0;
+    let code = |host: &str| {
+        let request = format!("GET /overview HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        parts_of(&said(&session.address, request.as_bytes())).0
+    };
     for own in ["jobs.example.org", &format!("jobs.example.org:{port}"), "10.0.0.7", "[::1]:1", "localhost"] {
         assert_eq!(code(own), 200, "{own}");
     }
@@ -215,7 +218,8 @@ fn on_this_machine_too_a_token_is_asked_for_on_every_path() {
     command.args(["-Drest.token-file=token"]);
     let session = Session::of(command);
     let ask = |request: &str, shown: &str| {
-        session.whole(request, &format!("Host: {}\r\nContent-Length: 0\r\n{shown}", session.address))
+        let headers = format!("Host: {}\r\nContent-Length: 0\r\n{shown}Connection: close", session.address);
+        said(&session.address, format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes())
     };
     for request in [
         "GET /overview",

@@ -102,33 +102,22 @@ impl Session {
         }
     }
 
-    /// What the server says to a request with these headers: its code, and the body.
+    /// What the server says to a request with these headers.
     pub(crate) fn http(&self, request: &str, headers: &str) -> (u16, String) {
-        let answer = self.whole(request, headers);
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
-    }
-
-    /// The same, all of it.
-    pub(crate) fn whole(&self, request: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
     /// Uploads a component as browsers and Flink's client do; what the server says.
     pub(crate) fn upload(&self, component: &[u8]) -> (u16, serde_json::Value) {
-        self.upload_as("wc.jar", component)
-    }
-
-    /// The same, under a name.
-    pub(crate) fn upload_as(&self, name: &str, component: &[u8]) -> (u16, serde_json::Value) {
         let edge = "----edge";
         let mut body = format!(
-            "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"{name}\"\r\n\
+            "--{edge}\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"wc.jar\"\r\n\
              Content-Type: application/x-java-archive\r\n\r\n"
         )
         .into_bytes();

@@ -183,6 +183,12 @@ pub enum Place {
     },
 }
 
+/// Whether a path leads below the folder that it begins in, whatever the system takes it for.
+fn is_below(path: &str) -> bool {
+    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    path.split('/').all(is_name) && !path.contains(['\\', '\0'])
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_whole(layer: &u32) -> bool {
     *layer == 0
@@ -210,6 +216,9 @@ pub enum Damage {
     /// It is no manifest.
     #[error("`{0}` is no manifest of a checkpoint: {1}")]
     NoManifest(String, String),
+    /// It is no savepoint.
+    #[error("`{0}` is no savepoint: {1}")]
+    NoSavepoint(String, String),
     /// It is of a version of this program that this one does not know.
     #[error("`{path}` is of version {found} of the format, and this program reads version {VERSION}")]
     Version {
@@ -356,6 +365,10 @@ impl Manifest {
             return Err(Damage::Version { path: path.to_owned(), found: head.version });
         }
         let manifest: Self = serde_json::from_slice(body).map_err(|error| no_manifest(error.to_string()))?;
+        // Whoever writes a manifest leads nobody out of its folder.
+        if let Some(outside) = manifest.files.keys().find(|name| !is_below(name)) {
+            return Err(no_manifest(format!("`{}` lies outside of its folder", outside.escape_debug())));
+        }
         let sections = manifest.operators.values().flat_map(|of| &of.subtasks).flat_map(|of| &of.sections);
         for section in sections {
             let Place::File { path: of, offset, length } = &section.place else { continue };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use platform::Store;
 
-use crate::manifest::{File, Manifest};
+use crate::manifest::{Damage, File, Manifest};
 use crate::storage::{MANIFEST, StorageError, checked};
 
 /// A savepoint in a store.
@@ -94,6 +94,20 @@ impl Savepoint {
         checked(&*self.store, &self.path(name), file)
     }
 
+    /// Disposes of it: removes what its manifest names, the manifest first. Whatever else lies in its folder stays.
+    ///
+    /// # Errors
+    /// If it is no savepoint: then nothing is removed; or if some of it may still be there.
+    pub fn dispose(&self) -> Result<(), StorageError> {
+        let manifest = self.manifest()?;
+        if !manifest.is_savepoint {
+            let why = "it is of a checkpoint, whose files may be those of others too".to_owned();
+            return Err(Damage::NoSavepoint(self.path(MANIFEST), why).into());
+        }
+        self.store.remove(&self.path(MANIFEST))?;
+        Ok(manifest.files.keys().try_for_each(|name| self.store.remove(&self.path(name)))?)
+    }
+
     /// Removes all of it, the manifest first.
     ///
     /// # Errors
@@ -114,6 +128,31 @@ mod tests {
     use crate::manifest::JobName;
 
     #[test]
+    fn what_is_no_savepoint_is_not_disposed_of() {
+        let store: Arc<dyn Store> =
+            Arc::new(FileStore::new(Arc::new(ModelDisk::new()) as Arc<dyn Disk>, Faults::none()));
+        store.put("outside", b"mine").unwrap();
+        let savepoint = Savepoint::new(Arc::clone(&store), "a/b");
+        let job = JobName { id: "ab".repeat(16), name: "job".into(), component: String::new() };
+        let disposed = |is_savepoint: bool, name: &str| {
+            let mut manifest = Manifest::new(job.clone(), 4);
+            manifest.is_savepoint = is_savepoint;
+            manifest.files.insert(name.into(), File::of(b"mine"));
+            store.put("a/b/part", b"mine").unwrap();
+            savepoint.put_manifest(&manifest).unwrap();
+            savepoint.dispose().map_err(|error| error.to_string())
+        };
+        assert!(disposed(false, "part").unwrap_err().contains("is no savepoint: it is of a checkpoint"));
+        for name in ["../../outside", "/outside", "", "./part", "..", "of/../../../outside", "of\\..", "a\0b"]
+        {
+            assert!(disposed(true, name).unwrap_err().contains("lies outside of its folder"), "{name:?}");
+        }
+        assert_eq!(store.list("").unwrap(), ["a/b/_metadata", "a/b/part", "outside"]);
+        disposed(true, "part").unwrap();
+        assert_eq!(store.list("").unwrap(), ["outside"]);
+    }
+
+    #[test]
     fn it_can_be_moved_and_says_what_is_damaged() {
         let disk = ModelDisk::new();
         let store: Arc<dyn Store> = Arc::new(FileStore::new(Arc::new(disk.clone()), Faults::none()));
@@ -131,6 +170,11 @@ mod tests {
             let bytes = disk.read(&format!("{}/{name}", savepoint.folder())).unwrap();
             store.put(&format!("elsewhere/{name}"), &bytes).unwrap();
         }
+        store.put(&format!("{}/of/another", savepoint.folder()), b"").unwrap();
+        savepoint.dispose().unwrap();
+        let kept = format!("{}/of/another", savepoint.folder());
+        assert_eq!(store.list(savepoint.folder()).unwrap(), [kept]);
+        assert!(savepoint.dispose().is_err());
         savepoint.remove().unwrap();
         assert_eq!(disk.list("").unwrap(), ["elsewhere/"]);
         let moved = Savepoint::new(Arc::clone(&store), "elsewhere");

@@ -2,8 +2,9 @@
 //! the environment, over `config.yaml`, over what is built in. Flink's keys where Flink has the thing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::Diagnostic;
@@ -205,7 +206,35 @@ impl Config {
         }
     }
 
-    /// Where the REST interface of a session is: `HOST:PORT`.
+    /// Whether it is true.
+    #[must_use]
+    pub fn is_true(&self, name: &str) -> bool {
+        self.get(name).0 == "true"
+    }
+
+    /// A file; none where the value is empty.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        Some(self.get(name).0).filter(|value| !value.is_empty()).map(Path::new)
+    }
+
+    /// The address at which the REST interface listens.
+    ///
+    /// # Errors
+    /// If it has a name only.
+    pub fn rest_bind_address(&self) -> Result<IpAddr, Diagnostic> {
+        let (asked, named) = (self.get("rest.bind-address").0, self.get("rest.address").0);
+        let address = if asked.is_empty() { named } else { asked };
+        if address.eq_ignore_ascii_case("localhost") {
+            return Ok(IpAddr::from([127, 0, 0, 1]));
+        }
+        address.parse().map_err(|_| {
+            Diagnostic::user(format!("`rest.address` is `{address}`, which is no address to listen at"))
+                .hint("say which: -D rest.bind-address=ADDRESS (0.0.0.0: all that this machine has)")
+        })
+    }
+
+    /// Where the REST interface of a session is asked: `HOST:PORT`.
     #[must_use]
     pub fn rest_address(&self) -> String {
         let (address, port) = (self.get("rest.address").0, self.get("rest.port").0);
@@ -341,6 +370,23 @@ mod tests {
         assert_eq!(config.get("s3.secret-key").0, "hunter2");
         assert_eq!(config.shown("s3.secret-key"), ("******", Origin::CommandLine));
         assert_eq!(Config::load(&[]).unwrap().shown("s3.secret-key").0, "");
+    }
+
+    #[test]
+    fn it_listens_where_it_is_asked_unless_told_otherwise() {
+        let at = |defined: &[&str]| {
+            let defined: Vec<String> = defined.iter().map(ToString::to_string).collect();
+            Config::load(&defined).and_then(|config| config.rest_bind_address())
+        };
+        assert!(at(&[]).unwrap().is_loopback());
+        assert!(at(&["rest.address=localhost"]).unwrap().is_loopback());
+        assert_eq!(at(&["rest.address=10.0.0.1"]).unwrap(), IpAddr::from([10, 0, 0, 1]));
+        let named = "rest.address=jobs.example.org";
+        assert!(at(&[named]).err().unwrap().hint.unwrap().contains("rest.bind-address"));
+        assert!(at(&[named, "rest.bind-address=0.0.0.0"]).unwrap().is_unspecified());
+        for wrong in ["rest.address=", "rest.address=a b", "rest.bind-address=jobs", "rest.insecure=maybe"] {
+            assert!(at(&[wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

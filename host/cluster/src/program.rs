@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use guest::{Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding};
+use guest::{CompileLimits, Limits, Program, Refusal, Runtime, RuntimeConfig, Yielding};
 use model::Diagnostic;
 use model::job_graph::JobGraph;
 use platform::Platform;
@@ -27,7 +27,11 @@ pub fn runtime(config: &Config, platform: &Platform) -> Result<Arc<Runtime>, Dia
     };
     // Real time does not pass in a simulated world.
     let yielding = if platform.clock.is_simulated() { Yielding::Fuel(FUEL) } else { Yielding::Epoch };
-    let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir() };
+    let compile = CompileLimits {
+        memory_bytes: config.size("millstream.compile.memory"),
+        time: config.duration("millstream.compile.time"),
+    };
+    let config = RuntimeConfig { limits, yielding, cache_dir: config.cache_dir(), compile };
     Runtime::new(platform.clone(), config).map_err(|error| error.diagnostic())
 }
 

@@ -584,16 +584,14 @@ impl Session {
         self.begin(record, attempts, begin, log)
     }
 
-    /// Removes a savepoint.
+    /// Removes a savepoint. Whatever else lies in its folder stays.
     ///
     /// # Errors
     /// If there is none at the path, or it may still be there.
     pub fn dispose(&self, path: &str) -> Result<(), Diagnostic> {
         let not = |why: String| Diagnostic::user(format!("`{path}` cannot be disposed of")).detail(why);
         let savepoint = checkpoints::savepoint_at(&self.config, path).map_err(not)?;
-        // Whatever else lies in a folder stays.
-        savepoint.manifest().map_err(|error| not(error.to_string()))?;
-        savepoint.remove().map_err(|error| not(error.to_string()))
+        savepoint.dispose().map_err(|error| not(error.to_string()))
     }
 
     /// Ends the session: nothing new is taken, and each job makes a savepoint with which it goes on when the session

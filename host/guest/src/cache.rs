@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+
 /// Where the compiled form of a component lies.
 pub(crate) fn path(folder: &Path, engine: &Engine, component: &[u8]) -> PathBuf {
     let mut settings = Digest(blake3::Hasher::new());
@@ -20,35 +23,37 @@ pub(crate) fn path(folder: &Path, engine: &Engine, component: &[u8]) -> PathBuf 
 }
 
 /// The compiled code in this file, if it is there and whole.
-#[expect(unsafe_code, reason = "wasmtime cannot check compiled code; the digest shows that we wrote it")]
-pub(crate) fn read(path: &Path, engine: &Engine) -> Option<Component> {
-    let bytes = fs::read(path).ok()?;
-    let (digest, code) = bytes.split_at_checked(32)?;
-    if blake3::hash(code).as_bytes() != digest {
-        return None;
-    }
-    // SAFETY: `write` made this file from `Component::serialize`; the digest over all of it shows
-    // that it is whole, and the folder is readable and writable by the user alone.
-    unsafe { Component::deserialize(engine, code) }.ok()
+pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    let (digest, code) = bytes.split_at_checked(DIGEST)?;
+    let is_whole = blake3::hash(code).as_bytes() == digest;
+    is_whole.then(|| bytes.split_off(DIGEST))
+}
+
+/// The component that compiled code is of.
+#[expect(unsafe_code, reason = "wasmtime cannot check compiled code: it is known where it comes from")]
+pub(crate) fn component(code: &[u8], engine: &Engine) -> wasmtime::Result<Component> {
+    // SAFETY: it is what this binary's compiler gave: in this process, or in one that it started, over a pipe that
+    // nobody else has; or `write` put it into a file, whose digest shows that it is whole, in a folder that is
+    // readable and writable by the user alone.
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// Keeps compiled code. A failure is no error: the next start compiles again.
-pub(crate) fn write(path: &Path, component: &Component) {
+pub(crate) fn write(path: &Path, code: &[u8]) {
     // Half a file has no name that is looked for.
-    if try_write(path, component).is_none() {
+    if try_write(path, code).is_err() {
         drop(fs::remove_file(unfinished(path)));
     }
 }
 
-fn try_write(path: &Path, component: &Component) -> Option<()> {
-    let folder = path.parent()?;
-    private_folder(folder).ok()?;
-    let code = component.serialize().ok()?;
+fn try_write(path: &Path, code: &[u8]) -> std::io::Result<()> {
+    path.parent().map(private_folder).transpose()?;
     let unfinished = unfinished(path);
-    let mut file = fs::File::create(&unfinished).ok()?;
-    file.write_all(blake3::hash(&code).as_bytes()).ok()?;
-    file.write_all(&code).ok()?;
-    fs::rename(&unfinished, path).ok()
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(blake3::hash(code).as_bytes())?;
+    file.write_all(code)?;
+    fs::rename(&unfinished, path)
 }
 
 fn unfinished(path: &Path) -> PathBuf {

@@ -45,6 +45,12 @@ pub enum GuestError {
     /// It cannot be compiled.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
+    /// Compiling it took too long.
+    #[error("the component takes more than {0:?} of CPU time to compile")]
+    CompileTime(Duration),
+    /// Compiling it took too much memory, in bytes.
+    #[error("the component takes more than {0} bytes of memory to compile")]
+    CompileMemory(usize),
     /// It trapped.
     #[error("trapped: {message}")]
     Trapped {
@@ -122,6 +128,12 @@ impl GuestError {
                 .detail("a guest may log and count; files, network, clocks and the like are the host's")
                 .hint("read and write through sources and sinks of the job"),
             Self::TooLarge(_) | Self::Compile(_) => Diagnostic::user(message),
+            Self::CompileTime(_) => Diagnostic::user(message)
+                .detail("compiling is limited (millstream.compile.time, and ten times as long by the clock)")
+                .hint("to give it more time: -D millstream.compile.time=5min, of the session where one is asked"),
+            Self::CompileMemory(_) => Diagnostic::user(message)
+                .detail("compiling is limited (millstream.compile.memory)")
+                .hint("to give it more: -D millstream.compile.memory=2gb, of the session where one is asked"),
             Self::Trapped { message, backtrace } => {
                 let trapped = Diagnostic::user(format!("trapped: {message}"));
                 let trapped = match message.contains("out of bounds memory access") {

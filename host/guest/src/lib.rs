@@ -4,12 +4,13 @@
 //! component, a [`Chain`] one per subtask: an instance, opened once, then called batch by batch.
 //! Calls run on fibers that [`Chain::poll`] resumes for a slice, so nothing here blocks.
 //!
-//! `unsafe` is used in one place: `Component::deserialize`, for files that the cache wrote itself
-//! and checked.
+//! `unsafe` is used in two places: `Component::deserialize`, for code that this binary's compiler gave (`cache`), and
+//! the limits of a process that compiles (`compiler`).
 
 mod bindings;
 mod cache;
 mod chain;
+pub mod compiler;
 mod entries;
 mod error;
 mod hooks;
@@ -24,6 +25,7 @@ pub use chain::{
     Call, Chain, EntryChange, EntryChanges, Groups, Moment, NodePort, Opening, Outcome, RidingEntries,
     RowFailure, StateUpdate, Task, TimerChange,
 };
+pub use compiler::CompileLimits;
 pub use entries::{Entries, StateReader};
 pub use error::GuestError;
 pub use hooks::{Hooks, LogLevel, NoHooks};

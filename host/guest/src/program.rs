@@ -1,7 +1,7 @@
 //! A component, checked, compiled and linked: what it says of itself, and instances of it.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::bindings::exports::millstream::job::{functions, job, keyed_functions,
 use crate::bindings::millstream::job::{calls, graph, log, metrics, rows, state};
 use crate::chain::{Chain, Opening};
 use crate::hooks::{Host, LastWords, NoHooks, tame};
-use crate::{GuestError, Runtime, cache, plan};
+use crate::{GuestError, Runtime, cache, compiler, plan};
 
 /// The contract's package, and the version that this host speaks.
 const PACKAGE: &str = "millstream:job/";
@@ -264,25 +264,35 @@ pub(crate) fn cpu_or(clock: &platform::Clock) -> Duration {
 }
 
 fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, GuestError> {
-    let engine = &runtime.engine;
-    let cached = runtime.config.cache_dir.as_ref().map(|folder| cache::path(folder, engine, bytes));
-    if let Some(component) = cached.as_ref().and_then(|path| cache::read(path, engine)) {
+    let (engine, config) = (&runtime.engine, &runtime.config);
+    let path = config.cache_dir.as_ref().map(|folder| cache::path(folder, engine, bytes));
+    let cached = || cache::component(&cache::read(path.as_ref()?)?, engine).ok();
+    if let Some(component) = cached() {
         return Ok(component);
     }
-    let component = Component::from_binary(engine, bytes).map_err(|error| {
-        let text = format!("{error:#}");
-        if let Some(needed) = memory_at_start(&text) {
-            GuestError::MemoryAtStart { needed, limit: runtime.config.limits.memory_bytes }
-        } else if text.contains("failed to parse") || text.contains("offset") {
-            GuestError::NotAComponent(text)
-        } else {
-            GuestError::Compile(text)
-        }
-    })?;
-    if let Some(path) = cached {
-        cache::write(&path, &component);
+    let _one = runtime.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever was before may have compiled the same.
+    if let Some(component) = cached() {
+        return Ok(component);
+    }
+    let code = compiler::compile(engine, config, bytes)?;
+    let component = cache::component(&code, engine);
+    let component = component.map_err(|error| refused(&format!("{error:#}"), config.limits.memory_bytes))?;
+    if let Some(path) = &path {
+        cache::write(path, &code);
     }
     Ok(component)
+}
+
+/// Why a component is refused, out of wasmtime's words for it; an instance may have so many bytes of memory.
+pub(crate) fn refused(text: &str, limit: usize) -> GuestError {
+    if let Some(needed) = memory_at_start(text) {
+        GuestError::MemoryAtStart { needed, limit }
+    } else if text.contains("failed to parse") || text.contains("offset") {
+        GuestError::NotAComponent(text.to_owned())
+    } else {
+        GuestError::Compile(text.to_owned())
+    }
 }
 
 /// Makes what the component's instances share of their memories, now and not with the first of them.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use wasmtime::{
 
 use crate::entries::StateAccess;
 use crate::hooks::{Hooks, Host, Rate};
-use crate::{GuestError, Program};
+use crate::{CompileLimits, GuestError, Program};
 
 /// What a guest may use.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,8 @@ pub struct RuntimeConfig {
     pub yielding: Yielding,
     /// Where compiled code is kept; none = nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// What compiling a component may take.
+    pub compile: CompileLimits,
 }
 
 /// The sandbox of a process.
@@ -65,6 +67,8 @@ pub struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) config: RuntimeConfig,
     pub(crate) platform: Platform,
+    /// One component is compiled at a time.
+    pub(crate) compiling: Mutex<()>,
     calls: Arc<Calls>,
 }
 
@@ -124,18 +128,23 @@ const CORE_INSTANCES_MAX: u32 = 64;
 /// Core modules that a component has on average, when as many live as can.
 const CORE_INSTANCES: u32 = 4;
 
-fn engine(config: &RuntimeConfig) -> Result<Engine, GuestError> {
+/// What code is compiled for.
+pub(crate) fn settings(yielding: Yielding) -> Config {
     let mut wasm = Config::new();
     wasm.concurrency_support(false)
         .wasm_component_model(true)
-        .max_wasm_stack(config.limits.stack_bytes)
-        .async_stack_size(config.limits.stack_bytes + (256 << 10))
         .memory_init_cow(true)
-        .cranelift_nan_canonicalization(matches!(config.yielding, Yielding::Fuel(_)));
-    match config.yielding {
+        .cranelift_nan_canonicalization(matches!(yielding, Yielding::Fuel(_)));
+    match yielding {
         Yielding::Epoch => wasm.epoch_interruption(true),
         Yielding::Fuel(_) => wasm.consume_fuel(true),
     };
+    wasm
+}
+
+fn engine(config: &RuntimeConfig) -> Result<Engine, GuestError> {
+    let mut wasm = settings(config.yielding);
+    wasm.max_wasm_stack(config.limits.stack_bytes).async_stack_size(config.limits.stack_bytes + (256 << 10));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES_MAX)
         .total_core_instances(CORE_INSTANCES * INSTANCES_MAX)
@@ -169,7 +178,7 @@ impl Runtime {
             // Set once, here.
             drop(calls.ticker.set(ticker.thread().clone()));
         }
-        Ok(Arc::new(Self { engine, config, platform, calls }))
+        Ok(Arc::new(Self { engine, config, platform, compiling: Mutex::new(()), calls }))
     }
 
     /// Makes a program of a component's bytes: checks, compiles (or finds compiled), links.

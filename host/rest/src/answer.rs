@@ -1,7 +1,8 @@
 //! Answers: JSON, and errors in Flink's form.
 
 use axum::Json;
-use axum::http::{StatusCode, Uri};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use cluster::session::is_id;
 use cluster::{JobMaster, SessionError};
@@ -31,7 +32,14 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({ "errors": [self.1] }))).into_response()
+        let mut response = (self.0, Json(json!({ "errors": [self.1] }))).into_response();
+        let (name, value) = match self.0 {
+            StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, "Bearer"),
+            StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "10"),
+            _ => return response,
+        };
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn all(State(served): State<Served>) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "address": format!("http://{}", served.address), "files": files }))
+    Json(json!({ "address": format!("{}://{}", served.access.scheme(), served.address), "files": files }))
 }
 
 /// Does what may take a while, or runs a guest, where no request waits for it.

@@ -4,6 +4,7 @@
 //! is `guard`'s.
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod applications;
 mod checkpoints;
@@ -37,6 +38,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 
+pub use access::Access;
+
 /// What all requests share.
 #[derive(Clone)]
 pub(crate) struct Served(Arc<Inner>);
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     /// By job.
     pub(crate) samplers: Mutex<BTreeMap<String, Sampler>>,
     pub(crate) address: SocketAddr,
+    /// Who may ask.
+    pub(crate) access: Arc<Access>,
     /// Somebody asks for the session's end.
     pub(crate) end: Arc<Notify>,
     /// Who uploads, at once.
@@ -74,6 +79,7 @@ const SAMPLED_EVERY: Duration = Duration::from_secs(5);
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    access: Arc<Access>,
     end: Arc<Notify>,
     served: Weak<Inner>,
     stop: oneshot::Sender<()>,
@@ -82,6 +88,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Where it is: `https://127.0.0.1:8081`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.access.scheme(), self.address)
+    }
+
     /// Waits until somebody asks for the session's end; the server need not be held for that.
     pub fn ends(&self) -> impl Future<Output = ()> + Send + use<> {
         let end = Arc::clone(&self.end);
@@ -103,11 +115,12 @@ impl Server {
     }
 }
 
-/// Serves a session at this address; port 0 = any that is free.
+/// Serves a session at this port; 0 = any that is free.
 ///
 /// # Errors
-/// If the address is not to be had.
-pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diagnostic> {
+/// If the port is not to be had.
+pub fn serve(session: &Arc<Session>, port: u16, access: &Arc<Access>) -> Result<Server, Diagnostic> {
+    let address = SocketAddr::new(access.address, port);
     let not_had = |error: std::io::Error| {
         Diagnostic::external(format!("the REST interface cannot listen at {address}"))
             .detail(error.to_string())
@@ -121,6 +134,7 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         triggers: triggers::Triggers::default(),
         samplers: Mutex::default(),
         address,
+        access: Arc::clone(access),
         end: Arc::new(Notify::new()),
         uploads: Semaphore::new(UPLOADS),
     }));
@@ -137,14 +151,15 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
         }
     });
     let router = router(served);
+    let tls = access.tls.clone();
     platform::spawn_task("rest", async move {
         // Made where the runtime is.
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         let stopped = async move { drop(stopped.await) };
-        connections::serve(listener, router, stopped).await;
+        connections::serve(listener, tls, router, stopped).await;
         drop(answering);
     });
-    Ok(Server { address, end, served: of, stop, over })
+    Ok(Server { address, access: Arc::clone(access), end, served: of, stop, over })
 }
 
 fn router(served: Served) -> Router {

@@ -1,5 +1,7 @@
 //! The session as a whole, and its one TaskManager.
 
+use std::io::{Read, Seek, SeekFrom};
+
 use axum::Json;
 use axum::extract::{Path, State};
 use cluster::config::KEYS;
@@ -84,12 +86,25 @@ pub(crate) async fn task_manager_logs(State(served): State<Served>, Path(id): Pa
     Ok(Json(logs(&served)))
 }
 
+/// Of a log so many bytes are shown, the last.
+const LOG_BYTES: u64 = 16 << 20;
+
+/// The last of a file.
+fn end_of(file: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The text of such a file. Only a name that the list has leads to one.
 fn log(served: &Served, name: Option<&str>) -> Result<String, Failure> {
     let file = served.session.log_file();
     let file = file.filter(|file| name.is_none_or(|name| file.file_name().is_some_and(|of| of == name)));
     let file = file.ok_or_else(|| Failure::not_found("There is no such log file."))?;
-    let bytes = std::fs::read(file).map_err(|error| Failure::not_found(error.to_string()))?;
+    let bytes = end_of(&file).map_err(|error| Failure::not_found(error.to_string()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -152,7 +152,7 @@ pub(crate) struct RunArgs {
 /// Which session is asked.
 #[derive(Args)]
 pub(crate) struct At {
-    /// The session's REST interface [default: rest.address and rest.port]
+    /// The session's REST interface, by TLS if it is https://HOST:PORT [default: rest.address and rest.port]
     #[arg(short = 'm', long = "jobmanager", value_name = "HOST:PORT")]
     pub(crate) jobmanager: Option<String>,
     /// Sets a configuration value; may be given several times

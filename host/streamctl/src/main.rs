@@ -38,6 +38,9 @@ type Done = Result<(), Stop>;
 
 fn main() -> ExitCode {
     allocator::set_up();
+    if let Some(code) = guest::compiler::serve() {
+        return code;
+    }
     let raw: Vec<String> = match std::env::args_os().map(std::ffi::OsString::into_string).collect() {
         Ok(raw) => raw,
         Err(other) => {

@@ -6,5 +6,6 @@ mod bytes;
 mod deeds;
 mod echo;
 mod plans;
+mod residue;
 mod support;
 mod windows;

@@ -27,7 +27,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 50] = [
+pub const KEYS: [Key; 59] = [
     Key {
         name: "execution.checkpointing.dir",
         default: "",
@@ -119,6 +119,21 @@ pub const KEYS: [Key; 50] = [
         default: "",
         what: "where compiled components are kept [empty: the user's cache folder; none: nowhere]",
         check: |_| Ok(()),
+    },
+    Key {
+        name: "millstream.compile.memory",
+        default: "1gb",
+        what: "memory that compiling a component may take",
+        check: |value| match size(value)? {
+            bytes if bytes < 16 << 20 => Err("it is 16mb at least".into()),
+            _ => Ok(()),
+        },
+    },
+    Key {
+        name: "millstream.compile.time",
+        default: "1min",
+        what: "CPU time that compiling a component may take; by the clock ten times as long",
+        check: |value| duration(value).map(drop),
     },
     Key {
         name: "millstream.guest.call-time",
@@ -319,14 +334,16 @@ pub const KEYS: [Key; 50] = [
     Key {
         name: "rest.address",
         default: "127.0.0.1",
-        what: "address at which a session has its REST interface; all but this machine's own are refused",
-        check: |value| match value.parse::<std::net::IpAddr>() {
-            Ok(address) if address.is_loopback() => Ok(()),
-            Ok(_) => {
-                Err("who reaches a session runs code: it listens on this machine alone (127.0.0.1, ::1)"
-                    .into())
-            }
-            Err(error) => Err(error.to_string()),
+        what: "address or name at which a session is asked by REST; it listens there unless rest.bind-address says where",
+        check: host,
+    },
+    Key {
+        name: "rest.bind-address",
+        default: "",
+        what: "address at which the REST interface listens; all but this machine's own (127.0.0.1, ::1) need TLS and a token [empty: rest.address]",
+        check: |value| match value {
+            "" => Ok(()),
+            value => value.parse::<std::net::IpAddr>().map(drop).map_err(|error| error.to_string()),
         },
     },
     Key {
@@ -336,10 +353,46 @@ pub const KEYS: [Key; 50] = [
         check: |value| if value.is_empty() { Ok(()) } else { ports(value).map(drop) },
     },
     Key {
+        name: "rest.insecure",
+        default: "false",
+        what: "true: TLS and a token are not needed anywhere; whoever reaches the address runs code, and whoever listens on the way reads all",
+        check: flag,
+    },
+    Key {
         name: "rest.port",
         default: "8081",
         what: "port of a session's REST interface; 0 = any that is free",
         check: |value| value.parse::<u16>().map(drop).map_err(|error| error.to_string()),
+    },
+    Key {
+        name: "rest.token-file",
+        default: "",
+        what: "file of the token that requests have to show, of 16 visible characters at least; others must not be able to read it [empty: none is asked for]",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "security.ssl.rest.ca",
+        default: "",
+        what: "file of certificates (PEM) by which a session's certificate is known [empty: the system's; with security.ssl.rest.certificate those in its file]",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "security.ssl.rest.certificate",
+        default: "",
+        what: "file of the REST interface's certificate, and of those that vouch for it (PEM)",
+        check: |_| Ok(()),
+    },
+    Key {
+        name: "security.ssl.rest.enabled",
+        default: "false",
+        what: "true: the REST interface speaks TLS",
+        check: flag,
+    },
+    Key {
+        name: "security.ssl.rest.key",
+        default: "",
+        what: "file of the certificate's private key (PEM); others must not be able to read it",
+        check: |_| Ok(()),
     },
     Key {
         name: "slot.request.timeout",
@@ -381,6 +434,17 @@ pub const KEYS: [Key; 50] = [
         check: |value| value.parse::<u32>().map(drop).map_err(|error| error.to_string()),
     },
 ];
+
+/// An address, or a name of DNS.
+fn host(value: &str) -> Result<(), String> {
+    let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    match value.parse::<std::net::IpAddr>().is_ok()
+        || (!value.is_empty() && value.chars().all(is_part_of_name))
+    {
+        true => Ok(()),
+        false => Err("it is an address, like 127.0.0.1, or a name".into()),
+    }
+}
 
 fn flag(value: &str) -> Result<(), String> {
     value.parse::<bool>().map(drop).map_err(|_| "it is true or false".into())

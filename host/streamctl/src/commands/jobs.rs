@@ -25,11 +25,7 @@ pub(super) const LOOKED_EVERY: Duration = Duration::from_millis(50);
 /// A client of the session that is meant.
 pub(super) fn client(jobmanager: Option<&str>, define: &[String]) -> Result<Client, Stop> {
     let config = Config::load(define).map_err(Stop::Refused)?;
-    let address = jobmanager.map_or_else(|| config.rest_address(), str::to_owned);
-    if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
-        return Err(Stop::Refused(Diagnostic::user(format!("`{address}` is no HOST:PORT"))));
-    }
-    Client::new(&address).map_err(Stop::Failed)
+    Client::of(&config, jobmanager).map_err(Stop::Refused)
 }
 
 impl At {
@@ -101,8 +97,9 @@ impl Drop for Uploaded<'_> {
 pub(crate) fn run(args: &RunArgs) -> Done {
     let client = client(args.jobmanager.as_deref(), &args.job.define)?;
     let told = |error: ClientError| match error {
-        ClientError::Unreachable(error) => Stop::Failed(error),
+        ClientError::Refused(401, _) => Stop::Refused(error.diagnostic("the job is not run")),
         ClientError::Refused(_, why) => Stop::Refused(Diagnostic::user(why)),
+        error => Stop::Failed(error.diagnostic("the job is not run")),
     };
     let upload = Uploaded::new(&client, &args.job.file, told)?;
     // The last definition of a key is the one that counts.

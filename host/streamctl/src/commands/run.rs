@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     if let Some(port) = &args.rest_port {
         config.set("rest.bind-port", port, Origin::CommandLine).map_err(Stop::Refused)?;
     }
+    let access = embedded::access(&config)?;
     let sandbox = load::runtime(&config, &platform)?;
     let file = &args.job.file;
     let program = load::program(&sandbox, file)?;
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     // Who ends the session ends the job.
     let job = Arc::downgrade(&master);
     let on_end = move || job.upgrade().iter().for_each(|job| job.cancel());
-    let server = embedded::serve(&session, &master, &*told, on_end);
+    let server = embedded::serve(&session, &master, access.as_ref(), &*told, on_end);
     let watcher = shown.then(|| show_progress(&master, &platform.clock, terminal));
     let Ended { outcome, restarts } = master.wait();
     if let Some((stop, watcher)) = watcher {

@@ -1,7 +1,7 @@
 //! `streamctl session`: starts one, ends one, looks at one.
 
-use std::fs::{File, OpenOptions};
-use std::net::SocketAddr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use cluster::{Config, Session, SessionSettings};
 use model::Diagnostic;
 use platform::network::runtime;
 use platform::{Clock, Platform, available_parallelism};
+use rest::Access;
+use rest::client::ClientError;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
@@ -47,7 +49,9 @@ fn folder_error(folder: &Path, error: &std::io::Error) -> Stop {
 
 /// Holds the folder for this process, until it ends.
 fn hold(folder: &Path) -> Result<File, Stop> {
-    std::fs::create_dir_all(folder).map_err(|error| folder_error(folder, &error))?;
+    // What jobs say, and their components, are nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| folder_error(folder, &error))?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"));
     let lock = lock.map_err(|error| folder_error(folder, &error))?;
     match lock.try_lock() {
@@ -85,10 +89,8 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     if slots == 0 {
         return Err(Stop::Refused(Diagnostic::user("a session has one slot at least")));
     }
-    let address: SocketAddr = config
-        .rest_address()
-        .parse()
-        .map_err(|_| Stop::Refused(Diagnostic::user(format!("`{}` is no address", config.rest_address()))))?;
+    let access = Arc::new(Access::of(&config).map_err(Stop::Refused)?);
+    let port = u16::try_from(config.number("rest.port").unwrap_or_default()).unwrap_or_default();
     // Signals are caught before there is anything to end.
     let caught = {
         let _network = runtime().enter();
@@ -102,8 +104,9 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     log(&config)?;
     let settings = SessionSettings { folder: Some(folder), slots, remembered: REMEMBERED };
     let session = Session::open(settings, config, platform, Arc::new(SessionLog)).map_err(Stop::Failed)?;
-    let server = rest::serve(&session, address).map_err(Stop::Failed)?;
-    terminal.line(&format!("Session at http://{}, with {slots} slots.", server.address));
+    let server = rest::serve(&session, port, &access).map_err(Stop::Failed)?;
+    access.warning().iter().for_each(|warning| terminal.warning(warning));
+    terminal.line(&format!("Session at {}, with {slots} slots.", server.url()));
     runtime().block_on(async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -122,6 +125,8 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
 fn start_detached(args: &SessionStartArgs) -> Done {
     let config = Config::load(&args.define).map_err(Stop::Refused)?;
     let folder = config.session_dir().map_err(Stop::Refused)?;
+    Access::of(&config).map_err(Stop::Refused)?;
+    let client = client(None, &args.define)?;
     drop(hold(&folder)?);
     let log = folder.join("session.log");
     let opened = || OpenOptions::new().create(true).append(true).open(&log);
@@ -136,9 +141,18 @@ fn start_detached(args: &SessionStartArgs) -> Done {
     // Ctrl-C in this terminal is not for it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().map_err(io)?;
-    let (client, clock) = (client(None, &args.define)?, Clock::system());
+    let clock = Clock::system();
     let end = clock.now() + PATIENCE;
-    while client.get("/overview").is_err() {
+    loop {
+        match client.get("/overview") {
+            Ok(_) => break,
+            Err(ClientError::Unreachable(_)) => {}
+            // It is there, and not as this configuration says: nobody could ask it.
+            Err(error) => {
+                child.kill().map_err(io)?;
+                return Err(Stop::Failed(error.diagnostic("the session does not answer")));
+            }
+        }
         let has_ended = child.try_wait().map_err(io)?.is_some();
         if has_ended || clock.now() > end {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -152,7 +166,7 @@ fn start_detached(args: &SessionStartArgs) -> Done {
         }
         clock.sleep(LOOKED_EVERY);
     }
-    answer(&format!("Session started at http://{} (process {}).\n", client.address(), child.id()));
+    answer(&format!("Session started at {} (process {}).\n", client.url(), child.id()));
     Ok(())
 }
 
@@ -178,13 +192,16 @@ fn status(at: &At) -> Done {
     let client = client(at.jobmanager.as_deref(), &at.define)?;
     let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
     if at.json {
-        answer(&format!("{}\n", json!({ "address": client.address(), "overview": said })));
+        answer(&format!(
+            "{}\n",
+            json!({ "address": client.address(), "url": client.url(), "overview": said })
+        ));
         return Ok(());
     }
     let of = |name: &str| said[name].as_u64().unwrap_or_default();
     answer(&format!(
-        "Session at http://{}: {} of {} slots free; jobs: {} running, {} finished, {} cancelled, {} failed\n",
-        client.address(),
+        "Session at {}: {} of {} slots free; jobs: {} running, {} finished, {} cancelled, {} failed\n",
+        client.url(),
         of("slots-available"),
         of("slots-total"),
         of("jobs-running"),

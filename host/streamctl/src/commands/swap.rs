@@ -16,8 +16,9 @@ use crate::{Done, Stop};
 /// Asks about the version that is meant, with its component uploaded for that long.
 fn ask(client: &Client, path: &str, version: &VersionArgs, more: Value, not: &str) -> Result<Value, Stop> {
     let told = |error: ClientError| match error {
-        ClientError::Unreachable(error) => Stop::Failed(error),
+        ClientError::Refused(401, _) => Stop::Refused(error.diagnostic(not)),
         ClientError::Refused(_, why) => Stop::Refused(refused(not, &why)),
+        error => Stop::Failed(error.diagnostic(not)),
     };
     let file = version.file.as_deref();
     let upload = file.map(|file| Uploaded::new(client, file, told)).transpose()?;

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod backends;
+mod bombs;
 mod checkpoints;
 mod counts;
 mod dev;
@@ -17,9 +18,11 @@ mod operators;
 mod output;
 mod project;
 mod recovery;
+mod request_paths;
 mod restarts;
 mod s3;
 mod savepoints;
+mod secured;
 mod session;
 mod session_ledger;
 mod signals;

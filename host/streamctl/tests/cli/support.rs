@@ -1,8 +1,10 @@
 //! Runs the binary in a folder of the test's own.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -161,6 +163,22 @@ impl Folder {
         lines.sort_unstable();
         lines
     }
+}
+
+/// All that a server says to a request, which is sent as it is.
+pub(crate) fn said(address: &str, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The code and the body of an answer.
+pub(crate) fn parts_of(answer: &str) -> (u16, String) {
+    let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
 /// Word counts by tools that are not ours: rows of a streaming run, sorted.

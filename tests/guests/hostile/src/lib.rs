@@ -10,6 +10,8 @@
 
 mod deeds;
 mod plan;
+#[cfg(target_arch = "wasm32")]
+mod residue;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "stateless-job", generate_all });
 

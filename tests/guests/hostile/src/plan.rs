@@ -7,8 +7,16 @@ use crate::millstream::job::graph::{
 use crate::millstream::job::rows::{DataType, Field};
 
 /// Jobs that are hostile in their plan.
-pub(crate) const NAMES: [&str; 7] =
-    ["plan-loop", "plan-memory", "plan-passwd", "plan-large", "plan-cycle", "plan-edge", "plan-escapes"];
+pub(crate) const NAMES: [&str; 8] = [
+    "plan-loop",
+    "plan-memory",
+    "plan-passwd",
+    "plan-large",
+    "plan-cycle",
+    "plan-edge",
+    "plan-escapes",
+    "plan-residue",
+];
 
 pub(crate) fn plan(job: &str, args: &[String]) -> Result<JobGraph, Refusal> {
     let argument = |place: usize| args.get(place).map_or("", String::as_str);
@@ -40,6 +48,10 @@ pub(crate) fn plan(job: &str, args: &[String]) -> Result<JobGraph, Refusal> {
             partition: Partition::Forward,
         }),
         "plan-edge" => graph.edges[0].producer = u32::MAX,
+        #[cfg(target_arch = "wasm32")]
+        "plan-residue" => {
+            return Err(Refusal::Help(crate::residue::found(argument(0) == "again").to_string()));
+        }
         "plan-escapes" => return Err(Refusal::Usage("\x1b[2J\x1b]0;owned\x07 no".into())),
         _ => {}
     }

@@ -16,7 +16,7 @@ use connectors::sinks::print::CLOSED;
 use guest::{LogLevel, Program, Runtime};
 use model::Diagnostic;
 use platform::{IoPool, Platform};
-use rest::Server;
+use rest::{Access, Server};
 use task::swap::Difference;
 use task::{Execution, JobOutcome};
 
@@ -89,6 +89,8 @@ pub(super) struct Project<'a> {
     /// The one that runs, for signals.
     current: Arc<Mutex<Option<Arc<JobMaster>>>>,
     session: Option<Arc<Session>>,
+    /// How that is to be reached; none = not at all.
+    access: Option<Arc<Access>>,
     server: Option<Server>,
 }
 
@@ -111,6 +113,7 @@ impl<'a> Project<'a> {
         if let Some(port) = &args.rest_port {
             config.set("rest.bind-port", port, Origin::CommandLine).map_err(Stop::Refused)?;
         }
+        let access = embedded::access(&config)?;
         let sandbox = load::runtime(&config, &platform)?;
         let folder = std::env::temp_dir().join(format!("streamctl-dev-{}", std::process::id()));
         Ok(Self {
@@ -130,6 +133,7 @@ impl<'a> Project<'a> {
             goes_on: false,
             current: Arc::default(),
             session: None,
+            access,
             server: None,
         })
     }
@@ -181,7 +185,7 @@ impl<'a> Project<'a> {
         let strategy = attempts::strategy(&first.config).map_err(Stop::Refused)?;
         // What the job has under way is its own.
         let platform = Platform { io: IoPool::threads(), ..self.platform.clone() };
-        let said = JobLog::new(platform.clock.clone(), Some(Arc::clone(&self.told)));
+        let said = JobLog::new(&name, platform.clock.clone(), Some(Arc::clone(&self.told)));
         let attempts = Attempts {
             first: Arc::new(first),
             terms,
@@ -227,7 +231,7 @@ impl<'a> Project<'a> {
         let bell = Arc::clone(&self.bell);
         // Who ends the session ends all.
         let on_end = move || bell.ring(|news| news.stop = true);
-        self.server = embedded::serve(&session, master, &*self.told, on_end);
+        self.server = embedded::serve(&session, master, self.access.as_ref(), &*self.told, on_end);
         self.session = Some(session);
     }
 

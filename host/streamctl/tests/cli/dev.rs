@@ -233,6 +233,20 @@ fn a_job_that_has_failed_or_finished_is_started_again_by_the_next_version() {
     dev.gives(&mut peer, "a", "(2,a,2)");
     dev.gives(&mut peer, "panic", "(2,panic,1)");
 
+    // One that fails as soon as it has been started from a savepoint: the next goes on from that.
+    let other =
+        |number| release(number).replace("word.to_string(), count)", "word.to_string(), count, true)");
+    dev.save(&other(3).replace(r#"word, "panic""#, r#"word, "a""#));
+    dev.err.until(" by a restart from savepoint ");
+    let mut peer = dev.accept();
+    writeln!(peer, "a").unwrap();
+    dev.err.until("as told");
+    dev.err.until("The job goes on from its last checkpoint when a source changes.");
+    dev.save(&other(4));
+    dev.err.until("Started component ");
+    let mut peer = dev.accept();
+    dev.gives(&mut peer, "a", "(4,a,3,true)");
+
     // The end of the input is the job's.
     drop(peer);
     dev.err.until("Job tally finished");

@@ -61,6 +61,8 @@ pub struct Summary {
     /// Its longest alignment.
     #[serde(serialize_with = "spread_ms")]
     pub alignment_duration: Spread<Duration>,
+    /// Bytes of rows that came while it was aligned.
+    pub processed_data: Spread<u64>,
 }
 
 /// How values are spread. The quantiles are those of the last 1,000.
@@ -154,6 +156,8 @@ pub struct Report {
     pub checkpointed_size: u64,
     /// Bytes that it names.
     pub state_size: u64,
+    /// Bytes of rows that came to its subtasks while they aligned.
+    pub processed_data: u64,
     /// The longest of its operators, each.
     #[serde(flatten)]
     pub longest: Took,
@@ -230,6 +234,10 @@ pub struct Took {
     /// Then, to write it, while rows went on.
     #[serde(rename = "async_duration", serialize_with = "ms")]
     pub rest: Duration,
+    /// Bytes of rows that came between the first channel's barrier and the last's: of a subtask, and so the same for
+    /// all operators in it.
+    #[serde(skip)]
+    pub processed: u64,
 }
 
 /// An operator's subtask has answered.
@@ -301,6 +309,7 @@ impl Took {
             alignment: self.alignment.max(other.alignment),
             sync: self.sync.max(other.sync),
             rest: self.rest.max(other.rest),
+            processed: self.processed.max(other.processed),
         }
     }
 }
@@ -364,6 +373,7 @@ pub struct Tracker {
     /// In microseconds, as are alignments.
     durations: Samples,
     alignments: Samples,
+    processed: Samples,
 }
 
 impl Default for Tracker {
@@ -390,6 +400,7 @@ impl Tracker {
             state_sizes: Samples::default(),
             durations: Samples::default(),
             alignments: Samples::default(),
+            processed: Samples::default(),
         }
     }
 
@@ -422,6 +433,7 @@ impl Tracker {
             end_to_end_duration: Duration::ZERO,
             checkpointed_size: 0,
             state_size: 0,
+            processed_data: 0,
             longest: Took::default(),
             num_subtasks: subtasks,
             num_acknowledged_subtasks: 0,
@@ -452,10 +464,12 @@ impl Tracker {
         report.num_acknowledged_subtasks += 1;
         report.latest_ack_timestamp = Some(at.wall_ms);
         report.end_to_end_duration = took;
+        let mut processed = 0;
         for Answer { uid, name, subtask, bytes, took: of_part } in answers {
             report.checkpointed_size += bytes;
             report.state_size += bytes;
             report.longest.longest(of_part);
+            processed = of_part.processed.max(processed);
             let task = report.tasks.entry(uid.to_owned()).or_insert_with(|| Task {
                 name: name.to_owned(),
                 num_acknowledged_subtasks: 0,
@@ -481,6 +495,7 @@ impl Tracker {
             task.state_size += bytes;
             task.longest.longest(of_part);
         }
+        report.processed_data += processed;
     }
 
     /// This is written of it: it names also what was written for others.
@@ -517,6 +532,7 @@ impl Tracker {
         self.alignments.add(micros(report.longest.alignment));
         self.checkpointed_sizes.add(report.checkpointed_size);
         self.state_sizes.add(report.state_size);
+        self.processed.add(report.processed_data);
         match report.is_savepoint {
             true => self.latest.savepoint = Some(report.clone()),
             false => self.latest.completed = Some(report.clone()),
@@ -568,6 +584,7 @@ impl Tracker {
             state_size: self.state_sizes.spread(),
             end_to_end_duration: self.durations.spread().map(Duration::from_micros),
             alignment_duration: self.alignments.spread().map(Duration::from_micros),
+            processed_data: self.processed.spread(),
         };
         Statistics { counts, summary, latest: self.latest.clone(), history }
     }

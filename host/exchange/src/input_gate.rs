@@ -55,6 +55,10 @@ struct Barriers {
     aligned: Option<Barrier>,
     /// No barrier up to this checkpoint is waited for any more.
     passed: u64,
+    /// Bytes of rows that have come from other channels since the first has brought it.
+    bytes: usize,
+    /// Of the last that all have brought: how many came until then.
+    bytes_aligned: usize,
 }
 
 /// How far event time is, on each channel and over all.
@@ -206,6 +210,7 @@ impl InputGate {
                         state.bytes -= batch.bytes();
                         taken_rows += batch.num_rows();
                         self.received.add(batch.num_rows(), batch.bytes());
+                        self.barriers.bytes += batch.bytes();
                         taken.push(batch);
                         credits.push(credit);
                     }
@@ -271,6 +276,12 @@ impl InputGate {
         self.barriers.aligning
     }
 
+    /// Bytes of rows that came between the first channel's barrier and the last's, of the last that all have brought.
+    #[must_use]
+    pub fn bytes_aligned(&self) -> usize {
+        self.barriers.bytes_aligned
+    }
+
     /// Gives up a barrier: its checkpoint was given up. Channels that have brought it are read again.
     pub fn abort(&mut self, barrier: Barrier) {
         let mut state = lock(&self.shared);
@@ -306,7 +317,7 @@ impl Barriers {
         state.ready.pop_front();
         if self.aligning != Some(barrier) {
             self.release(state);
-            self.aligning = Some(barrier);
+            (self.aligning, self.bytes) = (Some(barrier), 0);
         }
         state.channels[channel].blocked = true;
         self.blocked.push(channel);
@@ -317,7 +328,7 @@ impl Barriers {
     fn align(&mut self, open: usize, state: &mut State) {
         let Some(barrier) = self.aligning.filter(|_| self.blocked.len() >= open) else { return };
         self.passed = barrier.checkpoint;
-        self.aligned = Some(barrier);
+        (self.aligned, self.bytes_aligned) = (Some(barrier), self.bytes);
         self.release(state);
     }
 

@@ -1,6 +1,8 @@
 //! Answers: JSON, and errors in Flink's form.
 
 use axum::Json;
+use axum::body::to_bytes;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use cluster::session::is_id;
@@ -62,6 +64,20 @@ pub(crate) fn text(error: &Diagnostic) -> String {
 /// Nothing is at this path.
 pub(crate) async fn no_such_path(uri: Uri) -> Failure {
     Failure::not_found(format!("Unable to load requested file {}.", uri.path()))
+}
+
+/// So much is looked at of what a part of the server says of its own accord.
+const SAID_BYTES: usize = 64 << 10;
+
+/// Gives errors of the server's own parts (of a path or a query that cannot be read, of a form) the form of all others.
+pub(crate) async fn in_one_form(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|of| of == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let said = to_bytes(response.into_body(), SAID_BYTES).await.unwrap_or_default();
+    Failure(status, String::from_utf8_lossy(&said).into_owned()).into_response()
 }
 
 /// An id of a job, as Flink reads it.

@@ -10,6 +10,10 @@ use crate::Served;
 use crate::answer::{Answer, job_id};
 use crate::jobs::{self, times};
 
+/// What Flink has applications be.
+pub(crate) const STATES: [&str; 7] =
+    ["CREATED", "RUNNING", "FAILING", "FAILED", "CANCELING", "CANCELED", "FINISHED"];
+
 fn name(known: &Known) -> String {
     format!("SingleJobApplication({})", known.name())
 }
@@ -50,10 +54,7 @@ pub(crate) async fn application(State(served): State<Served>, Path(id): Path<Str
     let now = served.session.now();
     let (began, ended, duration) = times(&known, now);
     let mut timestamps: Map<String, Value> =
-        ["CREATED", "RUNNING", "FAILING", "FAILED", "CANCELING", "CANCELED", "FINISHED"]
-            .iter()
-            .map(|name| ((*name).to_owned(), json!(0)))
-            .collect();
+        STATES.iter().map(|name| ((*name).to_owned(), json!(0))).collect();
     for status in JobStatus::ALL {
         let at = known.timestamp(status);
         let name = state(status);

@@ -41,9 +41,9 @@ fn place(master: &JobMaster, checkpoint: u64) -> Option<String> {
     (!root.is_empty()).then(|| format!("{scheme}{root}/{}/chk-{checkpoint}", master.id()))
 }
 
-/// What aligned checkpoints have nothing of: rows that were passed by a barrier, or wait for one.
-fn alignment(of: &mut Value) {
-    for name in ["alignment_buffered", "processed_data", "persisted_data"] {
+/// What aligned checkpoints have nothing of: rows that a barrier has passed, or that wait in a buffer for it.
+fn unaligned(of: &mut Value) {
+    for name in ["alignment_buffered", "persisted_data"] {
         of[name] = json!(0);
     }
 }
@@ -58,7 +58,7 @@ fn shown(master: &JobMaster, report: &Report, tasks: Map<String, Value>) -> Valu
     });
     let form = if report.is_native { "NATIVE" } else { "CANONICAL" };
     shown["savepointFormat"] = json!(report.location.as_ref().map(|_| form));
-    alignment(&mut shown);
+    unaligned(&mut shown);
     shown["tasks"] = tasks.into();
     if is_complete {
         shown["external_path"] = json!(match report.checkpoint_type {
@@ -103,17 +103,19 @@ impl OfVertex {
             true => Status::Completed,
             false => report.status,
         };
+        let ended = self.parts().map(|part| part.end_to_end_duration).max();
         let mut shown = json!({
             "id": report.id,
             "status": status,
             "latest_ack_timestamp": self.parts().map(|part| part.ack_timestamp).max().unwrap_or(-1),
             "checkpointed_size": sum(|part| part.checkpointed_size),
             "state_size": sum(|part| part.state_size),
-            "end_to_end_duration": self.parts().map(|part| ms(part.end_to_end_duration)).max(),
+            "end_to_end_duration": ended.map_or(-1, |took| i64::try_from(ms(took)).unwrap_or(i64::MAX)),
             "num_subtasks": self.subtasks.len(),
             "num_acknowledged_subtasks": acknowledged,
+            "processed_data": sum(|part| part.took.processed),
         });
-        alignment(&mut shown);
+        unaligned(&mut shown);
         shown
     }
 
@@ -139,7 +141,7 @@ impl OfVertex {
             },
             "alignment": {
                 "buffered": none(),
-                "processed": none(),
+                "processed": of(|part| part.took.processed),
                 "persisted": none(),
                 "duration": of(|part| ms(part.took.alignment)),
             },
@@ -159,7 +161,10 @@ impl OfVertex {
                 "state_size": part.state_size,
                 "checkpoint": { "sync": ms(part.took.sync), "async": ms(part.took.rest) },
                 "alignment": {
-                    "buffered": 0, "processed": 0, "persisted": 0, "duration": ms(part.took.alignment),
+                    "buffered": 0,
+                    "processed": part.took.processed,
+                    "persisted": 0,
+                    "duration": ms(part.took.alignment),
                 },
                 "start_delay": Self::start_delay(part),
                 "unaligned_checkpoint": false,
@@ -203,7 +208,7 @@ pub(crate) async fn all(State(served): State<Served>, Path(id): Path<String>) ->
             "state_size": spread(&summary.state_size, count),
             "end_to_end_duration": durations("end_to_end_duration"),
             "alignment_buffered": of_none,
-            "processed_data": of_none,
+            "processed_data": spread(&summary.processed_data, count),
             "persisted_data": of_none,
             // Ours alone.
             "alignment_duration": durations("alignment_duration"),
@@ -269,7 +274,7 @@ pub(crate) async fn config(State(served): State<Served>, Path(id): Path<String>)
         "mode": "exactly_once",
         // Flink: without an interval it is the greatest number.
         "interval": ms("execution.checkpointing.interval").unwrap_or(i64::MAX as u64),
-        "timeout": ms("execution.checkpointing.timeout"),
+        "timeout": ms("execution.checkpointing.timeout").unwrap_or_default(),
         "min_pause": ms("execution.checkpointing.min-pause").unwrap_or_default(),
         "max_concurrent": 1,
         "externalization": {

@@ -22,20 +22,22 @@ pub(crate) async fn jobs(State(served): State<Served>) -> Json<Value> {
     Json(json!({ "jobs": newest_first.map(of_job).collect::<Value>() }))
 }
 
+/// What Flink has subtasks be.
+pub(crate) const STATES: [&str; 10] = [
+    "CREATED",
+    "SCHEDULED",
+    "DEPLOYING",
+    "INITIALIZING",
+    "RUNNING",
+    "FINISHED",
+    "CANCELING",
+    "CANCELED",
+    "FAILED",
+    "RECONCILING",
+];
+
 /// How many subtasks are in each state, by the names that Flink's REST gives them; and the same in lower case.
 fn task_counts(vertices: &[VertexMetrics], lower: bool) -> Map<String, Value> {
-    const STATES: [&str; 10] = [
-        "CREATED",
-        "SCHEDULED",
-        "DEPLOYING",
-        "INITIALIZING",
-        "RUNNING",
-        "FINISHED",
-        "CANCELING",
-        "CANCELED",
-        "FAILED",
-        "RECONCILING",
-    ];
     let count = |state: &str| {
         let subtasks = vertices.iter().flat_map(|vertex| &vertex.subtasks);
         subtasks.filter(|subtask| subtask.state.name() == state).count()
@@ -213,27 +215,29 @@ pub(crate) async fn exceptions(State(served): State<Served>, Path(id): Path<Stri
         Known::Past(record) => {
             let failed = record.error.as_ref();
             let at = record.timestamps.get(JobStatus::Failed.name()).copied().unwrap_or_default();
-            failed
-                .map(|error| json!({ "exceptionName": error, "stacktrace": error, "timestamp": at }))
-                .into_iter()
-                .collect()
+            failed.map(|error| entry(error, error, at)).into_iter().collect()
         }
     };
     Ok(Json(json!({ "exceptionHistory": { "entries": entries, "truncated": false } })))
 }
 
+/// A failure of the whole job: there are none of parts of it.
+fn entry(name: &str, trace: &str, at: i64) -> Value {
+    json!({
+        "exceptionName": name,
+        "stacktrace": trace,
+        "timestamp": at,
+        "failureLabels": {},
+        "taskName": null,
+        "endpoint": null,
+        "taskManagerId": null,
+        "concurrentExceptions": [],
+    })
+}
+
 fn entries(master: &JobMaster) -> Vec<Value> {
     let of_failure = |failure: &cluster::lifecycle::Failure| {
-        json!({
-            "exceptionName": failure.error.message,
-            "stacktrace": text(&failure.error),
-            "timestamp": failure.at,
-            "failureLabels": {},
-            "taskName": null,
-            "endpoint": null,
-            "taskManagerId": null,
-            "concurrentExceptions": [],
-        })
+        entry(&failure.error.message, &text(&failure.error), failure.at)
     };
     master.failures().iter().rev().map(of_failure).collect()
 }

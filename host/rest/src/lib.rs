@@ -1,7 +1,7 @@
 //! The REST interface: Flink's paths and JSON, with and without `/v1`, over a [`Session`].
 //!
-//! What is asked for long is triggered and looked at later (`triggers`); errors are `{"errors": […]}`. Who may ask
-//! is `guard`'s.
+//! What there is to ask is one table (`routes`), of which an OpenAPI document is made too. What takes long is triggered
+//! and looked at later (`triggers`); errors are `{"errors": […]}`. Who may ask is `guard`'s.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -13,8 +13,10 @@ mod guard;
 mod jars;
 mod jobs;
 mod metrics;
+pub mod openapi;
 mod overview;
 mod process;
+mod routes;
 mod spread;
 mod swaps;
 mod triggers;
@@ -27,7 +29,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, patch, post};
 use cluster::Session;
 use model::Diagnostic;
 use platform::Clock;
@@ -148,87 +149,11 @@ pub fn serve(session: &Arc<Session>, address: SocketAddr) -> Result<Server, Diag
 }
 
 fn router(served: Served) -> Router {
-    let paths = paths();
-    Router::new()
-        .merge(paths.clone())
-        .nest("/v1", paths)
-        .route("/metrics", get(metrics::prometheus))
+    routes::router()
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_path)
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES))
         .layer(axum::middleware::from_fn_with_state(served.clone(), guard::guard))
+        .layer(axum::middleware::map_response(answer::in_one_form))
         .with_state(served)
-}
-
-fn paths() -> Router<Served> {
-    Router::new()
-        .route("/config", get(overview::config))
-        .route("/overview", get(overview::overview))
-        .route("/cluster", axum::routing::delete(overview::shutdown))
-        .route("/jobmanager/config", get(overview::job_manager_config))
-        .route("/jobmanager/metrics", get(metrics::of_job_manager))
-        .route("/jobmanager/environment", get(overview::environment))
-        .route("/jobmanager/log", get(overview::job_manager_log))
-        .route("/jobmanager/logs", get(overview::job_manager_logs))
-        .route("/jobmanager/logs/{name}", get(overview::job_manager_log_of))
-        .route("/jobmanager/thread-dump", get(overview::job_manager_threads))
-        .route("/datasets", get(overview::data_sets))
-        .route("/applications/overview", get(applications::overview))
-        .route("/applications/{id}", get(applications::application))
-        .route("/taskmanagers", get(overview::task_managers))
-        .route("/taskmanagers/metrics", get(metrics::of_task_managers))
-        .route("/taskmanagers/{id}", get(overview::task_manager))
-        .route("/taskmanagers/{id}/metrics", get(metrics::of_task_manager))
-        .route("/taskmanagers/{id}/log", get(overview::task_manager_log))
-        .route("/taskmanagers/{id}/logs", get(overview::task_manager_logs))
-        .route("/taskmanagers/{id}/logs/{name}", get(overview::task_manager_log_of))
-        .route("/taskmanagers/{id}/thread-dump", get(overview::task_manager_threads))
-        .route("/jobs", get(jobs::jobs))
-        .route("/jobs/overview", get(jobs::overview))
-        .route("/jobs/metrics", get(metrics::of_jobs))
-        .route("/jobs/{id}", get(jobs::job).merge(patch(jobs::cancel)))
-        .route("/jobs/{id}/status", get(jobs::status))
-        .route("/jobs/{id}/plan", get(jobs::plan))
-        .route("/jobs/{id}/config", get(jobs::config))
-        .route("/jobs/{id}/exceptions", get(jobs::exceptions))
-        .route("/jobs/{id}/execution-result", get(jobs::execution_result))
-        .route("/jobs/{id}/accumulators", get(jobs::accumulators))
-        .route("/jobs/{id}/logs", get(jobs::logs))
-        .route("/jobs/{id}/pause", post(triggers::pause))
-        .route("/jobs/{id}/resume", post(triggers::resume))
-        .route("/jobs/{id}/versions", get(swaps::versions))
-        .route("/jobs/{id}/diff", post(swaps::diff))
-        .route("/jobs/{id}/swap", post(swaps::swap))
-        .route("/jobs/{id}/swap/{trigger}", get(triggers::of_job))
-        .route("/jobs/{id}/metrics", get(metrics::of_job))
-        .route("/jobs/{id}/jobmanager/config", get(overview::config_of))
-        .route("/jobs/{id}/jobmanager/environment", get(overview::environment_of))
-        .route("/jobs/{id}/checkpoints", get(checkpoints::all).merge(post(triggers::checkpoint)))
-        .route("/jobs/{id}/checkpoints/{trigger}", get(triggers::of_job))
-        .route("/jobs/{id}/checkpoints/config", get(checkpoints::config))
-        .route("/jobs/{id}/checkpoints/details/{checkpoint}", get(checkpoints::details))
-        .route("/jobs/{id}/checkpoints/details/{checkpoint}/subtasks/{vertex}", get(checkpoints::subtasks))
-        .route("/jobs/{id}/savepoints", post(triggers::savepoint))
-        .route("/jobs/{id}/savepoints/{trigger}", get(triggers::of_job))
-        .route("/jobs/{id}/stop", post(triggers::stop))
-        .route("/savepoint-disposal", post(triggers::dispose))
-        .route("/savepoint-disposal/{trigger}", get(triggers::of_disposal))
-        .route("/jobs/{id}/vertices/{vertex}", get(vertices::vertex))
-        .route("/jobs/{id}/vertices/{vertex}/subtasktimes", get(vertices::subtask_times))
-        .route("/jobs/{id}/vertices/{vertex}/taskmanagers", get(vertices::task_managers))
-        .route("/jobs/{id}/vertices/{vertex}/watermarks", get(vertices::watermarks))
-        .route("/jobs/{id}/vertices/{vertex}/backpressure", get(vertices::backpressure))
-        .route("/jobs/{id}/vertices/{vertex}/accumulators", get(vertices::accumulators))
-        .route("/jobs/{id}/vertices/{vertex}/metrics", get(metrics::of_vertex))
-        .route("/jobs/{id}/vertices/{vertex}/flamegraph", get(vertices::flame_graph))
-        .route("/jobs/{id}/vertices/{vertex}/jm-operator-metrics", get(vertices::coordinators))
-        .route("/jobs/{id}/vertices/{vertex}/subtasks/accumulators", get(vertices::accumulators_of_subtasks))
-        .route("/jobs/{id}/vertices/{vertex}/subtasks/metrics", get(metrics::of_subtasks))
-        .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}", get(vertices::subtask))
-        .route("/jobs/{id}/vertices/{vertex}/subtasks/{subtask}/metrics", get(metrics::of_subtask))
-        .route("/jars", get(jars::all))
-        .route("/jars/upload", post(jars::upload))
-        .route("/jars/{id}", axum::routing::delete(jars::remove))
-        .route("/jars/{id}/run", post(jars::run))
-        .route("/jars/{id}/plan", get(jars::plan).merge(post(jars::plan)))
 }

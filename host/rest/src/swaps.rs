@@ -133,7 +133,7 @@ pub(crate) async fn swap(
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let (asked, master): (Version, Arc<JobMaster>) = (body(&bytes)?, served.master(&id)?);
-    let (trigger, result) = served.triggers.begin(None);
+    let (trigger, result) = served.triggers.begin();
     let difference = elsewhere(&served.session, move |session| {
         let mut code = asked.of(session, &master)?;
         code.allow_non_restored |= asked.allow_non_restored_state;

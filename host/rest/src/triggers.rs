@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use checkpoint::coordinator::Stop;
 use cluster::SavepointAsk;
-use cluster::session::new_id;
+use cluster::session::{is_id, new_id};
 use model::Diagnostic;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,20 +41,39 @@ impl Triggers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new one: its id, and where its result goes. `id` is the client's own, if it has one.
-    pub(crate) fn begin(&self, id: Option<String>) -> (String, Result_) {
-        let id = id.unwrap_or_else(new_id);
-        let mut all = self.lock();
-        // Whoever asks a second time means the first.
-        if let Some(first) = all.iter().find(|other| other.id == id) {
-            return (id, Arc::clone(&first.result));
+    /// A new one: its id, and where its result goes.
+    pub(crate) fn begin(&self) -> (String, Result_) {
+        let (id, result) = (new_id(), Result_::default());
+        self.remember(&id, &result);
+        (id, result)
+    }
+
+    /// The same, with the client's own id, if it has one. None = it is under way or done: whoever asks a second time
+    /// means the first.
+    fn begin_as(&self, id: Option<String>) -> Result<(String, Option<Result_>), Failure> {
+        let Some(id) = id else {
+            let (id, result) = self.begin();
+            return Ok((id, Some(result)));
+        };
+        if !is_id(&id) {
+            return Err(Failure::bad("A triggerId has 32 hex digits."));
         }
         let result = Result_::default();
+        let is_first = self.remember(&id, &result);
+        Ok((id, is_first.then_some(result)))
+    }
+
+    /// Whether there was none of this id.
+    fn remember(&self, id: &str, result: &Result_) -> bool {
+        let mut all = self.lock();
+        if all.iter().any(|other| other.id == id) {
+            return false;
+        }
         if all.len() == REMEMBERED {
             all.pop_front();
         }
-        all.push_back(Trigger { id: id.clone(), result: Arc::clone(&result), is_told: false });
-        (id, result)
+        all.push_back(Trigger { id: id.to_owned(), result: Arc::clone(result), is_told: false });
+        true
     }
 
     /// Whether somebody has not been told yet what came of what he has triggered.
@@ -64,7 +83,7 @@ impl Triggers {
 
     /// Somebody wants to hear of this job's end.
     pub(crate) fn owes_end(&self, job: &str) {
-        self.begin(Some(format!("end of {job}")));
+        self.remember(&format!("end of {job}"), &Result_::default());
     }
 
     /// He has.
@@ -136,7 +155,8 @@ type Begun = Result<(StatusCode, Json<Value>), Failure>;
 
 fn begin(served: &Served, id: &str, trigger: Option<String>, ask: &SavepointAsk, cancels: bool) -> Begun {
     let master = served.master(id)?;
-    let (trigger, result) = served.triggers.begin(trigger);
+    let (trigger, result) = served.triggers.begin_as(trigger)?;
+    let Some(result) = result else { return Ok(accepted(&trigger)) };
     let answered = {
         let (tell, master) = (tells(&result, location), Arc::clone(&master));
         Box::new(move |made: Result<String, Diagnostic>| {
@@ -190,7 +210,8 @@ pub(crate) async fn checkpoint(State(served): State<Served>, Path(id): Path<Stri
         Some(other) => return Err(Failure::bad(format!("There is no type of checkpoint \"{other}\"."))),
     };
     let master = served.master(&id)?;
-    let (trigger, result) = served.triggers.begin(asked.trigger_id);
+    let (trigger, result) = served.triggers.begin_as(asked.trigger_id)?;
+    let Some(result) = result else { return Ok(accepted(&trigger)) };
     if let Err(error) = master.checkpoint(full, tells(&result, |id| json!({ "checkpointId": id }))) {
         put(&result, Err(text(&error)));
     }
@@ -226,7 +247,7 @@ pub(crate) async fn of_job(
 /// Ours alone: the job makes a savepoint of the session's own, and gives its slots back.
 pub(crate) async fn pause(State(served): State<Served>, Path(id): Path<String>) -> Begun {
     let master = served.master(&id)?;
-    let (trigger, result) = served.triggers.begin(None);
+    let (trigger, result) = served.triggers.begin();
     match master.pause(tells(&result, location)) {
         Ok(()) => Ok(accepted(&trigger)),
         Err(error) => {
@@ -250,7 +271,7 @@ struct DisposalBody {
 
 pub(crate) async fn dispose(State(served): State<Served>, bytes: Bytes) -> Begun {
     let DisposalBody { savepoint_path } = body(&bytes)?;
-    let (trigger, result) = served.triggers.begin(None);
+    let (trigger, result) = served.triggers.begin();
     let session = Arc::clone(&served.session);
     let tell = tells(&result, |()| json!({}));
     tokio::task::spawn_blocking(move || tell(session.dispose(&savepoint_path)));

@@ -62,6 +62,9 @@ pub(crate) fn of_job(vertex: &VertexDescription, metrics: &VertexMetrics, now: i
     })
 }
 
+/// What a subtask is before it runs.
+pub(crate) const WAITING: [&str; 4] = ["CREATED", "SCHEDULED", "DEPLOYING", "INITIALIZING"];
+
 /// How long it was in each state. Nothing lies between being made and running.
 fn in_states(subtask: &SubtaskMetrics, waited: i64, duration: i64) -> Value {
     let has_run = subtask.state != ExecutionState::Created;
@@ -165,10 +168,8 @@ pub(crate) async fn subtask_times(
     let now = served.session.now();
     let of_subtask = |subtask: &SubtaskMetrics| {
         let (_, ended, duration) = times(&[subtask], now);
-        let mut at: Map<String, Value> = ["CREATED", "SCHEDULED", "DEPLOYING", "INITIALIZING"]
-            .iter()
-            .map(|name| ((*name).to_owned(), json!(subtask.started_ms)))
-            .collect();
+        let mut at: Map<String, Value> =
+            WAITING.iter().map(|name| ((*name).to_owned(), json!(subtask.started_ms))).collect();
         at.insert(ExecutionState::Running.name().to_owned(), json!(subtask.started_ms));
         if subtask.state.is_final() {
             at.insert(subtask.state.name().to_owned(), json!(ended));

@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         Command::State(args) => commands::state::state(&args),
         Command::Config(args) => commands::config::config(&args),
         Command::Completion { shell } => commands::completion::completion(shell),
+        Command::Man { dir } => commands::man::man(dir.as_deref()),
     };
     code(done, &terminal)
 }

@@ -447,7 +447,8 @@ impl Subtask {
             Received::Mark(mark) => head.take(mark),
             Received::Barrier(barrier) => {
                 head.input.barrier = Some(barrier);
-                self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier, &self.clock));
+                let bytes = gate.bytes_aligned();
+                self.cuts.iter_mut().for_each(|cuts| cuts.came(barrier, bytes, &self.clock));
             }
             Received::Nothing => {}
             Received::End => head.input.ended = true,
@@ -724,7 +725,9 @@ impl Subtask {
         let mut sealed = Snapshot::seal(barrier, stage.node, is_finished, sections, backends, extent)?;
         sealed.sealed = self.clock.now();
         sealed.took.sync = sealed.sealed.saturating_sub(start);
-        sealed.took.alignment = self.cuts.as_ref().map_or(Duration::ZERO, |cuts| cuts.alignment(barrier));
+        if let Some(cuts) = &self.cuts {
+            (sealed.took.alignment, sealed.took.processed) = cuts.alignment(barrier);
+        }
         stage.snapshot = Some(sealed);
         stage.halted = Some(barrier).filter(|_| stop == Some(Stop::Suspend) && !stage.ended);
         self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierSend))?;

@@ -11,7 +11,9 @@ fn at(ms: u64) -> Moment {
 
 fn took(alignment: u64, sync: u64, rest: u64) -> Took {
     let [alignment, sync, rest] = [alignment, sync, rest].map(Duration::from_millis);
-    Took { alignment, sync, rest }
+    // As many bytes came meanwhile.
+    let processed = u64::try_from(alignment.as_millis()).unwrap();
+    Took { alignment, sync, rest, processed }
 }
 
 fn answer(uid: &str, bytes: u64, took: Took) -> Answer<'_> {
@@ -82,6 +84,8 @@ fn a_checkpoint_is_told_with_its_operators() {
         "end_to_end_duration": 10,
         "checkpointed_size": 105,
         "state_size": 205,
+        // Two of one subtask, whatever operators it has, and seven of the other.
+        "processed_data": 9,
         "alignment_duration": 7,
         "sync_duration": 1,
         "async_duration": 4,
@@ -117,6 +121,7 @@ fn a_checkpoint_is_told_with_its_operators() {
     assert_eq!(json["latest"]["completed"], expected);
     assert_eq!(json["summary"]["end_to_end_duration"]["p99"], 10);
     assert_eq!(json["summary"]["alignment_duration"]["max"], 7);
+    assert_eq!(json["summary"]["processed_data"]["max"], 9);
 }
 
 #[test]

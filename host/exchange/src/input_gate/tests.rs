@@ -171,15 +171,19 @@ fn a_barrier_follows_all_before_it_and_comes_before_all_after_it() {
     // The others go on, and what ends has nothing after its barrier.
     b.try_send(batch(11..12), None, waker).unwrap();
     c.end();
+    let before = gate.received().bytes;
     assert_eq!(all(&mut gate), "[11]");
+    let meanwhile = gate.received().bytes - before;
     b.barrier(barrier(1));
     assert_eq!(all(&mut gate), "b1 [1]");
+    assert_eq!(gate.bytes_aligned() as u64, meanwhile);
     assert_eq!(gate.aligning(), None);
     // The end of the last channel completes it too.
     a.barrier(barrier(2));
     a.mark(Mark::Watermark(9));
     b.end();
     assert_eq!(all(&mut gate), "b2 w9");
+    assert_eq!(gate.bytes_aligned(), 0);
     a.end();
     assert_eq!(all(&mut gate), "end");
 }

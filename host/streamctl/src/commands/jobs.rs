@@ -12,6 +12,7 @@ use rest::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::answers::{is_done, list as list_of, number, strange, text};
 use crate::cli::{
     At, CancelArgs, CheckpointArgs, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm,
     StopArgs,
@@ -87,7 +88,11 @@ impl<'a> Uploaded<'a> {
     ) -> Result<Self, Stop> {
         let bytes = super::load::read(file)?;
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { client, id: client.upload(&name, &bytes).map_err(told)? })
+        let id = client.upload(&name, &bytes).map_err(told)?;
+        match id.is_empty() {
+            true => Err(strange(client, &Value::Null, "`filename`")),
+            false => Ok(Self { client, id }),
+        }
     }
 }
 
@@ -124,7 +129,7 @@ pub(crate) fn run(args: &RunArgs) -> Done {
     );
     drop(upload);
     let begun = begun.map_err(told)?;
-    let id = begun["jobid"].as_str().unwrap_or_default().to_owned();
+    let id = text(&client, &begun, "jobid")?.to_owned();
     answer(&format!("Job has been submitted with JobID {id}\n"));
     if args.detached {
         return Ok(());
@@ -132,22 +137,20 @@ pub(crate) fn run(args: &RunArgs) -> Done {
     let result = loop {
         let status = client.get(&format!("/jobs/{id}/execution-result"));
         let status = status.map_err(failed(format!("Job {id} cannot be followed")))?;
-        if status["status"]["id"] == "COMPLETED" {
+        if is_done(&client, &status)? {
             break status["job-execution-result"].clone();
         }
         Clock::system().sleep(LOOKED_EVERY);
     };
-    match result["application-status"].as_str() {
-        Some("SUCCEEDED") => {
+    match text(&client, &result, "application-status")? {
+        "SUCCEEDED" => {
             let runtime = &result["net-runtime"];
             answer(&format!(
                 "Program execution finished\nJob with JobID {id} has finished.\nJob Runtime: {runtime} ms\n\n"
             ));
             Ok(())
         }
-        Some("CANCELED") => {
-            Err(Stop::Failed(Diagnostic::external(format!("Job was cancelled (JobID: {id})"))))
-        }
+        "CANCELED" => Err(Stop::Failed(Diagnostic::external(format!("Job was cancelled (JobID: {id})")))),
         _ => {
             let why = result["failure-cause"]["stack-trace"].as_str().unwrap_or_default();
             Err(Stop::Failed(Diagnostic::external(format!("Job failed (JobID: {id})")).detail(why)))
@@ -165,7 +168,7 @@ pub(crate) fn list(args: &ListArgs) -> Done {
     let client = args.at.client()?;
     say(&args.at, "Waiting for response...");
     let jobs = client.get("/jobs/overview").map_err(failed("Failed to retrieve job list.".into()))?;
-    let mut jobs: Vec<Value> = jobs["jobs"].as_array().cloned().unwrap_or_default();
+    let mut jobs = list_of(&client, &jobs, "jobs")?.to_vec();
     if args.at.json {
         answer(&format!("{}\n", Value::from(jobs)));
         return Ok(());
@@ -217,7 +220,8 @@ pub(crate) fn cancel(args: &CancelArgs) -> Done {
     client.patch(&format!("/jobs/{id}?mode=cancel")).map_err(failed(not()))?;
     loop {
         let status = client.get(&format!("/jobs/{id}/status")).map_err(failed(not()))?;
-        if status_of(&status["status"]).is_some_and(JobStatus::is_terminal) {
+        let status = status_of(&status["status"]).ok_or_else(|| strange(&client, &status, "`status`"))?;
+        if status.is_terminal() {
             break;
         }
         Clock::system().sleep(LOOKED_EVERY);
@@ -239,9 +243,9 @@ fn cancel_with_savepoint(args: &CancelArgs, target: Option<&str>) -> Done {
     let not = format!("Could not cancel job {id}.");
     let body = json!({ "target-directory": target, "cancel-job": true, "formatType": "CANONICAL" });
     let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     let made = wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
-    let path = made["location"].as_str().unwrap_or_default();
+    let path = text(&client, &made, "location")?;
     match at.json {
         true => answer(&format!("{}\n", json!({ "id": id, "location": path }))),
         false => answer(&format!("Cancelled job {id}. Savepoint stored in {path}.\n")),
@@ -253,7 +257,7 @@ fn cancel_with_savepoint(args: &CancelArgs, target: Option<&str>) -> Done {
 pub(super) fn wait_for(client: &Client, path: &str, not: &str) -> Result<Value, Stop> {
     loop {
         let status = client.get(path).map_err(failed(not.to_owned()))?;
-        if status["status"]["id"] == "COMPLETED" {
+        if is_done(client, &status)? {
             let operation = &status["operation"];
             if let Some(why) = operation["failure-cause"]["stack-trace"].as_str() {
                 return Err(Stop::Failed(Diagnostic::external(not).detail(why)));
@@ -271,12 +275,13 @@ fn name_of(form: SavepointForm) -> &'static str {
     }
 }
 
-fn completed(at: &At, operation: &Value) {
-    let path = operation["location"].as_str().unwrap_or_default();
+fn completed(at: &At, client: &Client, operation: &Value) -> Done {
+    let path = text(client, operation, "location")?;
     match at.json {
         true => answer(&format!("{}\n", json!({ "location": path }))),
         false => answer(&format!("Savepoint completed. Path: {path}\n")),
     }
+    Ok(())
 }
 
 /// What was asked for is under way, and not waited for.
@@ -303,13 +308,12 @@ pub(crate) fn stop(args: &StopArgs) -> Done {
     let not = format!("Could not stop with a savepoint job \"{id}\".");
     let body = json!({ "targetDirectory": args.savepoint_path, "drain": args.drain, "formatType": form });
     let begun = client.post(&format!("/jobs/{id}/stop"), &body).map_err(failed(not.clone()))?;
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     if args.detached {
         triggered(at, "stop-with-savepoint in detached mode", trigger);
         return Ok(());
     }
-    completed(at, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?);
-    Ok(())
+    completed(at, &client, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?)
 }
 
 /// Makes a savepoint, or disposes of one.
@@ -321,7 +325,7 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
         let not = format!("Failed to dispose the savepoint '{path}'.");
         let body = json!({ "savepoint-path": path });
         let begun = client.post("/savepoint-disposal", &body).map_err(failed(not.clone()))?;
-        let trigger = begun["request-id"].as_str().unwrap_or_default();
+        let trigger = text(&client, &begun, "request-id")?;
         wait_for(&client, &format!("/savepoint-disposal/{trigger}"), &not)?;
         match args.at.json {
             true => answer(&format!("{}\n", json!({ "disposed": path }))),
@@ -341,12 +345,12 @@ pub(crate) fn savepoint(args: &SavepointArgs) -> Done {
     let body =
         json!({ "target-directory": args.target, "cancel-job": false, "formatType": name_of(args.form) });
     let begun = client.post(&format!("/jobs/{id}/savepoints"), &body).map_err(failed(not.clone()))?;
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     if args.detached {
         triggered(&args.at, "manual savepoint", trigger);
         return Ok(());
     }
-    completed(&args.at, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?);
+    completed(&args.at, &client, &wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?)?;
     say(&args.at, "You can resume your program from this savepoint with the run command.");
     Ok(())
 }
@@ -361,11 +365,12 @@ pub(crate) fn checkpoint(args: &CheckpointArgs) -> Done {
     let not = format!("Failed to trigger a checkpoint for the job {id}.");
     let body = json!({ "checkpointType": kind });
     let begun = client.post(&format!("/jobs/{id}/checkpoints"), &body).map_err(failed(not.clone()))?;
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     let made = wait_for(&client, &format!("/jobs/{id}/checkpoints/{trigger}"), &not)?;
+    let checkpoint = number(&client, &made, "checkpointId")?;
     match at.json {
         true => answer(&format!("{made}\n")),
-        false => answer(&format!("Checkpoint{shown} {} for job {id} completed.\n", made["checkpointId"])),
+        false => answer(&format!("Checkpoint{shown} {checkpoint} for job {id} completed.\n")),
     }
     say(at, "You can resume your program from this checkpoint with the run command.");
     Ok(())
@@ -376,7 +381,7 @@ pub(crate) fn pause(args: &OneJob) -> Done {
     let (client, id) = (args.at.client()?, job_id(&args.id)?);
     let not = format!("Could not pause job {id}.");
     let begun = client.post(&format!("/jobs/{id}/pause"), &json!({})).map_err(failed(not.clone()))?;
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     wait_for(&client, &format!("/jobs/{id}/savepoints/{trigger}"), &not)?;
     while client.get(&format!("/jobs/{id}/status")).map_err(failed(not.clone()))?["status"] == "RUNNING" {
         Clock::system().sleep(LOOKED_EVERY);
@@ -389,7 +394,10 @@ pub(crate) fn pause(args: &OneJob) -> Done {
 pub(crate) fn resume(args: &OneJob) -> Done {
     let (client, id) = (args.at.client()?, job_id(&args.id)?);
     let not = format!("Could not resume job {id}.");
-    client.post(&format!("/jobs/{id}/resume"), &json!({})).map_err(failed(not))?;
+    let resumed = client.post(&format!("/jobs/{id}/resume"), &json!({})).map_err(failed(not))?;
+    if !resumed.is_object() {
+        return Err(strange(&client, &resumed, "object"));
+    }
     done(&args.at, id, "Resumed");
     Ok(())
 }
@@ -399,11 +407,12 @@ pub(crate) fn logs(args: &OneJob) -> Done {
     let (client, id) = (args.at.client()?, job_id(&args.id)?);
     let said = client.get(&format!("/jobs/{id}/logs"));
     let said = said.map_err(failed(format!("The log of job {id} cannot be read.")))?;
+    let lines = list_of(&client, &said, "lines")?;
     if args.at.json {
         answer(&format!("{said}\n"));
         return Ok(());
     }
-    let lines = said["lines"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let lines = lines.iter().filter_map(Value::as_str);
     answer(&lines.map(|line| format!("{line}\n")).collect::<String>());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! One file each.
 
+mod answers;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -8,6 +9,7 @@ pub(crate) mod drive;
 mod embedded;
 pub(crate) mod info;
 pub(crate) mod jobs;
+pub(crate) mod man;
 pub(crate) mod new;
 pub(crate) mod run;
 pub(crate) mod session;

@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::answers::number;
 use super::jobs::client;
 use crate::cli::{At, SessionCommand, SessionStartArgs};
 use crate::terminal::{Terminal, answer};
@@ -158,6 +159,9 @@ fn start_detached(args: &SessionStartArgs) -> Done {
 
 fn stop(at: &At) -> Done {
     let client = client(at.jobmanager.as_deref(), &at.define)?;
+    // Nothing else is told to end.
+    let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
+    number(&client, &said, "slots-total")?;
     client.delete("/cluster").map_err(|error| Stop::Failed(error.diagnostic("the session does not end")))?;
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
@@ -177,6 +181,7 @@ fn stop(at: &At) -> Done {
 fn status(at: &At) -> Done {
     let client = client(at.jobmanager.as_deref(), &at.define)?;
     let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
+    number(&client, &said, "slots-total")?;
     if at.json {
         answer(&format!("{}\n", json!({ "address": client.address(), "overview": said })));
         return Ok(());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use model::Diagnostic;
 
+use super::answers::{list, strange, text};
 use super::jobs::{LOOKED_EVERY, Uploaded, failed, job_id, say, status_of, wait_for};
 use crate::cli::{OneJob, RollbackKind, SwapArgs, VersionArgs};
 use crate::terminal::answer;
@@ -67,9 +68,9 @@ pub(crate) fn swap(args: &SwapArgs) -> Done {
         "probation": probation,
     });
     let begun = ask(&client, &format!("/jobs/{id}/swap"), of, more, &not)?;
-    say(&of.of.at, begun["difference"]["text"].as_str().unwrap_or_default().trim_end());
+    say(&of.of.at, text(&client, &begun["difference"], "text")?.trim_end());
     say(&of.of.at, "Waiting for response...");
-    let trigger = begun["request-id"].as_str().unwrap_or_default();
+    let trigger = text(&client, &begun, "request-id")?;
     let mut done = wait_for(&client, &format!("/jobs/{id}/swap/{trigger}"), &not)?;
     if let Some(time) = &args.probation {
         say(&of.of.at, &format!("It is on probation for {time}."));
@@ -80,7 +81,7 @@ pub(crate) fn swap(args: &SwapArgs) -> Done {
         answer(&format!("{done}\n"));
         return Ok(());
     }
-    let component = short(done["component"].as_str().unwrap_or_default());
+    let component = short(text(&client, &done, "component")?);
     match done["location"].as_str() {
         Some(path) => {
             answer(&format!("Restarted job {id} as component {component} from savepoint {path}.\n"))
@@ -108,6 +109,7 @@ fn verdict(client: &Client, id: &str, not: &str) -> Result<Value, Stop> {
         match standing["id"].as_str() {
             Some("CHANGING" | "ON_PROBATION" | "GOING_BACK") => Clock::system().sleep(LOOKED_EVERY),
             Some("KEPT") => return Ok(standing.clone()),
+            _ if told.get("standing").is_none() => return Err(strange(client, &told, "`standing`")),
             _ => {
                 let told = refused(&format!("Job {id} went back to the version before."), why);
                 return Err(Stop::Failed(told));
@@ -121,9 +123,10 @@ pub(crate) fn diff(args: &VersionArgs) -> Done {
     let (client, id) = (args.of.at.client()?, job_id(&args.of.id)?);
     let not = format!("Job {id} cannot be compared.");
     let difference = ask(&client, &format!("/jobs/{id}/diff"), args, json!({}), &not)?;
+    let told = text(&client, &difference, "text")?;
     match args.of.at.json {
         true => answer(&format!("{difference}\n")),
-        false => answer(difference["text"].as_str().unwrap_or_default()),
+        false => answer(told),
     }
     Ok(())
 }
@@ -133,6 +136,7 @@ pub(crate) fn versions(args: &OneJob) -> Done {
     let (client, id) = (args.at.client()?, job_id(&args.id)?);
     let told = client.get(&format!("/jobs/{id}/versions"));
     let told = told.map_err(failed(format!("The versions of job {id} cannot be listed.")))?;
+    let versions = list(&client, &told, "versions")?;
     if args.at.json {
         answer(&format!("{told}\n"));
         return Ok(());
@@ -147,6 +151,6 @@ pub(crate) fn versions(args: &OneJob) -> Done {
         };
         format!("{from} : {} : {}{args}\n", short(&of("component")), of("entry-class"))
     };
-    answer(&told["versions"].as_array().into_iter().flatten().map(line).collect::<String>());
+    answer(&versions.iter().map(line).collect::<String>());
     Ok(())
 }

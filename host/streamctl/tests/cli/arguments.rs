@@ -145,6 +145,29 @@ fn completion_and_help_and_version() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let folder = Folder::new();
+    let first = folder.streamctl(&["man"]);
+    assert!(first.succeeds().out.contains(".TH streamctl 1"), "{}", first.out);
+    let told = folder.streamctl(&["man", "pages/man1"]);
+    assert_eq!(told.succeeds().out, "Pages are in `pages/man1`: man pages/man1/streamctl.1\n");
+    let page = |name: &str| std::fs::read_to_string(folder.path("pages/man1").join(name)).unwrap();
+    assert_eq!(page("streamctl.1"), first.out);
+    // All that the first page names, and those below them.
+    let all = ["run", "swap", "state-write", "session-start", "session-stop", "session-status", "man"];
+    let named = first.out.lines().filter_map(|line| line.strip_prefix("streamctl\\-")?.split_once("(1)"));
+    let named: Vec<String> = named.map(|(name, _)| name.replace('\\', "")).collect();
+    assert!(named.len() > 20, "{}", first.out);
+    for name in all.into_iter().chain(named.iter().map(String::as_str)).filter(|name| *name != "help") {
+        let text = page(&format!("streamctl-{name}.1"));
+        assert!(text.contains(".SH NAME") && text.contains(".SH OPTIONS"), "{name}: {text}");
+    }
+    assert!(page("streamctl-stop.1").contains("savepointPath"));
+    folder.write("file", "");
+    folder.streamctl(&["man", "file"]).fails(1, &["`file` cannot be written", "detail: "]);
+}
+
+#[test]
 fn the_sandbox_denies_what_nobody_named() {
     let folder = Folder::new();
     let hostile = component("hostile");

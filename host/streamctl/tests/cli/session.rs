@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use platform::Clock;
 
+use crate::openapi;
 use crate::recovery::{expected, text};
 use crate::support::{Folder, Ran, component};
 
@@ -96,15 +97,29 @@ impl Session {
         }
     }
 
-    /// What the server says to a request with these headers.
+    /// What the server says to a request with these headers, which is to be as its document says.
+    #[track_caller]
     pub(crate) fn http(&self, request: &str, headers: &str) -> (u16, String) {
+        self.send(request, format!("{headers}Connection: close\r\n\r\n").as_bytes())
+    }
+
+    /// The same, of all that follows a request's first line.
+    #[track_caller]
+    fn send(&self, request: &str, rest: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        write!(stream, "{request} HTTP/1.1\r\n").unwrap();
+        stream.write_all(rest).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        let (method, path) = request.split_once(' ').unwrap();
+        if let Some(why) = openapi::wrong(method, path, (code, kind, body)) {
+            panic!("{request} is not as the document says: {why}");
+        }
+        (code, body.to_owned())
     }
 
     /// Uploads a component as browsers and Flink's client do; what the server says.
@@ -117,21 +132,13 @@ impl Session {
         .into_bytes();
         body.extend_from_slice(component);
         body.extend_from_slice(format!("\r\n--{edge}--\r\n").as_bytes());
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (host, length) = (&self.address, body.len());
-        write!(
-            stream,
-            "POST /jars/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\
+        let headers = format!(
+            "Host: {host}\r\nContent-Length: {length}\r\n\
              Content-Type: multipart/form-data; boundary={edge}\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        stream.write_all(&body).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        (code, serde_json::from_str(body).unwrap_or_default())
+        );
+        let (code, body) = self.send("POST /jars/upload", &[headers.into_bytes(), body].concat());
+        (code, serde_json::from_str(&body).unwrap_or_default())
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, serde_json::Value) {

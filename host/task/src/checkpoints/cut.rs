@@ -40,8 +40,8 @@ pub(crate) struct Cuts {
     last: Option<Barrier>,
     /// The barrier that some channels have brought and others have not, and since when.
     aligning: Option<(Barrier, Duration)>,
-    /// The last that all have brought, and how long that took.
-    aligned: Option<(Barrier, Duration)>,
+    /// The last that all have brought, how long that took, and bytes of rows that came meanwhile.
+    aligned: Option<(Barrier, Duration, u64)>,
     /// Those under way, the oldest first, with the parts that are ready.
     under_way: VecDeque<(Barrier, Part)>,
     /// The last one is complete: what is left is to finish the sinks.
@@ -156,16 +156,18 @@ impl Cuts {
         }
     }
 
-    /// How long the gate has aligned a barrier.
-    pub(crate) fn alignment(&self, barrier: Barrier) -> Duration {
-        self.aligned.filter(|(aligned, _)| *aligned == barrier).map_or(Duration::ZERO, |(_, took)| took)
+    /// How long the gate has aligned a barrier, and bytes of rows that came meanwhile.
+    pub(crate) fn alignment(&self, barrier: Barrier) -> (Duration, u64) {
+        let aligned = self.aligned.filter(|(aligned, ..)| *aligned == barrier);
+        aligned.map_or((Duration::ZERO, 0), |(_, took, bytes)| (took, bytes))
     }
 
-    /// A barrier has come by the gate: what was triggered has its way.
-    pub(crate) fn came(&mut self, barrier: Barrier, clock: &Clock) {
+    /// A barrier has come by the gate, which has had so many bytes of rows while it aligned: what was triggered has
+    /// its way.
+    pub(crate) fn came(&mut self, barrier: Barrier, bytes: usize, clock: &Clock) {
         let since = self.aligning.take().filter(|(aligning, _)| *aligning == barrier);
         let took = since.map_or(Duration::ZERO, |(_, since)| clock.now().saturating_sub(since));
-        self.aligned = Some((barrier, took));
+        self.aligned = Some((barrier, took, bytes as u64));
         self.last = Some(barrier);
         self.triggered = self.triggered.filter(|triggered| *triggered > barrier);
     }

@@ -102,16 +102,16 @@ def main(streamctl, word_count, examples=20):
         # It would be seen if they were not: one path each, with something else in the document.
         overview = copy.deepcopy(document)
         overview["components"]["schemas"]["Overview"]["properties"]["slots-total"] = {"type": "string"}
-        more = copy.deepcopy(document)
-        more["components"]["schemas"]["Jobs"]["properties"]["jobs"]["items"]["properties"].pop("status")
+        states_of = copy.deepcopy(document)
+        states_of["components"]["schemas"]["JobStatus"] = {"enum": ["WALKING"]}
         status = copy.deepcopy(document)
         status["paths"]["/jobs/{jobid}/plan"]["get"]["responses"].pop("404")
         kind = copy.deepcopy(document)
         answers = kind["paths"]["/jobmanager/config"]["get"]["responses"]["200"]
         answers["content"] = {"text/plain": {"schema": {"type": "string"}}}
         faults = [
-            (overview, "/overview", "Response violates schema"), (more, "/jobs", "Response violates schema"),
-            (status, "/jobs/{jobid}/plan", "Undocumented HTTP status code"),
+            (overview, "/overview", "Response violates schema"), (states_of, "/jobs", "Response violates schema"),
+            (status, "/jobs/{jobid}/plan", "Undocumented status code"),
             (kind, "/jobmanager/config", "Undocumented Content-Type"),
         ]
         for document, path, told in faults:
@@ -120,10 +120,13 @@ def main(streamctl, word_count, examples=20):
 
         check("the session is there", session.process.poll() is None, "".join(session.log[-50:]))
         check("nothing panicked", not any("panicked" in line for line in session.log), "".join(session.log[-50:]))
-        states = {state: session.ask("GET", f"/jobs/{job}/status")[1]["status"] for state, job in states.items()}
-        check("jobs are what they were", all(state == now for state, now in states.items()), states)
-        for job in running:
-            session.until(job, "RUNNING")
+        # Schemathesis remembers ids that it has seen, and cancels whatever it finds: only that jobs still run is sure.
+        for job in session.ask("GET", "/jobs")[1]["jobs"]:
+            session.ask("PATCH", f"/jobs/{job['id']}")
+        job = session.submit(args=[*of_file[:3], "after"])
+        session.until(job, "FINISHED")
+        rows = sum(len(part.read_text().splitlines()) for part in (session.folder / "after").glob("part-*"))
+        check("a job runs to its end", rows == 600, rows)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

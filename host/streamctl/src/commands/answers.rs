@@ -9,6 +9,31 @@ use crate::Stop;
 /// So much of a strange answer is shown.
 const SHOWN: usize = 200;
 
+/// A server's words, which it says as lines, again as an error.
+pub(super) fn refused(not: &str, why: &str) -> Diagnostic {
+    say_again(Diagnostic::user(not), why)
+}
+
+/// The same, of what has failed.
+pub(super) fn has_failed(not: &str, why: &str) -> Diagnostic {
+    say_again(Diagnostic::external(not), why)
+}
+
+fn say_again(error: Diagnostic, why: &str) -> Diagnostic {
+    let (mut details, mut hint) = (Vec::new(), None);
+    for line in why.lines() {
+        match line.strip_prefix("hint: ") {
+            Some(text) => hint = Some(text.to_owned()),
+            None => details.push(line.strip_prefix("detail: ").unwrap_or(line)),
+        }
+    }
+    let error = error.detail(details.join("\n"));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
 /// A session's answer has not got this.
 pub(super) fn strange(client: &Client, said: &Value, what: &str) -> Stop {
     let shown: String = said.to_string().chars().take(SHOWN).collect();

@@ -12,7 +12,7 @@ use rest::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answers::{is_done, list as list_of, number, strange, text};
+use super::answers::{has_failed, is_done, list as list_of, number, strange, text};
 use crate::cli::{
     At, CancelArgs, CheckpointArgs, Execution, ListArgs, OneJob, RunArgs, SavepointArgs, SavepointForm,
     StopArgs,
@@ -52,7 +52,13 @@ pub(super) fn status_of(said: &Value) -> Option<JobStatus> {
 }
 
 pub(super) fn failed(what: String) -> impl FnOnce(ClientError) -> Stop {
-    move |error| Stop::Failed(error.diagnostic(&what))
+    move |error| {
+        let error = error.diagnostic(&what);
+        Stop::Failed(match &error.detail {
+            Some(why) if error.message == what && error.hint.is_none() => has_failed(&what, why),
+            _ => error,
+        })
+    }
 }
 
 /// Says that it is done.
@@ -150,7 +156,7 @@ pub(crate) fn run(args: &RunArgs) -> Done {
         "CANCELED" => Err(Stop::Failed(Diagnostic::external(format!("Job was cancelled (JobID: {id})")))),
         _ => {
             let why = result["failure-cause"]["stack-trace"].as_str().unwrap_or_default();
-            Err(Stop::Failed(Diagnostic::external(format!("Job failed (JobID: {id})")).detail(why)))
+            Err(Stop::Failed(has_failed(&format!("Job failed (JobID: {id})"), why)))
         }
     }
 }
@@ -257,7 +263,7 @@ pub(super) fn wait_for(client: &Client, path: &str, not: &str) -> Result<Value, 
         if is_done(client, &status)? {
             let operation = &status["operation"];
             if let Some(why) = operation["failure-cause"]["stack-trace"].as_str() {
-                return Err(Stop::Failed(Diagnostic::external(not).detail(why)));
+                return Err(Stop::Failed(has_failed(not, why)));
             }
             return Ok(operation.clone());
         }

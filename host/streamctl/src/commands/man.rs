@@ -14,7 +14,9 @@ use crate::{Done, Stop};
 pub(crate) fn man(dir: Option<&Path>) -> Done {
     let Some(dir) = dir else {
         let mut page = Vec::new();
-        Man::new(Cli::command()).render(&mut page).map_err(|error| not_written("the page", &error))?;
+        Man::new(Cli::command().disable_help_subcommand(true))
+            .render(&mut page)
+            .map_err(|error| not_written("the page", &error))?;
         answer(&String::from_utf8_lossy(&page));
         return Ok(());
     };

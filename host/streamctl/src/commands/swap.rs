@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use model::Diagnostic;
 
-use super::answers::{list, strange, text};
+use super::answers::{list, refused, strange, text};
 use super::jobs::{LOOKED_EVERY, Uploaded, failed, job_id, say, status_of, wait_for};
 use crate::cli::{OneJob, RollbackKind, SwapArgs, VersionArgs};
 use crate::terminal::answer;
@@ -33,22 +33,6 @@ fn ask(client: &Client, path: &str, version: &VersionArgs, more: Value, not: &st
         body.extend(more);
     }
     client.post(path, &body).map_err(told)
-}
-
-/// A server's words again as an error: it says them as lines.
-fn refused(not: &str, why: &str) -> Diagnostic {
-    let (mut details, mut hint) = (Vec::new(), None);
-    for line in why.lines() {
-        match line.strip_prefix("hint: ") {
-            Some(text) => hint = Some(text.to_owned()),
-            None => details.push(line.strip_prefix("detail: ").unwrap_or(line)),
-        }
-    }
-    let error = Diagnostic::user(not).detail(details.join("\n"));
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
 }
 
 /// Changes a running job to another version.

@@ -63,6 +63,9 @@ pub(crate) fn test(args: &TestArgs, terminal: &Arc<Terminal>) -> Done {
 
 /// The project's `cargo test`, natively.
 fn own_tests(dir: &Path) -> Done {
+    if !dir.is_dir() {
+        return Err(Stop::Refused(Diagnostic::user(format!("there is no folder `{}`", dir.display()))));
+    }
     let mut command = Command::new("cargo");
     command.arg("test").current_dir(dir);
     // Tests that drive a component find this binary by it.

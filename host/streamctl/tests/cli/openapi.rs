@@ -108,6 +108,7 @@ fn check(schema: &Value, value: &Value, at: &str) -> Option<String> {
             "minItems" if value.as_array().map(Vec::len) < of.as_u64().map(|n| n as usize) => not("is short"),
             "maxItems" if value.as_array().map(Vec::len) > of.as_u64().map(|n| n as usize) => not("is long"),
             "minItems" | "maxItems" => None,
+            "required" if !value.is_object() => None,
             "required" => {
                 let missing =
                     of.as_array().unwrap().iter().find(|name| value.get(name.as_str().unwrap()).is_none());

@@ -73,7 +73,7 @@ const VALUES: [(&str, &str); 25] = [
     ("savepoint --dispose a ID", "--dispose"),
     ("checkpoint --full=yes ID", "--full"),
     ("swap --probation soon ID FILE", "probation"),
-    ("swap --probation 1s --max-traps -1 ID FILE", "--max-traps"),
+    ("swap --probation 1s --max-traps x ID FILE", "--max-traps"),
     ("swap --max-traps 1 ID FILE", "--probation"),
     ("swap --probation 1s --rollback never ID FILE", "never"),
     ("swap --probation 1s --restart ID FILE", "--probation"),

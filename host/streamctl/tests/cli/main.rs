@@ -26,5 +26,6 @@ mod sockets;
 mod support;
 mod swap;
 mod swap_faults;
+mod swap_live;
 mod timers;
 mod windows;

@@ -405,7 +405,7 @@ impl JobMaster {
     ) -> Result<(), Diagnostic> {
         let job = self.running()?;
         let (savepoint, path) = folder.new_savepoint();
-        let mut answer = Once { answered: Some(answered), not: "the savepoint has failed" };
+        let mut answer = Once { answered: Some(answered), not: "the savepoint has failed", unknown: None };
         let told = Box::new(move |result: Result<CheckpointId, String>| answer.give(result.map(|_| path)));
         job.savepoint(SavepointRequest { savepoint, form, stop }, told)
     }
@@ -692,8 +692,10 @@ fn no_checkpoints() -> Diagnostic {
 /// Answers once; at the latest when it is dropped, as the job has ended before.
 pub(crate) struct Once<T> {
     pub(crate) answered: Option<Answered<T>>,
-    /// What is said of it then.
+    /// What is said of it when nothing came of it.
     pub(crate) not: &'static str,
+    /// And when it is not known whether something did.
+    pub(crate) unknown: Option<Diagnostic>,
 }
 
 impl<T> Once<T> {
@@ -706,6 +708,13 @@ impl<T> Once<T> {
 
 impl<T> Drop for Once<T> {
     fn drop(&mut self) {
-        self.give(Err("the job has ended before it was complete".to_owned()));
+        match (self.unknown.take(), self.answered.take()) {
+            (Some(unknown), Some(answered)) => answered(Err(unknown)),
+            (None, Some(answered)) => {
+                let why = "the job has ended before it was complete";
+                answered(Err(Diagnostic::external(self.not).detail(why)));
+            }
+            (_, None) => {}
+        }
     }
 }

@@ -13,7 +13,7 @@ impl JobMaster {
     /// If the job does not run, or makes no checkpoints.
     pub fn checkpoint(&self, full: bool, answered: Answered<CheckpointId>) -> Result<(), Diagnostic> {
         let job = self.running()?;
-        let mut answer = Once { answered: Some(answered), not: "the checkpoint has failed" };
+        let mut answer = Once { answered: Some(answered), not: "the checkpoint has failed", unknown: None };
         let told = move |result: Result<CheckpointId, String>| answer.give(result);
         job.checkpoint(full, Box::new(told))
     }

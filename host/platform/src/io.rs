@@ -139,8 +139,14 @@ impl Shared {
 pub struct Inbox<T>(Arc<InboxShared<T>>);
 
 struct InboxShared<T> {
-    items: Mutex<VecDeque<T>>,
+    items: Mutex<Items<T>>,
     waker: Waker,
+}
+
+struct Items<T> {
+    queue: VecDeque<T>,
+    /// Nobody takes anything out any more.
+    is_closed: bool,
 }
 
 impl<T> Clone for Inbox<T> {
@@ -153,25 +159,43 @@ impl<T> Inbox<T> {
     /// An empty inbox that wakes `waker` when something arrives.
     #[must_use]
     pub fn new(waker: Waker) -> Self {
-        Self(Arc::new(InboxShared { items: Mutex::default(), waker }))
+        let items = Items { queue: VecDeque::new(), is_closed: false };
+        Self(Arc::new(InboxShared { items: Mutex::new(items), waker }))
     }
 
-    /// Puts something in, and wakes.
+    /// Puts something in, and wakes. What is put into one that is [closed](Self::close) is dropped.
     pub fn put(&self, item: T) {
-        lock(&self.0.items).push_back(item);
+        let mut items = lock(&self.0.items);
+        if items.is_closed {
+            drop(items);
+            drop(item);
+            return;
+        }
+        items.queue.push_back(item);
+        drop(items);
         self.0.waker.wake_by_ref();
+    }
+
+    /// Nothing is taken out any more: what is in it is dropped, and so is what comes.
+    pub fn close(&self) {
+        let left = {
+            let mut items = lock(&self.0.items);
+            items.is_closed = true;
+            std::mem::take(&mut items.queue)
+        };
+        drop(left);
     }
 
     /// Takes the oldest thing out, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<T> {
-        lock(&self.0.items).pop_front()
+        lock(&self.0.items).queue.pop_front()
     }
 
     /// How many things are in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.0.items).len()
+        lock(&self.0.items).queue.len()
     }
 
     /// Whether nothing is in it.
@@ -184,6 +208,17 @@ impl<T> Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_takes_is_dropped() {
+        let inbox = Inbox::new(Waker::noop().clone());
+        let item = Arc::new(());
+        inbox.put(Arc::clone(&item));
+        assert_eq!((inbox.len(), Arc::strong_count(&item)), (1, 2));
+        inbox.close();
+        inbox.clone().put(Arc::clone(&item));
+        assert_eq!((inbox.len(), Arc::strong_count(&item)), (0, 1));
+    }
 
     #[test]
     fn results_arrive_from_threads() {

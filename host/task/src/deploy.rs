@@ -17,20 +17,20 @@ use model::job_graph::{FailurePolicy, JobGraph, NodeId, NodeKind, Partition};
 use model::key::key_group_owners;
 use platform::{Platform, Random, ReadySet, available_parallelism};
 use state::{Backend, SharedBackend};
-use window::KeyedAggregate;
 use window::assigner::instant_type;
 use window::keyed_aggregate::state_names;
 use window::local::{Folding, LocalWindow, local_schema};
 use window::operator::{Setting, operator_of};
 use window::running_aggregate::running_aggregate;
+use window::{KeyedAggregate, Standing};
 
-use crate::checkpoints::Checkpoints;
 use crate::checkpoints::checkpointer::{About, Checkpointer};
 use crate::checkpoints::cut::{Chain, Cuts};
 use crate::checkpoints::filling::{Filling, fill_all};
 use crate::checkpoints::kept::{self, Kept};
 use crate::checkpoints::restored::{Restored, Share};
 use crate::checkpoints::teller::Teller;
+use crate::checkpoints::{Checkpoints, section};
 
 use crate::admission::{NativeShape, input_schema};
 use crate::alignment::{Alignment, AlignmentGroup};
@@ -269,6 +269,13 @@ impl Deployment<'_> {
         self.plan.options.checkpoints.as_ref()?.restored.as_ref()
     }
 
+    /// What is restored of an operator's windows beside their state.
+    fn standing(&self, uid: &str) -> Option<Standing> {
+        let standing = Standing::of_all(&self.restored()?.texts(uid, section::WINDOWS))?;
+        // After a drain there is nothing that could be late.
+        (standing.passed < i64::MAX).then_some(standing)
+    }
+
     /// Makes the gates and channels of all edges.
     fn exchanges(&self) -> (Gates, Channels) {
         let physical = &self.plan.physical;
@@ -483,6 +490,7 @@ impl Deployment<'_> {
         let checkpoints = plan.options.checkpoints.as_ref();
         let restored = checkpoints.and_then(|checkpoints| checkpoints.restored.as_deref());
         let uid = uid_of(&plan.physical.job, head);
+        let standing = self.standing(&uid);
         let node = &plan.physical.job.nodes[head as usize];
         let subtask = u32::try_from(s).unwrap_or(u32::MAX);
         let names: Vec<&str> =
@@ -700,7 +708,7 @@ impl Deployment<'_> {
                         (*id, node.name.clone(), node.on_failure)
                     })
                     .collect();
-                Ok(Operator::Function(Box::new(FunctionOperator {
+                let mut function = FunctionOperator {
                     chain,
                     clock: self.platform.clock.clone(),
                     place,
@@ -715,7 +723,9 @@ impl Deployment<'_> {
                     rows_max: plan.options.sizes.call_rows,
                     trial: None,
                     work: Work::default(),
-                })))
+                };
+                standing.into_iter().for_each(|standing| function.stand(standing));
+                Ok(Operator::Function(Box::new(function)))
             }
         }
     }
@@ -809,9 +819,11 @@ impl Deployment<'_> {
             let (backends, tables) = (state_of.backends.clone(), tables.clone());
             state_of.filling = Some(Filling { share, backends, kept, aggregate, tables });
         }
+        let standing = self.standing(&uid_of(job, id));
         self.kept.insert(id, tables);
         let mut stage = KeyedStage::new(operator, self.platform.clock.clone(), place, batch);
         stage.is_aggregate = running.is_some();
+        standing.into_iter().for_each(|standing| stage.stand(standing));
         Ok(stage)
     }
 }

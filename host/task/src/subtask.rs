@@ -107,6 +107,15 @@ impl StageInstance {
             (Operator::Native(_, native), Some(StageCode::Native(function))) => {
                 std::mem::swap(&mut native.function, function);
             }
+            (Operator::Keyed(_, keyed), Some(StageCode::Windows { here, there })) => {
+                if !keyed.change(there) {
+                    return Err(Diagnostic::internal("windows were to become what they are not"));
+                }
+                std::mem::swap(here, there);
+            }
+            (Operator::Watermarks(_, watermarks), Some(StageCode::Watermarks(spec))) => {
+                std::mem::swap(&mut watermarks.spec, spec);
+            }
             (_, None) => {}
             _ => return Err(Diagnostic::internal("a stage was to become what it is not")),
         }
@@ -709,11 +718,15 @@ impl Subtask {
             Operator::Aggregate(_, aggregate) if !stage.ended || stop == Some(Stop::Drain) => {
                 vec![(section::AGGREGATE.to_owned(), Content::Bytes(aggregate.snapshot()?))]
             }
-            Operator::Aggregate(..)
-            | Operator::Function(_)
-            | Operator::Native(..)
-            | Operator::Keyed(..)
-            | Operator::Lookup(..) => Vec::new(),
+            operator if !stage.ended => {
+                let standing = match operator {
+                    Operator::Function(function) => function.standing(),
+                    Operator::Keyed(_, keyed) => keyed.standing(),
+                    _ => None,
+                };
+                standing.map_or_else(Vec::new, |standing| text(section::WINDOWS, standing.text()))
+            }
+            _ => Vec::new(),
         };
         self.cuts.iter().try_for_each(|cuts| cuts.pass(Point::BarrierCut))?;
         stage.input.barrier = None;

@@ -8,10 +8,10 @@ use model::job_graph::{Assigner, TimeDomain, Windows};
 use state::TimerChange;
 use state::key_index::KeyId;
 
-use crate::AggregateError;
 use crate::grid::WindowGrid;
 use crate::operator::Now;
 use crate::windows::sliced::edges::Edges;
+use crate::{AggregateError, Standing};
 
 /// When windows are over, by one of the two clocks.
 ///
@@ -22,6 +22,17 @@ pub struct WindowClock {
     domain: TimeDomain,
     /// In milliseconds.
     lateness: i64,
+    /// Windows that end up to this instant have gone, whatever the lateness is.
+    gone: i64,
+}
+
+/// How long windows of a function take late rows, in milliseconds.
+#[must_use]
+pub fn lateness_of(windows: &Windows) -> i64 {
+    match &windows.assigner {
+        Assigner::Everything => 0,
+        _ => crate::windows::millis(windows.lateness),
+    }
 }
 
 impl WindowClock {
@@ -56,7 +67,71 @@ impl WindowClock {
     /// Windows that end up to this instant take no rows any more.
     #[must_use]
     pub fn cleared_by(self, passed: i64) -> i64 {
-        passed.saturating_sub(self.lateness).saturating_add(1)
+        passed.saturating_sub(self.lateness).saturating_add(1).max(self.gone)
+    }
+
+    /// Whether a window of this end still takes rows, when this instant has passed.
+    #[must_use]
+    pub fn takes(self, end: i64, passed: i64) -> bool {
+        end > self.gone && self.cleared_at(end) > passed
+    }
+
+    /// Whether a window of this end is over, when a timer of this instant fires.
+    #[must_use]
+    pub fn is_over(self, time: i64, end: i64) -> bool {
+        time > self.cleared_at(end) || end <= self.gone
+    }
+
+    /// How long they take late rows, in milliseconds.
+    #[must_use]
+    pub fn lateness(self) -> i64 {
+        self.lateness
+    }
+
+    /// The same with another lateness, in milliseconds, from when this instant has passed: what has gone stays gone.
+    #[must_use]
+    pub fn with_lateness(self, lateness: i64, passed: i64) -> Self {
+        // By the machine's clock no row is late; and what has ended may not have fired yet.
+        let gone = match self.domain {
+            TimeDomain::EventTime => self.cleared_by(passed),
+            TimeDomain::ProcessingTime => self.gone,
+        };
+        Self { domain: self.domain, lateness, gone }
+    }
+
+    /// What a checkpoint keeps, when this instant has passed and timers are set by this lateness.
+    #[must_use]
+    pub fn standing(self, lateness: i64, passed: i64) -> Standing {
+        Standing { lateness, early: 0, gone: self.gone, passed, is_settled: true }
+    }
+
+    /// The clock that a checkpoint has kept.
+    #[must_use]
+    pub fn of_standing(self, standing: Standing) -> Self {
+        Self { domain: self.domain, lateness: standing.lateness, gone: standing.gone }
+    }
+
+    /// What is to be done with the timers of a window of this end that were set by another lateness when this instant
+    /// had passed: with those that clear it.
+    pub fn reset(
+        self,
+        (key, had): (KeyId, &[i64]),
+        (before, passed): (i64, i64),
+        end: i64,
+        changes: &mut Vec<TimerChange>,
+    ) {
+        let clears_at = |lateness: i64| end.saturating_add(lateness);
+        let timer = |time, set| TimerChange { key, domain: self.domain, time, set };
+        // Where the window's last instant is still to come, and there is no lateness, that clears it.
+        let is_by_end = !self.has_lateness() && (end - 1 > passed || had.contains(&(end - 1)));
+        let wanted = clears_at(self.lateness).max(passed.saturating_add(1));
+        let gone = clears_at(before);
+        if before > 0 && had.contains(&gone) && (is_by_end || gone != wanted) {
+            changes.push(timer(gone, false));
+        }
+        if !is_by_end && !had.contains(&wanted) {
+            changes.push(timer(wanted, true));
+        }
     }
 
     /// The timers that a window of this end has by itself: at its last instant; and after the lateness,
@@ -126,14 +201,13 @@ impl WindowAssigner {
     /// # Errors
     /// As the plan is refused.
     pub fn new(windows: &Windows, shares_slices: bool) -> Result<Self, AggregateError> {
-        let lateness = crate::windows::millis(windows.lateness);
-        let (kind, lateness) = match &windows.assigner {
-            Assigner::Everything => (Kind::Everything, 0),
-            Assigner::Session(_) => (Kind::Everything, lateness),
-            assigner if shares_slices => (Kind::Slices(Edges::of(assigner)), lateness),
-            assigner => (Kind::Grid(WindowGrid::new(assigner)?), lateness),
+        let kind = match &windows.assigner {
+            Assigner::Everything | Assigner::Session(_) => Kind::Everything,
+            assigner if shares_slices => Kind::Slices(Edges::of(assigner)),
+            assigner => Kind::Grid(WindowGrid::new(assigner)?),
         };
-        Ok(Self { clock: WindowClock { domain: windows.time, lateness }, kind })
+        let clock = WindowClock { domain: windows.time, lateness: lateness_of(windows), gone: i64::MIN };
+        Ok(Self { clock, kind })
     }
 
     /// How many windows a row is in, at most; of slices it is in one.
@@ -165,7 +239,7 @@ impl WindowAssigner {
             }
             Kind::Grid(grid) => {
                 let times = self.clock.times(rows, now)?;
-                let is_kept = |end| self.clock.cleared_at(end) > passed;
+                let is_kept = |end| self.clock.takes(end, passed);
                 let (places, windows, late) = grid.assign(&times, is_kept, |start, end| (start, end));
                 let (starts, ends) = windows.into_iter().unzip();
                 Ok(Assigned { places, starts, ends, late })

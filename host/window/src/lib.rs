@@ -30,4 +30,5 @@ mod windows;
 pub use keyed_aggregate::{AggregateError, KeyedAggregate, output_schema};
 pub use operator::{Fired, KeyedOperator, Now};
 pub use schemas::native_schema;
+pub use windows::timing::{Standing, Timing, keep_alike};
 pub use windows::{check_aggregates, window_schema};

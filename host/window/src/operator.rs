@@ -6,8 +6,8 @@ use model::job_graph::{Aggregate, NodeKind, State};
 use state::Backend;
 use state::backend::Ticket;
 
-use crate::AggregateError;
 use crate::aggregates::Aggregates;
+use crate::{AggregateError, Standing, Timing};
 
 /// The time as an operator sees it while it runs, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,20 @@ pub trait KeyedOperator: Send {
     fn finish(&mut self, _emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         Ok(Fired::Done)
     }
+
+    /// Takes other times over, between rows and watermarks, `now` as it was for the last of them. Whether it can; if
+    /// not, nothing has changed.
+    fn change(&mut self, _timing: &Timing, _now: Now) -> bool {
+        false
+    }
+
+    /// What it knows beside its keyed state, for a snapshot.
+    fn standing(&self, _now: Now) -> Option<Standing> {
+        None
+    }
+
+    /// Goes on from what a snapshot has of that; after its state has been put back, before anything else.
+    fn stand(&mut self, _standing: Standing) {}
 
     /// What keeps its state.
     fn backend(&mut self) -> Option<&mut dyn Backend> {

@@ -95,6 +95,11 @@ impl SessionIndex {
         Ok(Self { gap, clock, fields, item, backend, grouping: Grouping::default() })
     }
 
+    /// Goes on by another clock.
+    pub fn set_clock(&mut self, clock: WindowClock) {
+        self.clock = clock;
+    }
+
     /// Begins to bring near the sessions of rows of these keys.
     ///
     /// # Errors

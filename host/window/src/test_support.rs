@@ -13,6 +13,7 @@ use model::job_graph::NodeKind;
 use state::{Backend, Extent, MemoryBackend, StateChunk, Sweep};
 
 use crate::operator::{Fired, KeyedOperator, Now, Setting, operator_of};
+use crate::windows::timing::Timing;
 
 /// What an operator is given.
 #[derive(Clone, Debug)]
@@ -167,9 +168,24 @@ impl Run {
         made
     }
 
+    /// Takes other times over; whether it can. By `fires` what there is to do by that is done before more rows come, as
+    /// where all state is in memory.
+    pub(crate) fn change(&mut self, timing: &Timing, fires: bool) -> bool {
+        let has_changed = self.operator.change(timing, self.now);
+        if fires && self.operator.next_timer().is_some_and(|time| time <= self.now.processing_time) {
+            self.fire();
+        }
+        has_changed
+    }
+
     /// All numbers of keys that its state has are below this.
     pub(crate) fn key_bound(&mut self) -> usize {
         self.operator.backend().map_or(0, |backend| backend.bound())
+    }
+
+    /// How many keys its state has, that have something.
+    pub(crate) fn count_kept(&mut self) -> usize {
+        self.operator.backend().map_or(0, |backend| backend.held().keys)
     }
 
     /// How many rows a snapshot of the state has.

@@ -1,13 +1,15 @@
 //! Jobs under load that change to other versions while they run: how long their sinks get nothing, and how soon all
 //! runs the old code after a trap.
 //!
-//! A count by name, in releases whose rows tell them apart. A thread looks every 100 µs how many rows the sinks have
+//! Word count, visits of users, and a count by name, in releases whose rows tell them apart ([`jobs`]). A thread looks every 100 µs how many rows the sinks have
 //! taken. The longest time without any, from when a change is asked for until it is complete, is held against the
 //! longest in as long a time right after it, in which nothing changes, and beside the longest while a checkpoint of all
 //! state is made. When a job has ended each of its rows is looked
-//! at: every number is there once, every name's counts are all there, by one release after the other as they have run;
-//! and the rows of one file, which lie between two barriers, are of one release. Input and output lie in memory where
+//! at: each is there once, of each key by one release after the other as they have run; and the rows of one file, which
+//! lie between two barriers, are of one release. Input and output lie in memory where
 //! the system has a folder for that: at a barrier a sink waits for its disk, which is not the change's doing.
+
+mod jobs;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +30,7 @@ use task::{Checkpoints, Job, JobOutcome, Plan, RunOptions};
 
 use crate::measure::{guest, median};
 use crate::report::Report;
+use jobs::Kind;
 
 const BENCH: &str = "swap";
 /// How often it is looked what has come out.
@@ -38,6 +41,7 @@ const CHANGES: usize = 60;
 /// A job that changes between releases, over and over.
 struct Case {
     name: &'static str,
+    kind: Kind,
     releases: [i64; 2],
     keys: i64,
     rows: i64,
@@ -45,16 +49,36 @@ struct Case {
     changes: usize,
 }
 
-const CASES: [Case; 2] = [
-    Case { name: "functions", releases: [1, 2], keys: 50_000, rows: 4_000_000, changes: 180 },
+const CASES: [Case; 4] = [
+    Case {
+        name: "word count",
+        kind: Kind::Words,
+        releases: [1, 2],
+        keys: 5_000,
+        rows: 8_000_000,
+        changes: 200,
+    },
+    Case { name: "visits", kind: Kind::Visits, releases: [1, 2], keys: 5_000, rows: 8_000_000, changes: 200 },
+    TALLY,
     Case {
         name: "1 M keys migrated lazily",
+        kind: Kind::Tally,
         releases: [1, 3],
         keys: 1_000_000,
         rows: 6_000_000,
         changes: 20,
     },
 ];
+
+/// The functions that are called together are others, too.
+const TALLY: Case = Case {
+    name: "functions",
+    kind: Kind::Tally,
+    releases: [1, 2],
+    keys: 50_000,
+    rows: 4_000_000,
+    changes: 40,
+};
 
 pub(crate) fn run(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     for case in &CASES {
@@ -123,6 +147,7 @@ struct Running {
     folder: tempfile::TempDir,
     args: Vec<String>,
     program: Program,
+    kind: Kind,
     options: RunOptions,
     job: Arc<Job>,
     clock: Clock,
@@ -132,9 +157,14 @@ struct Running {
     watcher: Option<std::thread::JoinHandle<()>>,
 }
 
-fn plan(program: &Program, args: &[String], options: &RunOptions, output: &Path) -> anyhow::Result<Plan> {
+fn plan(
+    (program, job): (&Program, &str),
+    args: &[String],
+    options: &RunOptions,
+    output: &Path,
+) -> anyhow::Result<Plan> {
     let refused = |error: &dyn std::fmt::Display| anyhow!("{error}");
-    let graph = program.plan("tally", args).map_err(|error| refused(&error))?;
+    let graph = program.plan(job, args).map_err(|error| refused(&error))?;
     let mut graph = graph.map_err(|refusal| anyhow!("{refusal:?}"))?;
     for node in &mut graph.nodes {
         if let NodeKind::Sink(connection) = &mut node.kind {
@@ -144,7 +174,7 @@ fn plan(program: &Program, args: &[String], options: &RunOptions, output: &Path)
             connection.format_options.clear();
         }
     }
-    task::plan(program, "tally", args, graph, options.clone()).map_err(|error| refused(&error))
+    task::plan(program, job, args, graph, options.clone()).map_err(|error| refused(&error))
 }
 
 impl Running {
@@ -155,9 +185,7 @@ impl Running {
             false => tempfile::tempdir()?,
         };
         let path = folder.path().join("rows.csv");
-        let text: String =
-            (0..case.rows).map(|number| format!("n{},{number}\n", number * 7 % case.keys)).collect();
-        std::fs::write(&path, text)?;
+        std::fs::write(&path, case.kind.input(case.rows, case.keys))?;
         let args = vec!["--input".to_owned(), path.display().to_string()];
         let platform = Platform::system();
         let runtime = Runtime::new(platform.clone(), RuntimeConfig::default())?;
@@ -180,8 +208,8 @@ impl Running {
             next: 1,
             retained: Vec::new(),
         });
-        let first =
-            plan(&program, &release(&args, &[], case.releases[0]), &options, &folder.path().join("out"))?;
+        let of = (&program, case.kind.job());
+        let first = plan(of, &release(&args, &[], case.releases[0]), &options, &folder.path().join("out"))?;
         first.prepare().map_err(|error| anyhow!("{error}"))?;
         let job = task::start(first, &platform, Arc::new(|_| {})).map_err(|error| anyhow!("{error}"))?;
         let (job, clock) = (Arc::new(job), platform.clock.clone());
@@ -201,8 +229,18 @@ impl Running {
                 }
             })
         };
-        let running =
-            Self { folder, args, program, options, job, clock, seen, is_over, watcher: Some(watcher) };
+        let running = Self {
+            folder,
+            args,
+            program,
+            kind: case.kind,
+            options,
+            job,
+            clock,
+            seen,
+            is_over,
+            watcher: Some(watcher),
+        };
         // Until each key has its state.
         while running.job.progress().rows_out < case.keys as u64 {
             running.clock.sleep(Duration::from_millis(1));
@@ -218,7 +256,8 @@ impl Running {
         how: SwapOptions,
     ) -> anyhow::Result<Option<(Duration, Duration)>> {
         let output = self.folder.path().join("out");
-        let plan = plan(&self.program, &release(&self.args, faults, number), &self.options, &output)?;
+        let of = (&self.program, self.kind.job());
+        let plan = plan(of, &release(&self.args, faults, number), &self.options, &output)?;
         let (sender, receiver) = sync_channel(1);
         let asked = self.clock.now();
         let changed = self.job.swap(&plan, how, Box::new(move |result| drop(sender.send(result))));
@@ -241,38 +280,8 @@ impl Running {
         self.is_over.store(true, Ordering::Relaxed);
         self.watcher.take().and_then(|watcher| watcher.join().ok()).context("the watcher has failed")?;
         ensure!(matches!(outcome, JobOutcome::Finished), "it ended with {outcome:?}");
-        let mut is_there = vec![false; case.rows as usize];
-        let mut by_name: Vec<Vec<(i64, i64)>> = vec![Vec::new(); case.keys as usize];
-        for entry in std::fs::read_dir(self.folder.path().join("out"))? {
-            let text = std::fs::read_to_string(entry?.path())?;
-            let mut of_file = None;
-            for line in text.lines() {
-                let field = |name: &str| -> anyhow::Result<i64> {
-                    let (_, rest) = line.split_once(name).context("a column is missing")?;
-                    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-                    Ok(rest.get(..end).unwrap_or_default().parse()?)
-                };
-                let (name, number) = (field("\"name\":\"n")?, field("\"number\":")?);
-                let (count, release) = (field("\"count\":")?, field("\"release\":")?);
-                let is_first = !std::mem::replace(&mut is_there[number as usize], true);
-                ensure!(is_first, "row {number} came twice");
-                by_name[name as usize].push((count, release));
-                let of_file = *of_file.get_or_insert(release);
-                ensure!(of_file == release || !is_of_one_side, "a file has rows of {of_file} and {release}");
-            }
-        }
-        ensure!(is_there.iter().all(|is_there| *is_there), "rows are missing");
-        for (name, counts) in by_name.iter_mut().enumerate() {
-            counts.sort_unstable();
-            let is_whole = (1..).zip(counts.iter()).all(|(nth, (count, _))| nth == *count);
-            ensure!(is_whole, "n{name} was counted otherwise");
-            let (mut later, mut now) = (ran.iter(), None);
-            for (_, release) in counts {
-                let follows = now == Some(*release) || later.any(|ran| ran == release);
-                ensure!(follows, "n{name} was counted by {release}, which did not run then");
-                now = Some(*release);
-            }
-        }
+        let folder = self.folder.path().join("out");
+        case.kind.hold(&folder, (case.rows, case.keys), ran, is_of_one_side)?;
         Ok(())
     }
 }
@@ -293,7 +302,7 @@ fn change(case: &Case, changes: usize, windows: &mut Windows) -> anyhow::Result<
         let took = complete - asked;
         // One look more, so that what follows it is not the end of its gap.
         running.clock.sleep(took + Duration::from_millis(20));
-        if running.job.progress().rows_in < case.rows as u64 {
+        if running.job.progress().rows_in < case.kind.rows_in(case.rows) {
             let quiet = running.clock.now();
             let (sender, receiver) = sync_channel(1);
             let answer = Box::new(move |result| drop(sender.send(result)));
@@ -317,7 +326,7 @@ fn change(case: &Case, changes: usize, windows: &mut Windows) -> anyhow::Result<
 
 /// Versions on probation that trap: from the trap until its subtask, and until all, ran the old code.
 fn fall(report: &mut Report, wanted: usize) -> anyhow::Result<()> {
-    let case = &CASES[0];
+    let case = &TALLY;
     let (mut subtask, mut all) = (Vec::new(), Vec::new());
     while all.len() < wanted {
         let running = Running::start(case)?;

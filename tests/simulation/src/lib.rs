@@ -18,5 +18,6 @@ mod splits;
 mod states;
 mod swaps;
 mod timers;
+mod timing;
 mod windows;
 mod word_count;

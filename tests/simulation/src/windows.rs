@@ -16,42 +16,42 @@ use task::{Execution, JobOutcome};
 
 use crate::simulated::{Simulated, load, seeds};
 
-const FAIL: i64 = 1;
-const TRAP: i64 = 2;
-const SET: i64 = 3;
-const DELETE: i64 = 4;
-const SAY: i64 = 5;
+pub(crate) const FAIL: i64 = 1;
+pub(crate) const TRAP: i64 = 2;
+pub(crate) const SET: i64 = 3;
+pub(crate) const DELETE: i64 = 4;
+pub(crate) const SAY: i64 = 5;
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    key: i64,
-    at: i64,
-    deed: i64,
-    value: i64,
+pub(crate) struct Row {
+    pub(crate) key: i64,
+    pub(crate) at: i64,
+    pub(crate) deed: i64,
+    pub(crate) value: i64,
 }
 
 /// A key's window.
-type Place = (i64, i64, i64);
+pub(crate) type Place = (i64, i64, i64);
 /// What a window gives, in its order: kind, time, count, sum.
-type Given = BTreeMap<Place, Vec<(i64, i64, i64, i64)>>;
+pub(crate) type Given = BTreeMap<Place, Vec<(i64, i64, i64, i64)>>;
 
 /// Windows, and what is done with them.
 #[derive(Clone, Debug)]
-struct Case {
-    windows: &'static str,
-    size: i64,
-    step: i64,
-    offset: i64,
-    lateness: i64,
-    kept: &'static str,
-    timers: bool,
-    late_port: bool,
-    bound: i64,
-    processing: bool,
+pub(crate) struct Case {
+    pub(crate) windows: &'static str,
+    pub(crate) size: i64,
+    pub(crate) step: i64,
+    pub(crate) offset: i64,
+    pub(crate) lateness: i64,
+    pub(crate) kept: &'static str,
+    pub(crate) timers: bool,
+    pub(crate) late_port: bool,
+    pub(crate) bound: i64,
+    pub(crate) processing: bool,
 }
 
 impl Case {
-    fn draw(random: &mut Random, windows: &'static str, kept: &'static str, timers: bool) -> Self {
+    pub(crate) fn draw(random: &mut Random, windows: &'static str, kept: &'static str, timers: bool) -> Self {
         let mut draw = |below: i64| random.below(below as u64) as i64;
         let step = 1 + draw(12);
         let size = match windows {
@@ -73,7 +73,7 @@ impl Case {
         }
     }
 
-    fn args(&self) -> Vec<String> {
+    pub(crate) fn args(&self) -> Vec<String> {
         let Self { windows, size, step, offset, lateness, kept, timers, late_port, bound, processing } = self;
         let args = format!(
             "--windows {windows} --size {size} --step {step} --offset {offset} --lateness {lateness} \
@@ -84,7 +84,7 @@ impl Case {
     }
 
     /// The windows of a time.
-    fn windows_of(&self, time: i64) -> Vec<(i64, i64)> {
+    pub(crate) fn windows_of(&self, time: i64) -> Vec<(i64, i64)> {
         let floor = |length: i64| (time - self.offset).div_euclid(length) * length + self.offset;
         match self.windows {
             "everything" => vec![(i64::MIN, i64::MAX)],
@@ -108,12 +108,12 @@ impl Case {
         if self.windows == "everything" { 0 } else { self.lateness }
     }
 
-    fn cleared_at(&self, end: i64) -> i64 {
+    pub(crate) fn cleared_at(&self, end: i64) -> i64 {
         (end - 1).saturating_add(self.lateness())
     }
 }
 
-fn rows(random: &mut Random, deeds: &[i64], disorder: i64) -> Vec<Row> {
+pub(crate) fn rows(random: &mut Random, deeds: &[i64], disorder: i64) -> Vec<Row> {
     let mut draw = |below: i64| random.below(below as u64) as i64;
     let keys = if draw(5) == 0 { 1 } else { 4 };
     let pace = 1 + draw(3);
@@ -127,20 +127,40 @@ fn rows(random: &mut Random, deeds: &[i64], disorder: i64) -> Vec<Row> {
         .collect()
 }
 
-struct Account<'a> {
+pub(crate) struct Account<'a> {
     case: &'a Case,
-    given: Given,
+    pub(crate) given: Given,
     sums: BTreeMap<Place, (i64, i64)>,
     timers: BTreeSet<(i64, Place)>,
-    late: Vec<i64>,
-    watermark: i64,
+    pub(crate) late: Vec<i64>,
+    pub(crate) watermark: i64,
+    /// Windows that end up to this instant have gone by a lateness before.
+    gone: i64,
 }
 
-impl Account<'_> {
-    fn row(&mut self, row: &Row) {
+impl<'a> Account<'a> {
+    pub(crate) fn new(case: &'a Case) -> Self {
+        Self {
+            case,
+            given: Given::new(),
+            sums: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            late: Vec::new(),
+            watermark: i64::MIN,
+            gone: i64::MIN,
+        }
+    }
+
+    /// From here on windows are of another lateness.
+    pub(crate) fn change(&mut self, case: &'a Case) {
+        self.gone = self.gone.max(gone_by(self.case, self.watermark));
+        self.case = case;
+    }
+
+    pub(crate) fn row(&mut self, row: &Row) {
         let case = self.case;
         let mut windows = case.windows_of(row.at);
-        windows.retain(|(_, end)| case.cleared_at(*end) > self.watermark);
+        windows.retain(|(_, end)| *end > self.gone && case.cleared_at(*end) > self.watermark);
         if windows.is_empty() {
             self.late.push(row.at);
         }
@@ -170,9 +190,14 @@ impl Account<'_> {
         }
     }
 
-    fn fire(&mut self) {
+    pub(crate) fn fire(&mut self) {
         while let Some(&(time, place)) = self.timers.first().filter(|(time, _)| *time <= self.watermark) {
             self.timers.remove(&(time, place));
+            if time > self.case.cleared_at(place.2) || place.2 <= self.gone {
+                self.timers.retain(|(_, of)| *of != place);
+                self.sums.remove(&place);
+                continue;
+            }
             let (count, sum) = self.sums[&place];
             self.given.entry(place).or_default().push((1, time, count, sum));
             if self.case.timers && time > place.2 - 1 {
@@ -198,24 +223,43 @@ struct Session {
 }
 
 /// The account of sessions: each key's, in order of time.
-struct Sessions<'a> {
+pub(crate) struct Sessions<'a> {
     case: &'a Case,
     of_keys: BTreeMap<i64, Vec<Session>>,
-    given: Given,
-    late: Vec<i64>,
-    watermark: i64,
+    pub(crate) given: Given,
+    pub(crate) late: Vec<i64>,
+    pub(crate) watermark: i64,
+    /// Sessions that end up to this instant have gone by a lateness before.
+    gone: i64,
 }
 
-impl Sessions<'_> {
-    fn row(&mut self, row: &Row) {
+/// Windows that end up to this instant have gone when this watermark has come.
+fn gone_by(case: &Case, watermark: i64) -> i64 {
+    watermark.saturating_sub(case.lateness()).saturating_add(1)
+}
+
+impl<'a> Sessions<'a> {
+    pub(crate) fn new(case: &'a Case) -> Self {
+        let (of_keys, given, late) = (BTreeMap::new(), Given::new(), Vec::new());
+        Self { case, of_keys, given, late, watermark: i64::MIN, gone: i64::MIN }
+    }
+
+    /// From here on sessions are of another lateness.
+    pub(crate) fn change(&mut self, case: &'a Case) {
+        self.gone = self.gone.max(gone_by(self.case, self.watermark));
+        self.case = case;
+    }
+
+    pub(crate) fn row(&mut self, row: &Row) {
         let (case, watermark) = (self.case, self.watermark);
         let (mut start, mut end) = (row.at, row.at + case.size);
+        let gone = self.gone.max(gone_by(case, watermark));
         let sessions = self.of_keys.entry(row.key).or_default();
-        sessions.retain(|session| case.cleared_at(session.end) > watermark);
+        sessions.retain(|session| session.end > gone);
         let (met, apart): (Vec<Session>, Vec<Session>) =
             sessions.drain(..).partition(|session| session.end >= start && session.start <= end);
         *sessions = apart;
-        if met.is_empty() && case.cleared_at(end) <= watermark {
+        if met.is_empty() && end <= gone {
             self.late.push(row.at);
             return;
         }
@@ -252,12 +296,16 @@ impl Sessions<'_> {
         sessions.sort_by_key(|session| session.start);
     }
 
-    fn fire(&mut self) {
-        let (case, watermark) = (self.case, self.watermark);
+    pub(crate) fn fire(&mut self) {
+        let (case, watermark, gone) = (self.case, self.watermark, self.gone);
         for (key, sessions) in &mut self.of_keys {
             for session in sessions.iter_mut() {
                 while let Some(time) = session.timers.first().copied().filter(|time| *time <= watermark) {
                     session.timers.remove(&time);
+                    if time > case.cleared_at(session.end) || session.end <= gone {
+                        session.timers.clear();
+                        break;
+                    }
                     let Session { start, end, count, sum, .. } = *session;
                     if count > 0 {
                         self.given.entry((*key, start, end)).or_default().push((1, time, count, sum));
@@ -275,8 +323,7 @@ impl Sessions<'_> {
 }
 
 fn expected_sessions(case: &Case, rows: &[Row], batch: bool) -> (Given, Vec<i64>) {
-    let (of_keys, given, late) = (BTreeMap::new(), Given::new(), Vec::new());
-    let mut account = Sessions { case, of_keys, given, late, watermark: i64::MIN };
+    let mut account = Sessions::new(case);
     for row in rows {
         account.row(row);
         account.fire();
@@ -296,14 +343,7 @@ fn expected(case: &Case, rows: &[Row], batch: bool) -> (Given, Vec<i64>) {
     if case.windows == "session" {
         return expected_sessions(case, rows, batch);
     }
-    let mut account = Account {
-        case,
-        given: Given::new(),
-        sums: BTreeMap::new(),
-        timers: BTreeSet::new(),
-        late: Vec::new(),
-        watermark: i64::MIN,
-    };
+    let mut account = Account::new(case);
     for row in rows {
         account.row(row);
         account.fire();
@@ -356,7 +396,7 @@ fn simulate(simulated: &Simulated, case: &Case, rows: &[Row], run: Run) -> (Give
 }
 
 /// Writes the rows of two inputs (perhaps of one), and says which they are.
-fn args_of(case: &Case, folder: &Path, rows: [&[Row]; 2], more: &[&str]) -> Vec<String> {
+pub(crate) fn args_of(case: &Case, folder: &Path, rows: [&[Row]; 2], more: &[&str]) -> Vec<String> {
     let mut args = case.args();
     let line = |Row { key, at, deed, value }: &Row| {
         format!("{{\"key\":{key},\"at\":{at},\"deed\":{deed},\"value\":{value}}}\n")

@@ -91,7 +91,11 @@ impl JobMaster {
         let (job, plan) = self.beside(&code)?;
         let this = Arc::clone(self);
         let observer = probation.map(|probation| self.observer(probation.rollback));
-        let mut answer = Once { answered: Some(answered), not: "the job has not changed" };
+        let unknown = Diagnostic::external("the attempt of the job has ended while it was changing")
+            .detail("if it goes on, then as the version that its last complete checkpoint was made for")
+            .hint(format!("streamctl versions {} says which that is", self.id));
+        let not = "the job has not changed";
+        let mut answer = Once { answered: Some(answered), not, unknown: Some(unknown) };
         let told = Box::new(move |result: Result<CheckpointId, String>| {
             if let Ok(checkpoint) = &result {
                 let mut seen = this.lock();

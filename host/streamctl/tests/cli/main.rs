@@ -31,6 +31,7 @@ mod sockets;
 mod support;
 mod swap;
 mod swap_faults;
+mod swap_live;
 mod timers;
 mod verbs;
 mod windows;

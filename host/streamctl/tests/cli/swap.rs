@@ -13,10 +13,10 @@ const ROWS: u64 = 800_000;
 const KEYS: u64 = 997;
 
 /// A job that counts by name, of which the component has several releases: its output tells them apart.
-struct Tally<'a> {
-    folder: &'a Folder,
-    session: Session,
-    id: String,
+pub(crate) struct Tally<'a> {
+    pub(crate) folder: &'a Folder,
+    pub(crate) session: Session,
+    pub(crate) id: String,
 }
 
 fn text() -> String {
@@ -34,29 +34,17 @@ fn other(folder: &Folder, file: &str, name: &str) {
 
 impl<'a> Tally<'a> {
     fn start(folder: &'a Folder, stall: u32) -> Self {
+        Self::begin(folder, Session::start(folder, 4, stall), &[])
+    }
+
+    /// In this session, with these options more.
+    pub(crate) fn begin(folder: &'a Folder, session: Session, options: &[&str]) -> Self {
         folder.write("rows.csv", text());
         other(folder, "b.wasm", "b");
-        let session = Session::start(folder, 4, stall);
         let wasm = component("operators");
-        let ran = session.ask(
-            folder,
-            "run",
-            &[
-                "-d",
-                "-p",
-                "2",
-                "-c",
-                "tally",
-                "-Dexecution.checkpointing.interval=50ms",
-                &wasm,
-                "--input",
-                "rows.csv",
-                "--output",
-                "out",
-                "--format",
-                "json",
-            ],
-        );
+        let own = ["-d", "-p", "2", "-c", "tally", "-Dexecution.checkpointing.interval=50ms"];
+        let args = [&wasm, "--input", "rows.csv", "--output", "out", "--format", "json"];
+        let ran = session.ask(folder, "run", &[&own[..], options, &args].concat());
         let id = ran.succeeds().out.strip_prefix("Job has been submitted with JobID ").unwrap();
         let id = id.trim().to_owned();
         session.wait_until(folder, &id, "RUNNING");
@@ -66,7 +54,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Waits until more rows have come out.
-    fn runs_on(&self) {
+    pub(crate) fn runs_on(&self) {
         let committed = || std::fs::read_dir(self.folder.path("out")).into_iter().flatten().flatten();
         let is_whole = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("part-");
         let rows = || committed().filter(is_whole).count();
@@ -78,17 +66,17 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn ask(&self, verb: &str, args: &[&str]) -> Ran {
+    pub(crate) fn ask(&self, verb: &str, args: &[&str]) -> Ran {
         let all: Vec<&str> = [self.id.as_str()].iter().chain(args).copied().collect();
         self.session.ask(self.folder, verb, &all)
     }
 
-    fn ends(&self) {
+    pub(crate) fn ends(&self) {
         self.session.wait_until(self.folder, &self.id, "FINISHED");
     }
 
     /// The releases that have given the rows of a name, in the order of the rows; each row of the text is there once.
-    fn releases(&self, folders: &[&str]) -> BTreeMap<String, Vec<i64>> {
+    pub(crate) fn releases(&self, folders: &[&str]) -> BTreeMap<String, Vec<i64>> {
         let mut all: BTreeMap<String, BTreeMap<u64, i64>> = BTreeMap::new();
         let rows = folders.iter().flat_map(|folder| self.folder.parts(folder));
         for row in rows {

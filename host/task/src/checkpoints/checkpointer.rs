@@ -488,6 +488,9 @@ impl Checkpointer {
             on_trial.ends_attempt();
         }
         self.teller.ended("the job has ended");
+        // Who asks from here on hears at once that there is none.
+        self.asks.close();
+        self.swap_asks.close();
         self.storage.hold_components(std::iter::empty());
         let clock = self.platform.clock.clone();
         let end = clock.now() + PATIENCE;

@@ -139,6 +139,8 @@ pub(crate) mod section {
     pub(crate) const PREPARED: &str = "prepared";
     /// How far event time is.
     pub(crate) const WATERMARK: &str = "watermark";
+    /// By which times the timers of windows are set, and which windows have gone.
+    pub(crate) const WINDOWS: &str = "windows";
     /// The keys of a running aggregate.
     pub(crate) const AGGREGATE: &str = "aggregate";
     /// Of such, those that have gone, in a snapshot of changes.

@@ -24,6 +24,7 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::value_table::VALUE_BYTES_MAX;
 use state::{Backend, SharedBackend};
+use window::Standing;
 
 use super::function_windows::MergeJob;
 use super::keyed_state::KeyedState;
@@ -77,6 +78,8 @@ pub(crate) struct Work {
     pub(super) nanoseconds_each: [Option<f64>; 3],
     /// How far event time is.
     watermark: i64,
+    /// Up to this one all timers of event time have fired.
+    fired: i64,
     /// There are no more rows.
     ended: bool,
     /// What follows the rows and timers at hand.
@@ -104,6 +107,7 @@ impl Default for Work {
             rows_done: 0,
             nanoseconds_each: [None; 3],
             watermark: i64::MIN,
+            fired: i64::MIN,
             ended: false,
             mark: None,
             search: None,
@@ -285,6 +289,12 @@ impl FunctionOperator {
             let keyed = code.keyed.take().unwrap_or_else(make);
             code.keyed = self.keyed.replace(keyed);
         }
+        // What is due may be at hand still.
+        let fired = window::Now { watermark: self.work.fired, ..self.now() };
+        if let (Some(windows), Some(lateness)) = (&mut self.windows, &mut code.lateness) {
+            *lateness = windows.change(*lateness, fired);
+            self.keyed.iter_mut().for_each(|keyed| keyed.set_clock(windows.clock()));
+        }
         code.reader.set(self.keyed.as_ref().and_then(KeyedState::reader));
         std::mem::swap(&mut self.chain, &mut code.chain);
         std::mem::swap(&mut self.place, &mut code.place);
@@ -310,6 +320,9 @@ impl FunctionOperator {
         if !self.is_calling() && self.goes_back_after_search() {
             return Ok(Ran::GoesBack);
         }
+        if !self.is_calling() && self.reset_timers()? {
+            return Ok(Ran::Progress);
+        }
         if !self.is_calling()
             && let Some(ran) = self.prepare(counters, emit)?
         {
@@ -329,6 +342,7 @@ impl FunctionOperator {
             }
             if self.work.parts.is_empty() {
                 if let Some(mark) = self.work.mark.take() {
+                    self.work.fired = self.work.watermark;
                     return Ok(Ran::Forward(mark));
                 }
                 match input.elements.pop_front() {
@@ -377,9 +391,35 @@ impl FunctionOperator {
         }
     }
 
+    /// Sets some timers of windows anew, that were set by another lateness. Whether there may be more.
+    fn reset_timers(&mut self) -> Result<bool, Diagnostic> {
+        let now = self.clock.wall_ms();
+        let (Some(windows), Some(keyed)) = (&mut self.windows, &self.keyed) else { return Ok(false) };
+        if !windows.is_resetting() {
+            return Ok(false);
+        }
+        let Some(resets) = windows.next_resets(keyed.bound()) else { return Ok(false) };
+        keyed.reset_timers(resets, now).map_err(|error| state_error(Some(&self.place), &error))?;
+        Ok(true)
+    }
+
+    /// What a checkpoint keeps of its windows beside their state.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        Some(self.windows.as_ref()?.standing(self.now()))
+    }
+
+    /// Goes on from what a checkpoint has kept of its windows.
+    pub(crate) fn stand(&mut self, standing: Standing) {
+        if let Some(windows) = &mut self.windows {
+            windows.stand(standing);
+            self.keyed.iter_mut().for_each(|keyed| keyed.set_clock(windows.clock()));
+        }
+    }
+
     /// Whether rows or timers are still in work.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.is_at_rest() || self.work.mark.is_some()
+        let is_resetting = self.windows.as_ref().is_some_and(|windows| windows.is_resetting());
+        !self.is_at_rest() || self.work.mark.is_some() || is_resetting
     }
 
     /// Whether no numbers of keys are in work.

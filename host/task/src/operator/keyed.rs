@@ -4,7 +4,7 @@ use model::element::Mark;
 use model::{Batch, Diagnostic};
 use platform::Clock;
 use state::backend::Ticket;
-use window::{AggregateError, Fired, KeyedOperator, Now};
+use window::{AggregateError, Fired, KeyedOperator, Now, Standing, Timing};
 
 use super::{Element, Emit, Input, Place, Ran, native_error};
 use crate::metrics::{Counters, add};
@@ -68,7 +68,7 @@ impl KeyedStage {
         input: &mut Input,
         emit: &mut window::operator::Emit<'_>,
     ) -> Result<Ran, AggregateError> {
-        let now = Now { watermark: self.watermark, processing_time: self.clock.wall_ms() };
+        let now = self.now();
         if let Some((ticket, ..)) = &self.waiting {
             if !self.operator.is_ready(*ticket) {
                 return Ok(Ran::Idle);
@@ -146,6 +146,26 @@ impl KeyedStage {
     /// Whether rows or a watermark are still in work.
     pub(crate) fn is_busy(&self) -> bool {
         self.waiting.is_some() || self.is_processing || !self.is_fired
+    }
+
+    /// Other times of its windows; whether they can change.
+    pub(crate) fn change(&mut self, timing: &Timing) -> bool {
+        let now = self.now();
+        self.operator.change(timing, now)
+    }
+
+    /// What a checkpoint keeps of it beside its keyed state.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.operator.standing(self.now())
+    }
+
+    /// Goes on from what a checkpoint has kept of that.
+    pub(crate) fn stand(&mut self, standing: Standing) {
+        self.operator.stand(standing);
+    }
+
+    fn now(&self) -> Now {
+        Now { watermark: self.watermark, processing_time: self.clock.wall_ms() }
     }
 
     /// When something is due by processing time, in milliseconds since the epoch.

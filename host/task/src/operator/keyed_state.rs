@@ -24,7 +24,7 @@ use super::function::Items;
 use super::window_keys::{
     KeyedBy, Meeting, Met, OfWindows, Sorted, extent_columns, extent_fields, extent_type, times, windows_of,
 };
-use super::windowed::InWindows;
+use super::windowed::{InWindows, Resets};
 
 /// The state of a keyed function's subtask.
 pub(crate) struct KeyedState {
@@ -109,6 +109,36 @@ impl KeyedState {
         let (of_groups, is_last, new_slices) = (Vec::new(), Vec::new(), Vec::new());
         let windows = OfWindows { clock, extents, merges, is_slice, new_slices, of_groups, is_last };
         Self { windows: Some(windows), ..self }
+    }
+
+    /// Goes on by another clock of windows.
+    pub(crate) fn set_clock(&mut self, clock: WindowClock) {
+        self.windows.iter_mut().for_each(|windows| windows.clock = clock);
+    }
+
+    /// All numbers of keys are below this.
+    pub(crate) fn bound(&self) -> usize {
+        self.shared.lock().backend.bound()
+    }
+
+    /// Sets timers of windows anew that were set by another lateness.
+    pub(crate) fn reset_timers(&self, resets: Resets, now: i64) -> Result<(), ArrowError> {
+        let Some(OfWindows { clock, extents, .. }) = &self.windows else { return Ok(()) };
+        let Held { backend, .. } = &mut *self.shared.lock();
+        // Key numbers are of 32 bits.
+        let all = resets.from as KeyId..resets.to as KeyId;
+        let had = all.map(|id| (id, backend.timers_of(id, clock.domain())));
+        let had: Vec<(KeyId, Vec<i64>)> = had.filter(|(_, timers)| !timers.is_empty()).collect();
+        let ids: Vec<KeyId> = had.iter().map(|(id, _)| *id).collect();
+        let mut keys = backend.keys(&ids)?;
+        let windows = windows_of(*extents, &mut **backend, &ids, &mut keys, now)?;
+        let mut changes = Vec::new();
+        for ((id, had), (start, end)) in had.iter().zip(windows) {
+            if start < end {
+                clock.reset((*id, had), (resets.by, resets.passed), end, &mut changes);
+            }
+        }
+        backend.change_timers(&changes)
     }
 
     /// What the guest reads the states with that do not travel by value.
@@ -385,15 +415,15 @@ impl KeyedState {
             }
             if domain != clock.domain() {
                 // It has outlived its window.
-                match clock.cleared_at(end) <= passed {
-                    true => gone.push(id),
-                    false => sorted.called.push((time, id)),
+                match clock.takes(end, passed) {
+                    false => gone.push(id),
+                    true => sorted.called.push((time, id)),
                 }
                 continue;
             }
             // At the end of the input windows end, other timers of processing time do not fire.
             let is_ahead = domain == TimeDomain::ProcessingTime && at_end.is_some_and(|wall| time > wall);
-            if time > clock.cleared_at(end) {
+            if clock.is_over(time, end) {
                 sorted.cleared.push(id);
                 continue;
             }

@@ -12,7 +12,7 @@ use window::assigner::{Assigned, WindowAssigner, WindowClock, instants, shares_s
 use window::operator::NewBackend;
 use window::session_index::SessionIndex;
 use window::slice_index::{Ending, SliceIndex};
-use window::{AggregateError, Now};
+use window::{AggregateError, Now, Standing};
 
 use super::function::Items;
 use super::window_keys::{KeyedBy, Meeting};
@@ -34,6 +34,20 @@ pub(crate) struct Windowed {
     assigned: u64,
     /// What comes before all else.
     pub(crate) stage: Stage,
+    /// Timers that are to be set anew before anything else.
+    resets: Option<Resets>,
+}
+
+/// Timers of windows that were set by another lateness.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resets {
+    /// By this one, in milliseconds.
+    pub(crate) by: i64,
+    /// What was due up to this instant had fired then.
+    pub(crate) passed: i64,
+    /// Those of keys with numbers in this range.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
 }
 
 /// Where windows are known.
@@ -116,6 +130,8 @@ pub(crate) struct Taken {
 
 /// Rows that are put into windows at once, a row counted once for each window.
 const ASSIGNED: usize = 4 * 1024;
+/// Keys whose timers are set anew in one call.
+const RESET: usize = 2 * 1024;
 
 /// How a function keeps what is in its windows.
 pub(crate) fn keyed_by(windows: &Windows, timers: bool) -> KeyedBy {
@@ -155,7 +171,63 @@ impl Windowed {
             waiting: None,
             assigned: 0,
             stage: Stage::None,
+            resets: None,
         })
+    }
+
+    /// Goes on with another lateness, in milliseconds; what it was before.
+    pub(crate) fn change(&mut self, lateness: i64, now: Now) -> i64 {
+        let before = self.clock().lateness();
+        if lateness != before {
+            let passed = self.clock().passed(now);
+            self.set_clock(self.clock().with_lateness(lateness, passed));
+            // While some are still to be set anew a change can only go back to what those are set by.
+            let to = self.resets.map_or(usize::MAX, |resets| resets.from);
+            self.resets = Some(Resets { by: before, passed, from: 0, to });
+        }
+        before
+    }
+
+    /// What a checkpoint keeps of them.
+    pub(crate) fn standing(&self, now: Now) -> Standing {
+        let clock = self.clock();
+        match self.resets {
+            Some(Resets { by, passed, .. }) => clock.standing(by, passed),
+            None => clock.standing(clock.lateness(), clock.passed(now)),
+        }
+    }
+
+    /// Goes on from what a checkpoint has kept.
+    pub(crate) fn stand(&mut self, standing: Standing) {
+        let own = self.clock().lateness();
+        let before = self.clock().of_standing(standing);
+        self.set_clock(before);
+        if own != standing.lateness {
+            self.set_clock(before.with_lateness(own, standing.passed));
+            let (by, passed) = (standing.lateness, standing.passed);
+            self.resets = Some(Resets { by, passed, from: 0, to: usize::MAX });
+        }
+    }
+
+    fn set_clock(&mut self, clock: WindowClock) {
+        self.assigner.clock = clock;
+        if let Index::Sessions(index) = &mut self.index {
+            index.set_clock(clock);
+        }
+    }
+
+    /// Whether timers are to be set anew.
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.resets.is_some()
+    }
+
+    /// The next keys whose timers are to be set anew: of all with numbers below this.
+    pub(crate) fn next_resets(&mut self, bound: usize) -> Option<Resets> {
+        let resets = self.resets?;
+        let (from, to) = (resets.from, resets.to.min(bound));
+        let until = to.min(from + RESET);
+        self.resets = (from < to).then_some(Resets { from: until, to, ..resets });
+        (from < to).then_some(Resets { to: until, ..resets })
     }
 
     /// When they are over.

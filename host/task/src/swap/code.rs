@@ -11,11 +11,13 @@ use checkpoint::coordinator::CheckpointId;
 use guest::{Chain, Entries, NodePort, Opening, StateReader, Task};
 use model::Diagnostic;
 use model::element::Barrier;
-use model::job_graph::{FailurePolicy, NodeId, NodeKind, State};
+use model::job_graph::{FailurePolicy, NodeId, NodeKind, State, Watermarks};
 use platform::Clock;
+use window::Timing;
+use window::assigner::lateness_of;
 
-use super::Version;
 use super::probation::Trial;
+use super::{Version, exits};
 use crate::deploy::{uid_of, uids_of};
 use crate::metrics::{GuestHooks, LogRecord, LogSink, UserMetrics};
 use crate::operator::Place;
@@ -48,6 +50,15 @@ pub(crate) struct StageSwap {
 pub(crate) enum StageCode {
     Function(Box<Code>),
     Native(NativeFunction),
+    /// How long windows take late rows, and when they are emitted.
+    Windows {
+        /// As they run.
+        here: Timing,
+        /// As they are to.
+        there: Timing,
+    },
+    /// How watermarks follow the event time.
+    Watermarks(Box<Watermarks>),
 }
 
 /// The code of a chain of the guest's functions.
@@ -66,6 +77,8 @@ pub(crate) struct Code {
     pub(crate) keys: Vec<Option<Vec<usize>>>,
     /// The state as this code is called with it; none = it has not run yet.
     pub(crate) keyed: Option<KeyedState>,
+    /// How long its windows take late rows, in milliseconds.
+    pub(crate) lateness: Option<i64>,
     /// That it is on probation.
     pub(crate) trial: Option<Arc<Trial>>,
 }
@@ -148,7 +161,8 @@ impl Ground {
         (metrics, clock): (&Arc<Mutex<UserMetrics>>, &Clock),
         attempt: u32,
     ) -> Self {
-        let of_stage = |v: usize, s: usize| version.exits(v, s).into_iter().map(|exit| exit.from).collect();
+        let of_stage =
+            |v: usize, s: usize| exits(&version.physical, v, s).into_iter().map(|exit| exit.from).collect();
         let vertices = version.physical.vertices.iter().enumerate();
         let exits =
             vertices.map(|(v, vertex)| (0..vertex.stages.len()).map(|s| of_stage(v, s)).collect()).collect();
@@ -160,10 +174,10 @@ impl Ground {
     ///
     /// # Errors
     /// If one cannot be opened.
-    pub(crate) fn swaps(
+    pub(crate) fn swaps<'a>(
         &self,
-        old: &Version,
-        new: &Version,
+        old: &'a Version,
+        new: &'a Version,
         trial: Option<&Arc<Trial>>,
     ) -> Result<Vec<SubtaskSwap>, Diagnostic> {
         let mut swaps = Vec::new();
@@ -174,9 +188,18 @@ impl Ground {
                     let head = |version: &Version| version.physical.vertices[v].stages[s].nodes[0];
                     let uid = |version: &Version| uid_of(&version.physical.job, head(version));
                     let is_renamed = uid(old) != uid(new);
-                    let code = match &new.physical.job.nodes[head(new) as usize].kind {
+                    let kind =
+                        |version: &'a Version| &version.physical.job.nodes[head(version) as usize].kind;
+                    let code = match (kind(old), kind(new)) {
+                        (NodeKind::Window(old), NodeKind::Window(new)) => {
+                            let (here, there) = (Timing::of(old), Timing::of(new));
+                            (here != there).then_some(StageCode::Windows { here, there })
+                        }
+                        (NodeKind::Watermarks(old), NodeKind::Watermarks(new)) => {
+                            (old != new).then(|| StageCode::Watermarks(Box::new(new.clone())))
+                        }
                         _ if is_same => None,
-                        NodeKind::Function(_) => Some(match new.natives.get(&head(new)) {
+                        (_, NodeKind::Function(_)) => Some(match new.natives.get(&head(new)) {
                             Some(native) => StageCode::Native(Arc::clone(native)),
                             None => {
                                 let code = self.code(new, (v, s), subtask)?;
@@ -210,7 +233,7 @@ impl Ground {
         let NodeKind::Function(function) = &node(&head).kind else {
             return Err(Diagnostic::internal("a stage that is no function was to change"));
         };
-        let outputs: Vec<Output> = version.exits(v, s).into_iter().map(|exit| exit.from).collect();
+        let outputs: Vec<Output> = exits(physical, v, s).into_iter().map(|exit| exit.from).collect();
         let ways = outputs.iter().copied().zip(self.exits[v][s].iter().copied()).collect();
         let is_diverted = node(&head).on_failure == FailurePolicy::Divert;
         let port_of = |(id, port): &Output| Arc::clone(&node(id).outputs[*port as usize].schema);
@@ -263,6 +286,7 @@ impl Ground {
             states: function.states.clone(),
             keys: keys.collect(),
             keyed: None,
+            lateness: function.windows.as_ref().map(lateness_of),
             trial: None,
         })
     }

@@ -1,20 +1,28 @@
 //! What differs between two versions of a job: which operators are kept, changed, migrated, new and dropped; whether
 //! a running job can take the other version over, and whether it can go back.
 //!
-//! Only functions change while a job runs: their code, the functions that are called together with them, and states
-//! by value whose columns map by name. All else is laid out when a job starts.
+//! What changes while a job runs is functions: their code, the functions that are called together with them, and
+//! states by value whose columns map by name; how long windows take late rows and when they are emitted; and how
+//! watermarks follow the event time ([`settings`]). All else is laid out when a job starts.
 
-use std::collections::BTreeSet;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Formatter, Result as Written};
 
 use arrow_schema::{DataType, Schema};
+use graph::PhysicalGraph;
 use model::Diagnostic;
 use model::job_graph::{Function, Node, NodeId, NodeKind, State, StateKind};
 use serde::Serialize;
 use state::evolve::fits;
 
-use super::{Exit, Version};
+use super::{Exit, Version, exits};
+use crate::admission::input_schema;
 use crate::deploy::uid_of;
+use crate::operator::native::NativeFunction;
 
 /// What differs between two versions of a job. As JSON it has these fields by these names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,6 +50,9 @@ pub struct OperatorChange {
     /// What becomes of its states, where that is anything.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateChange>,
+    /// What becomes of those of its settings that can change while a job runs: ``lateness was 5 s, and is 10 s``.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
 }
 
 /// What becomes of an operator.
@@ -145,6 +156,9 @@ impl Display for Difference {
             for StateChange { name, what } in &operator.states {
                 writeln!(f, "{:<9}   state `{name}`: {what}", "")?;
             }
+            for what in &operator.settings {
+                writeln!(f, "{:<9}   {what}", "")?;
+            }
         }
         match (self.is_none(), self.obstacles.is_empty()) {
             (true, _) => return writeln!(f, "Nothing differs."),
@@ -167,15 +181,42 @@ impl Display for Difference {
 /// What differs between two versions of a job.
 #[must_use]
 pub fn diff(old: &Version, new: &Version) -> Difference {
-    let mut differ = Differ { old, new, difference: Difference::default() };
+    between(Side::of(old), Side::of(new), new.has_code_of(old))
+}
+
+fn between(old: Side<'_>, new: Side<'_>, is_same_code: bool) -> Difference {
+    let mut differ = Differ { old, new, is_same_code, difference: Difference::default() };
     differ.operators();
     differ.shape();
     differ.difference
 }
 
+/// A version without its code.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    physical: &'a PhysicalGraph,
+    natives: &'a BTreeMap<NodeId, NativeFunction>,
+    two_phases: &'a BTreeSet<NodeId>,
+    is_batch: bool,
+    is_state_on_disk: bool,
+}
+
+impl<'a> Side<'a> {
+    fn of(version: &'a Version) -> Self {
+        Self {
+            physical: &version.physical,
+            natives: &version.natives,
+            two_phases: &version.two_phases,
+            is_batch: version.is_batch,
+            is_state_on_disk: version.is_state_on_disk,
+        }
+    }
+}
+
 struct Differ<'a> {
-    old: &'a Version,
-    new: &'a Version,
+    old: Side<'a>,
+    new: Side<'a>,
+    is_same_code: bool,
     difference: Difference,
 }
 
@@ -210,7 +251,6 @@ impl Differ<'_> {
     fn operators(&mut self) {
         let (old, new) = (&self.old.physical.job.nodes, &self.new.physical.job.nodes);
         let mut taken = BTreeSet::new();
-        let is_same_code = self.new.has_code_of(self.old);
         for (id, node) in new.iter().enumerate() {
             let is_it = |other: &Node| match (&node.uid, &other.uid) {
                 (Some(uid), Some(other)) => uid == other,
@@ -218,17 +258,18 @@ impl Differ<'_> {
                 _ => false,
             };
             let found = old.iter().enumerate().find(|(at, other)| !taken.contains(at) && is_it(other));
-            let (mut change, mut states) = (Change::New, Vec::new());
+            let (mut change, mut states, mut settings) = (Change::New, Vec::new(), Vec::new());
             if let Some((at, before)) = found {
                 taken.insert(at);
-                (change, states) = changes(before, node, is_same_code && at == id);
+                (change, states) = changes(before, node, self.is_same_code && at == id);
+                settings = settings::said(&before.kind, &node.kind);
             }
             let (uid, name) = (node.uid.clone(), node.name.clone());
-            self.difference.operators.push(OperatorChange { uid, name, change, states });
+            self.difference.operators.push(OperatorChange { uid, name, change, states, settings });
         }
         let dropped = old.iter().enumerate().filter(|(at, _)| !taken.contains(at)).map(|(_, node)| {
             let (uid, name) = (node.uid.clone(), node.name.clone());
-            OperatorChange { uid, name, change: Change::Dropped, states: Vec::new() }
+            OperatorChange { uid, name, change: Change::Dropped, states: Vec::new(), settings: Vec::new() }
         });
         self.difference.operators.extend(dropped);
     }
@@ -247,7 +288,7 @@ impl Differ<'_> {
             let (before, after) = (old.physical.max_parallelism, new.physical.max_parallelism);
             self.obstacle(format!("the number of key groups was {before}, and is {after}"));
         }
-        let classes = |version: &Version| -> Vec<Vec<&'static str>> {
+        let classes = |version: Side<'_>| -> Vec<Vec<&'static str>> {
             let job = &version.physical.job;
             let of_stage = |stage: &graph::Stage| kind_of(&job.nodes[stage.nodes[0] as usize]);
             version
@@ -299,7 +340,7 @@ impl Differ<'_> {
 
     fn stage(&mut self, v: usize, s: usize) {
         let (old, new) = (self.old, self.new);
-        let head = |version: &Version| version.physical.vertices[v].stages[s].nodes[0];
+        let head = |version: Side<'_>| version.physical.vertices[v].stages[s].nodes[0];
         let (was, is) = (head(old), head(new));
         let (before, after) = (&old.physical.job.nodes[was as usize], &new.physical.job.nodes[is as usize]);
         let name = &after.name;
@@ -314,9 +355,16 @@ impl Differ<'_> {
                 self.function((was, f), (is, g), name);
             }
             (f, g) => {
-                if f != g || before.on_failure != after.on_failure {
-                    self.obstacle(format!("the {} `{name}` has other settings", kind_of(after)));
-                }
+                let other = match (f, g) {
+                    _ if before.on_failure != after.on_failure => vec!["has other settings".to_owned()],
+                    (NodeKind::Window(f), NodeKind::Window(g)) => {
+                        let input = input_schema(&new.physical.job, is);
+                        settings::of_windows((f, g), input.as_ref(), new.is_state_on_disk)
+                    }
+                    (NodeKind::Watermarks(f), NodeKind::Watermarks(g)) => settings::of_watermarks(f, g),
+                    (f, g) => (f != g).then(|| "has other settings".to_owned()).into_iter().collect(),
+                };
+                other.iter().for_each(|why| self.obstacle(format!("the {} `{name}` {why}", kind_of(after))));
                 let has_state = !matches!(f, NodeKind::Watermarks(_) | NodeKind::Lookup(_));
                 if has_state && before.uid != after.uid {
                     self.obstacle(format!("the {} `{name}` has another uid", kind_of(after)));
@@ -328,14 +376,14 @@ impl Differ<'_> {
 
     /// Whether rows leave a stage by the same ways with the same columns.
     fn exits(&mut self, v: usize, s: usize, name: &str) {
-        let (old, new) = (self.old.exits(v, s), self.new.exits(v, s));
+        let (old, new) = (exits(self.old.physical, v, s), exits(self.new.physical, v, s));
         let ways = |exits: &[Exit]| exits.iter().map(|exit| exit.ways.clone()).collect::<Vec<_>>();
         if ways(&old) != ways(&new) {
             self.obstacle(format!("rows of `{name}` go other ways: to other operators, or by another key"));
             return;
         }
         for (before, after) in old.iter().zip(&new) {
-            let port = |version: &'_ Version, (node, port): (NodeId, u32)| {
+            let port = |version: Side<'_>, (node, port): (NodeId, u32)| {
                 let port = &version.physical.job.nodes[node as usize].outputs[port as usize];
                 (std::sync::Arc::clone(&port.schema), port.changes)
             };
@@ -352,8 +400,8 @@ impl Differ<'_> {
             self.obstacle(format!("`{name}` is called with state in one of the versions only"));
             return;
         }
-        if f.windows != g.windows {
-            self.obstacle(format!("`{name}` has other windows"));
+        for why in settings::of_function(f, g, self.new.is_state_on_disk) {
+            self.obstacle(format!("`{name}` {why}"));
         }
         if f.inputs.len() != g.inputs.len()
             || !f.inputs.iter().zip(&g.inputs).all(|(f, g)| same_columns(f, g))

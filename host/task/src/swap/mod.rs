@@ -72,29 +72,28 @@ impl Version {
             && other.natives.is_empty()
             && (self.digest(), &self.job, &self.args) == (other.digest(), &other.job, &other.args)
     }
+}
 
-    /// By which outputs rows leave a stage, and where each leads. In an order that is the same for every version
-    /// whose rows go the same ways.
-    pub(crate) fn exits(&self, vertex: usize, stage: usize) -> Vec<Exit> {
-        let nodes = &self.physical.vertices[vertex].stages[stage].nodes;
-        let of_edges =
-            self.physical.edges.iter().filter(|edge| edge.from == vertex && nodes.contains(&edge.node));
-        let of_edges = of_edges.map(|edge| {
-            let way = Way::Vertex(edge.to, edge.input, text_of(&edge.partition));
-            ((edge.node, edge.port), way)
-        });
-        let stages = self.physical.vertices[vertex].stages.iter().enumerate();
-        let of_stages = stages.filter_map(|(next, other)| match other.fed_by {
-            Some((from, node, port)) if from == stage => Some(((node, port), Way::Stage(next))),
-            _ => None,
-        });
-        let mut exits: BTreeMap<(NodeId, u32), Vec<Way>> = BTreeMap::new();
-        of_edges.chain(of_stages).for_each(|(from, way)| exits.entry(from).or_default().push(way));
-        let mut exits: Vec<Exit> = exits.into_iter().map(|(from, ways)| Exit { from, ways }).collect();
-        exits.iter_mut().for_each(|exit| exit.ways.sort());
-        exits.sort_by(|a, b| a.ways.cmp(&b.ways).then(a.from.cmp(&b.from)));
-        exits
-    }
+/// By which outputs rows leave a stage, and where each leads. In an order that is the same for every version
+/// whose rows go the same ways.
+pub(crate) fn exits(physical: &PhysicalGraph, vertex: usize, stage: usize) -> Vec<Exit> {
+    let nodes = &physical.vertices[vertex].stages[stage].nodes;
+    let of_edges = physical.edges.iter().filter(|edge| edge.from == vertex && nodes.contains(&edge.node));
+    let of_edges = of_edges.map(|edge| {
+        let way = Way::Vertex(edge.to, edge.input, text_of(&edge.partition));
+        ((edge.node, edge.port), way)
+    });
+    let stages = physical.vertices[vertex].stages.iter().enumerate();
+    let of_stages = stages.filter_map(|(next, other)| match other.fed_by {
+        Some((from, node, port)) if from == stage => Some(((node, port), Way::Stage(next))),
+        _ => None,
+    });
+    let mut exits: BTreeMap<(NodeId, u32), Vec<Way>> = BTreeMap::new();
+    of_edges.chain(of_stages).for_each(|(from, way)| exits.entry(from).or_default().push(way));
+    let mut exits: Vec<Exit> = exits.into_iter().map(|(from, ways)| Exit { from, ways }).collect();
+    exits.iter_mut().for_each(|exit| exit.ways.sort());
+    exits.sort_by(|a, b| a.ways.cmp(&b.ways).then(a.from.cmp(&b.from)));
+    exits
 }
 
 /// An output by which rows leave a stage.

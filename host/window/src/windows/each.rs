@@ -8,24 +8,21 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use arrow_schema::{DataType, Field};
 use model::Batch;
-use model::job_graph::{TimeDomain, Trigger, Window};
+use model::job_graph::{Trigger, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
-use state::{Grouping, TimerChange};
+use state::{Backend, Grouping, TimerChange};
 
 use super::kept::{Given, Kept, Prepared, ends_of};
-use super::{Frame, millis};
-use crate::AggregateError;
 use crate::aggregates::as_structure;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::timers::{Due, DueTimers};
+use crate::{AggregateError, Standing, Timing};
 
 /// Windows by key, in one subtask.
 pub(super) struct EachWindow {
     /// With whether a window has changed since its last result.
     kept: Kept,
-    /// From one early result to the next, in milliseconds.
-    early: Option<i64>,
     grouping: Grouping,
     pending: Option<Prepared>,
     due: DueTimers,
@@ -36,16 +33,10 @@ const FIRED: usize = 2 * 1024;
 
 impl EachWindow {
     pub(super) fn new(window: &Window, setting: Setting<'_>) -> Result<Self, AggregateError> {
-        let early = match window.trigger {
-            // At the end of the input there are final results only.
-            Trigger::Early(each) if !setting.batch => Some(millis(each)),
-            _ => None,
-        };
         let own = Field::new("changed", DataType::Boolean, true);
-        let repeats = early.is_some() || !window.lateness.is_zero();
+        let repeats = !setting.batch || !window.lateness.is_zero();
         Ok(Self {
             kept: Kept::new(window, setting, own, repeats, false)?,
-            early,
             grouping: Grouping::default(),
             pending: None,
             due: DueTimers::default(),
@@ -71,8 +62,9 @@ impl EachWindow {
                 continue;
             }
             timers.push(self.timer(*id, end - 1));
-            if self.kept.frame.lateness > 0 {
-                timers.push(self.timer(*id, self.kept.cleared_at(*end)));
+            if self.kept.frame.lateness.lateness > 0 {
+                let cleared = self.kept.frame.lateness.cleared_after(*end, prepared.passed);
+                timers.push(self.timer(*id, cleared));
             }
             if let Some(time) = self.next_early(*end, prepared.passed) {
                 timers.push(self.timer(*id, time));
@@ -106,7 +98,7 @@ impl EachWindow {
 
     /// The first early result of a window after an instant.
     fn next_early(&self, end: i64, after: i64) -> Option<i64> {
-        let early = self.early.filter(|_| after < end - 1)?;
+        let early = self.kept.frame.lateness.early().filter(|_| after < end - 1)?;
         let start = self.kept.grid.as_ref()?.window_start(end);
         let passed = after.saturating_sub(start).max(0) / early;
         let time = start.saturating_add(early.checked_mul(passed + 1)?).saturating_sub(1);
@@ -140,8 +132,10 @@ impl EachWindow {
                 // The next row begins anew, its timers too.
             } else if *time >= self.kept.cleared_at(*end) {
                 cleared.push(*id);
-            } else if *time < *end - 1
-                && is_there
+            } else if *time >= *end - 1 {
+                // It is set, unless by another lateness.
+                timers.extend(is_there.then(|| self.timer(*id, self.kept.cleared_at(*end))));
+            } else if is_there
                 // Until the clock's instant nothing changes any more.
                 && let Some(next) = self.next_early(*end, passed.max(*time))
             {
@@ -166,8 +160,30 @@ impl EachWindow {
         self.kept.clear(&cleared, now)
     }
 
+    /// Sets timers of some windows anew that were set by other times. Whether there may be more.
+    fn reset(&mut self) -> Result<bool, AggregateError> {
+        let (lateness, backend) = (&mut self.kept.frame.lateness, &mut self.kept.backend);
+        let Some((passed, ids)) = lateness.next_resets(&**backend) else { return Ok(false) };
+        let had = lateness.with_timers(&ids, &**backend);
+        let ids: Vec<KeyId> = had.iter().map(|(id, _)| *id).collect();
+        let ends = ends_of(&backend.keys(&ids)?);
+        let mut changes = Vec::new();
+        for ((id, had), end) in had.iter().zip(ends) {
+            let lateness = &self.kept.frame.lateness;
+            let mut wanted = vec![lateness.cleared_after(end, passed)];
+            wanted.extend(had.contains(&(end - 1)).then_some(end - 1));
+            wanted.extend(self.next_early(end, passed));
+            lateness.changes(*id, had, &wanted, &mut changes);
+        }
+        self.kept.backend.change_timers(&changes)?;
+        Ok(true)
+    }
+
     /// Does what is due by an instant of the windows' clock, bit by bit.
     fn advance(&mut self, passed: i64, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if self.reset()? {
+            return Ok(Fired::More);
+        }
         match self.due.next(&mut *self.kept.backend, self.kept.frame.domain, passed, FIRED)? {
             Due::None(fired) => Ok(fired),
             Due::Timers(due) => {
@@ -209,11 +225,31 @@ impl KeyedOperator for EachWindow {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.kept.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
+        self.kept.next_timer()
+    }
+
+    fn change(&mut self, timing: &Timing, now: Now) -> bool {
+        let is_kept_so = !matches!(timing.trigger, Trigger::Count(_));
+        if is_kept_so {
+            self.kept.change(timing, now);
+        }
+        is_kept_so
+    }
+
+    fn standing(&self, now: Now) -> Option<Standing> {
+        Some(self.kept.frame.standing(now))
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.kept.frame.lateness.stand(standing);
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         self.advance(i64::MAX, i64::MIN, emit)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.kept.backend)
     }
 
     fn take_late(&mut self) -> usize {

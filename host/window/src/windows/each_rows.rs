@@ -13,18 +13,17 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array};
 use arrow_schema::{DataType, Field};
 use model::Batch;
-use model::job_graph::{TimeDomain, Window};
+use model::job_graph::{Trigger, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Grouping, TimerChange};
 
-use super::Frame;
-use super::kept::{Given, Kept, Prepared};
-use crate::AggregateError;
+use super::kept::{Given, Kept, Prepared, ends_of};
 use crate::aggregates::as_structure;
 use crate::keys::FinalKeys;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::timers::{Due, DueTimers};
+use crate::{AggregateError, Standing, Timing};
 
 /// Windows by key, in one subtask.
 pub(super) struct EachRows {
@@ -92,7 +91,7 @@ impl EachRows {
         for (row, group) in (0u32..).zip(&groups) {
             let count = &mut counts[*group as usize];
             *count += 1;
-            if *count == self.each {
+            if *count >= self.each {
                 *count = 0;
                 full.push(row);
             }
@@ -176,6 +175,42 @@ impl EachRows {
         Ok(self.kept.backend.change_timers(&timers)?)
     }
 
+    /// Those windows of due timers whose state goes. Others are kept longer by now.
+    fn over(&mut self, due: Vec<(i64, KeyId)>) -> Result<Vec<KeyId>, AggregateError> {
+        let (mut over, mut timers) = (Vec::with_capacity(due.len()), Vec::new());
+        let ids: Vec<KeyId> = due.iter().map(|(_, id)| *id).collect();
+        let ends = ends_of(&self.kept.backend.keys(&ids)?);
+        for ((time, key), end) in due.into_iter().zip(ends) {
+            let cleared = self.kept.cleared_at(end);
+            if time >= cleared {
+                over.push(key);
+            } else {
+                timers.push(TimerChange { key, domain: self.kept.frame.domain, time: cleared, set: true });
+            }
+        }
+        self.kept.backend.change_timers(&timers)?;
+        Ok(over)
+    }
+
+    /// Sets timers of some windows anew that were set by another lateness. Whether there may be more.
+    fn reset(&mut self) -> Result<bool, AggregateError> {
+        let (lateness, backend) = (&mut self.kept.frame.lateness, &mut self.kept.backend);
+        let Some((passed, ids)) = lateness.next_resets(&**backend) else { return Ok(false) };
+        // Windows without an end have no timers.
+        let had = lateness.with_timers(&ids, &**backend);
+        if had.is_empty() {
+            return Ok(true);
+        }
+        let ids: Vec<KeyId> = had.iter().map(|(id, _)| *id).collect();
+        let ends = ends_of(&backend.keys(&ids)?);
+        let mut changes = Vec::new();
+        for ((id, had), end) in had.iter().zip(ends) {
+            lateness.changes(*id, had, &[lateness.cleared_after(end, passed)], &mut changes);
+        }
+        backend.change_timers(&changes)?;
+        Ok(true)
+    }
+
     /// Takes the next runs of rows.
     fn go_on(&mut self, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         let Some(mut runs) = self.runs.take() else { return Ok(Fired::Done) };
@@ -215,7 +250,7 @@ impl EachRows {
         for (row, group) in (0u32..).zip(&groups) {
             let count = &mut counts[*group as usize];
             *count += 1;
-            if *count == self.each {
+            if *count >= self.each {
                 *count = 0;
                 full.push(row);
             }
@@ -254,7 +289,7 @@ impl Runs {
             let (count, turn) = (&mut counts[*group as usize], &mut turns[*group as usize]);
             of_rows.push(*turn);
             *count += 1;
-            if *count == each {
+            if *count >= each {
                 *count = 0;
                 *turn += 1;
             }
@@ -308,11 +343,14 @@ impl KeyedOperator for EachRows {
     }
 
     fn fire(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if self.reset()? {
+            return Ok(Fired::More);
+        }
         let (domain, passed) = (self.kept.frame.domain, self.kept.frame.passed(now));
         match self.due.next(&mut *self.kept.backend, domain, passed, FIRED)? {
             Due::None(fired) => Ok(fired),
             Due::Timers(due) => {
-                let ids: Vec<KeyId> = due.iter().map(|(_, id)| *id).collect();
+                let ids = self.over(due)?;
                 self.kept.show_withheld(&ids, now.processing_time, emit)?;
                 self.kept.clear(&ids, now.processing_time)?;
                 Ok(Fired::More)
@@ -321,7 +359,22 @@ impl KeyedOperator for EachRows {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.kept.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
+        self.kept.next_timer()
+    }
+
+    fn change(&mut self, timing: &Timing, now: Now) -> bool {
+        let Trigger::Count(each) = timing.trigger else { return false };
+        self.each = i64::try_from(each).unwrap_or(i64::MAX);
+        self.kept.change(timing, now);
+        true
+    }
+
+    fn standing(&self, now: Now) -> Option<Standing> {
+        Some(self.kept.frame.standing(now))
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.kept.frame.lateness.stand(standing);
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

@@ -15,19 +15,16 @@ use state::key_index::KeyId;
 use state::{Grouping, TimerChange};
 
 use super::kept::{Given, Kept, Prepared};
-use super::{Frame, millis};
-use crate::AggregateError;
 use crate::aggregates::as_structure;
 use crate::keys::FinalKeys;
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::timers::{Due, DueTimers};
+use crate::{AggregateError, Standing, Timing};
 
 /// The window of each key, in one subtask.
 pub(super) struct Everything {
     /// With the instant of the next result; none where there is nothing new since the last.
     kept: Kept,
-    /// From one early result to the next, in milliseconds.
-    early: Option<i64>,
     grouping: Grouping,
     pending: Option<Prepared>,
     due: DueTimers,
@@ -41,15 +38,10 @@ const AT_END: i64 = i64::MAX;
 
 impl Everything {
     pub(super) fn new(window: &Window, setting: Setting<'_>) -> Result<Self, AggregateError> {
-        let early = match window.trigger {
-            // At the end of the input there are final results only.
-            Trigger::Early(each) if !setting.batch => Some(millis(each)),
-            _ => None,
-        };
         let own = Field::new("due", DataType::Int64, true);
+        let repeats = !setting.batch;
         Ok(Self {
-            kept: Kept::new(window, setting, own, early.is_some(), false)?,
-            early,
+            kept: Kept::new(window, setting, own, repeats, false)?,
             grouping: Grouping::default(),
             pending: None,
             due: DueTimers::default(),
@@ -66,7 +58,7 @@ impl Everything {
         let before = as_structure(&loaded).column(0).as_primitive::<Int64Type>();
         let before = |at: usize| (loaded.is_valid(at) && before.is_valid(at)).then(|| before.value(at));
         let mut due = vec![AT_END; of_groups.len()];
-        if let Some(early) = self.early {
+        if let Some(early) = self.kept.frame.lateness.early() {
             let first = prepared.passed.saturating_add(1);
             match (self.kept.frame.domain, prepared.rows.event_times()) {
                 (TimeDomain::EventTime, Some(times)) => {
@@ -100,6 +92,45 @@ impl Everything {
         }
         self.kept.store(&of_groups, Arc::new(Int64Array::from(due)), now.processing_time)?;
         Ok(self.kept.backend.change_timers(&timers)?)
+    }
+
+    /// What some keys have new since their last results is given at the next instant by the times that are now.
+    /// Whether there may be more keys.
+    fn reset(&mut self, now: Now) -> Result<bool, AggregateError> {
+        let (lateness, backend) = (&mut self.kept.frame.lateness, &mut self.kept.backend);
+        let Some((passed, ids)) = lateness.next_resets(&**backend) else { return Ok(false) };
+        let (early, early_before) = (lateness.early(), lateness.early_before());
+        let next = |before: i64| match (early, before, passed) {
+            (None, ..) | (_, AT_END, i64::MIN) => AT_END,
+            (Some(early), AT_END, _) => result_after(passed.saturating_add(1), early),
+            // What is new is of that instant or later.
+            (Some(early), before, _) => {
+                let first = before.saturating_sub(early_before).max(passed).saturating_add(1);
+                result_after(first, early)
+            }
+        };
+        let state = self.kept.state(&ids, now.processing_time)?;
+        let due = as_structure(&state).column(0).as_primitive::<Int64Type>();
+        let is_new = |at: usize| state.is_valid(at) && due.is_valid(at);
+        let of = ids.iter().enumerate().filter(|(at, _)| is_new(*at));
+        let of: Vec<(KeyId, i64)> = of.map(|(at, id)| (*id, due.value(at))).collect();
+        let domain = self.kept.frame.domain;
+        let timer = |key, time, set| TimerChange { key, domain, time, set };
+        let mut timers = Vec::new();
+        for (id, before) in &of {
+            let next = next(*before);
+            timers.extend((*before < AT_END && next != *before).then(|| timer(*id, *before, false)));
+            timers.extend((next < AT_END).then(|| timer(*id, next, true)));
+        }
+        let ids: Vec<KeyId> = of.iter().map(|(id, _)| *id).collect();
+        if !ids.is_empty() {
+            self.kept.load(&ids, now.processing_time)?;
+            let due: ArrayRef =
+                Arc::new(of.iter().map(|(_, before)| Some(next(*before))).collect::<Int64Array>());
+            self.kept.store(&ids, due, now.processing_time)?;
+        }
+        self.kept.backend.change_timers(&timers)?;
+        Ok(true)
     }
 
     /// Gives the results of these keys that have something new: with these times, where they have some.
@@ -164,6 +195,9 @@ impl KeyedOperator for Everything {
     }
 
     fn fire(&mut self, now: Now, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if self.reset(now)? {
+            return Ok(Fired::More);
+        }
         let (domain, passed) = (self.kept.frame.domain, self.kept.frame.passed(now));
         match self.due.next(&mut *self.kept.backend, domain, passed, FIRED)? {
             Due::None(fired) => Ok(fired),
@@ -178,7 +212,23 @@ impl KeyedOperator for Everything {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.kept.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
+        self.kept.next_timer()
+    }
+
+    fn change(&mut self, timing: &Timing, now: Now) -> bool {
+        let is_kept_so = !matches!(timing.trigger, Trigger::Count(_));
+        if is_kept_so {
+            self.kept.change(timing, now);
+        }
+        is_kept_so
+    }
+
+    fn standing(&self, now: Now) -> Option<Standing> {
+        Some(self.kept.frame.standing(now))
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.kept.frame.lateness.stand(standing);
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {

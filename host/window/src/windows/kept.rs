@@ -17,13 +17,13 @@ use state::backend::Ticket;
 use state::key_index::KeyId;
 
 use super::{Frame, instants};
-use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::change_aggregate::Multiset;
 use crate::changes::{Change, changelog};
 use crate::grid::WindowGrid;
 use crate::operator::{Emit, Now, Setting};
 use crate::states::{store_all, value_state};
+use crate::{AggregateError, Timing};
 
 /// The states of windows, in one subtask.
 pub(super) struct Kept {
@@ -73,7 +73,7 @@ const SHOWN: u32 = 1;
 
 impl Kept {
     /// `own` is the column that the operator keeps besides the aggregates, `repeats` whether a window may
-    /// give results more than once.
+    /// give results more than once, by these times or others.
     pub(super) fn new(
         window: &Window,
         setting: Setting<'_>,
@@ -148,7 +148,7 @@ impl Kept {
     /// Then the rows that are in none.
     fn assign(&self, times: &[i64], passed: i64) -> (Vec<u32>, Vec<i64>, Vec<u32>) {
         match &self.grid {
-            Some(grid) => grid.assign(times, |end| self.cleared_at(end) > passed, |_, end| end),
+            Some(grid) => grid.assign(times, |end| self.frame.lateness.takes(end, passed), |_, end| end),
             None => Default::default(),
         }
     }
@@ -161,9 +161,20 @@ impl Kept {
         }
     }
 
+    /// Takes other times over.
+    pub(super) fn change(&mut self, timing: &Timing, now: Now) {
+        self.purging = timing.purging;
+        self.frame.change(timing, now);
+    }
+
+    /// When something is due by processing time.
+    pub(super) fn next_timer(&self) -> Option<i64> {
+        self.frame.next_timer(&*self.backend)
+    }
+
     /// When the state of the window of this end goes.
     pub(super) fn cleared_at(&self, end: i64) -> i64 {
-        (end - 1).saturating_add(self.frame.lateness)
+        self.frame.lateness.cleared_at(end)
     }
 
     /// The states of windows, null where there is none; their aggregates are loaded.

@@ -7,6 +7,8 @@
 //! - `of_rows`: windows of so many rows.
 //! - `sliced`: overlapping windows share slices, so that a row costs the same however many it is in.
 //! - `sessions`: windows that merge.
+//!
+//! How long they take late rows, and when they are emitted, can change while they run: `timing`.
 
 mod each;
 mod each_rows;
@@ -17,8 +19,10 @@ mod sessions;
 pub(crate) mod sliced;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -27,11 +31,44 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::Batch;
 use model::job_graph::{Aggregate, Assigner, TimeDomain, Trigger, Window};
+use state::Backend;
 
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
 use crate::keys::key_columns;
 use crate::operator::{Emit, KeyedOperator, Now, Setting};
+use timing::{Lateness, Standing, Timing};
+
+/// How windows are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Sessions(Duration),
+    OfRows(u64, u64),
+    Everything,
+    EachRows(u64),
+    Sliced,
+    Each,
+}
+
+impl Keeping {
+    /// `is_mergeable`: all the aggregates are.
+    fn of(window: &Window, is_mergeable: bool) -> Self {
+        let is_overlapping = match &window.assigner {
+            Assigner::Session(gap) => return Self::Sessions(*gap),
+            Assigner::Count { size, step } => return Self::OfRows(*size, *step),
+            Assigner::Everything if !matches!(window.trigger, Trigger::Count(_)) => return Self::Everything,
+            Assigner::Tumbling(_) | Assigner::Everything => false,
+            Assigner::Sliding(grid) | Assigner::Cumulating(grid) => {
+                grid.zone.is_none() && grid.size > grid.step
+            }
+        };
+        if let Trigger::Count(each) = window.trigger {
+            return Self::EachRows(each);
+        }
+        let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
+        if is_overlapping && is_plain && is_mergeable { Self::Sliced } else { Self::Each }
+    }
+}
 
 /// The operator of windows that a node is.
 pub(crate) fn operator(
@@ -39,26 +76,15 @@ pub(crate) fn operator(
     setting: Setting<'_>,
 ) -> Result<Box<dyn KeyedOperator>, AggregateError> {
     let aggregates = setting.aggregates(&window.aggregates)?;
-    let is_overlapping = match &window.assigner {
-        Assigner::Session(gap) => return Ok(Box::new(sessions::Sessions::new(*gap, window, setting)?)),
-        Assigner::Count { size, step } => {
-            return Ok(Box::new(of_rows::OfRows::new((*size, *step), window, setting)?));
-        }
-        Assigner::Everything if !matches!(window.trigger, Trigger::Count(_)) => {
-            return Ok(Box::new(everything::Everything::new(window, setting)?));
-        }
-        Assigner::Tumbling(_) | Assigner::Everything => false,
-        Assigner::Sliding(grid) | Assigner::Cumulating(grid) => grid.zone.is_none() && grid.size > grid.step,
-    };
-    if let Trigger::Count(each) = window.trigger {
-        return Ok(Box::new(each_rows::EachRows::new(each, window, setting)?));
-    }
-    let is_plain = window.lateness.is_zero() && window.trigger == Trigger::AtEnd;
     let is_mergeable = aggregates.list.iter().all(Accumulator::is_mergeable);
-    if is_overlapping && is_plain && is_mergeable {
-        return Ok(Box::new(sliced::Sliced::new(window, setting)?));
-    }
-    Ok(Box::new(each::EachWindow::new(window, setting)?))
+    Ok(match Keeping::of(window, is_mergeable) {
+        Keeping::Sessions(gap) => Box::new(sessions::Sessions::new(gap, window, setting)?),
+        Keeping::OfRows(size, step) => Box::new(of_rows::OfRows::new((size, step), window, setting)?),
+        Keeping::Everything => Box::new(everything::Everything::new(window, setting)?),
+        Keeping::EachRows(each) => Box::new(each_rows::EachRows::new(each, window, setting)?),
+        Keeping::Sliced => Box::new(sliced::Sliced::new(window, setting)?),
+        Keeping::Each => Box::new(each::EachWindow::new(window, setting)?),
+    })
 }
 
 /// The columns that leave: the key's, the window's start and end (of windows of time), then one for each
@@ -110,8 +136,7 @@ struct Frame {
     key_types: Vec<DataType>,
     output: SchemaRef,
     domain: TimeDomain,
-    /// In milliseconds.
-    lateness: i64,
+    lateness: Lateness,
     late_port: Option<u32>,
     /// Rows that were dropped as late.
     late: usize,
@@ -123,12 +148,14 @@ struct Frame {
 
 impl Frame {
     fn new(window: &Window, setting: &Setting<'_>) -> Self {
+        // At the end of the input there are final results only.
+        let early = Timing::of(window).early().filter(|_| !setting.batch);
         Self {
             keys: setting.keys[0].clone(),
             key_types: setting.key_types(),
             output: Arc::clone(&setting.outputs[0]),
             domain: window.time,
-            lateness: millis(window.lateness),
+            lateness: Lateness::new(window.time, millis(window.lateness), early),
             late_port: window.late_port,
             late: 0,
             counts: setting.first_phase.map(|_| setting.inputs[0].fields().len() - 1),
@@ -161,6 +188,25 @@ impl Frame {
             // Rows may still come in this millisecond.
             TimeDomain::ProcessingTime => now.processing_time.saturating_sub(1),
         }
+    }
+
+    /// Takes other times over.
+    fn change(&mut self, timing: &Timing, now: Now) {
+        let passed = self.passed(now);
+        self.lateness.change(millis(timing.lateness), timing.early(), passed);
+    }
+
+    /// What a snapshot keeps of them.
+    fn standing(&self, now: Now) -> Standing {
+        self.lateness.standing(self.passed(now))
+    }
+
+    /// When something is due by processing time. At once, where timers are to be set anew.
+    fn next_timer(&self, backend: &dyn Backend) -> Option<i64> {
+        if self.lateness.is_resetting() {
+            return Some(i64::MIN);
+        }
+        backend.next_timer(TimeDomain::ProcessingTime).map(Self::passes_at)
     }
 
     /// When the clock says that an instant has passed.
@@ -237,6 +283,6 @@ pub(crate) fn instants(times: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::new(times.into(), None).with_timezone("UTC"))
 }
 
-pub(crate) fn millis(duration: std::time::Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

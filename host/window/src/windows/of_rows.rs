@@ -15,16 +15,16 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
 use model::Batch;
-use model::job_graph::Window;
+use model::job_graph::{Trigger, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping};
 
 use super::Frame;
-use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::states::{store_all, value_state};
+use crate::{AggregateError, Timing};
 
 /// Windows of rows by key, in one subtask.
 pub(super) struct OfRows {
@@ -467,5 +467,10 @@ impl KeyedOperator for OfRows {
 
     fn fire(&mut self, _now: Now, _emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         Ok(Fired::Done)
+    }
+
+    fn change(&mut self, timing: &Timing, _now: Now) -> bool {
+        // No row is late for them, and they are emitted when they are full.
+        timing.trigger == Trigger::AtEnd
     }
 }

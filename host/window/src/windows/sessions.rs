@@ -20,12 +20,12 @@ use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
 use super::{Frame, millis};
-use crate::AggregateError;
 use crate::aggregates::Aggregates;
 use crate::meeting::{Session, join, root};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::states::{store_all, value_state};
 use crate::timers::{Due, DueTimers};
+use crate::{AggregateError, Standing, Timing};
 
 /// Session windows by key, in one subtask.
 pub(super) struct Sessions {
@@ -128,7 +128,7 @@ impl Sessions {
 
     /// When a session's state goes.
     fn cleared_at(&self, end: i64) -> i64 {
-        (end - 1).saturating_add(self.frame.lateness)
+        self.frame.lateness.cleared_at(end)
     }
 
     /// Gives results of sessions: `(key's place, start, end, group)`, of this kind of row.
@@ -167,13 +167,18 @@ impl Sessions {
         self.backend.ids(&self.frame.key_columns(rows), rows.num_rows(), &mut ids)?;
         let of_rows = self.grouping.number(&ids, &mut of_groups);
         let Loaded { mut of_keys, state } = self.load(&of_groups, clock)?;
+        let cleared = self.cleared_by(passed);
+        if self.frame.domain == TimeDomain::EventTime {
+            // All that was due has fired; those that have gone by another lateness may be there for a moment.
+            of_keys.iter_mut().for_each(|sessions| sessions.retain(|session| session.end > cleared));
+        }
         let before = of_keys.clone();
         // The session of each row, by a number that merged ones share in the end.
         let mut merged: Vec<u32> = (0..state.len() as u32).collect();
         let (mut row_sessions, mut kept, mut late) = (Vec::new(), Vec::new(), Vec::new());
         for ((row, time), key) in (0u32..).zip(times.iter()).zip(&of_rows) {
             let sessions = &mut of_keys[*key as usize];
-            match join(sessions, *time, self.gap, self.cleared_by(passed), &mut merged) {
+            match join(sessions, *time, self.gap, cleared, &mut merged) {
                 Some(number) => {
                     row_sessions.push(number);
                     kept.push(row);
@@ -186,15 +191,16 @@ impl Sessions {
         }
         self.frame.on_late(rows, &late, emit)?;
         // Sessions get their groups, in their order; then all that is in them.
-        let mut groups = vec![0u32; merged.len()];
+        let mut groups = vec![u32::MAX; merged.len()];
         let mut count = 0;
         for session in of_keys.iter_mut().flatten() {
             groups[session.group as usize] = count;
             session.group = count;
             count += 1;
         }
-        let group_of = |number: u32| groups[root(&merged, number) as usize];
-        self.aggregates.clear(count as usize);
+        // Those that have gone are all in one, which nobody asks for.
+        let group_of = |number: u32| groups[root(&merged, number) as usize].min(count);
+        self.aggregates.clear(count as usize + 1);
         let loaded: Vec<u32> = (0..state.len() as u32).map(group_of).collect();
         self.aggregates.merge(&loaded, &self.aggregates.part(&state, None)?)?;
         let of_rows: Vec<u32> = row_sessions.into_iter().map(group_of).collect();
@@ -215,7 +221,7 @@ impl Sessions {
 
     /// A session that ends up to this instant has gone.
     fn cleared_by(&self, passed: i64) -> i64 {
-        passed.saturating_sub(self.frame.lateness).saturating_add(1)
+        self.frame.lateness.cleared_by(passed)
     }
 
     /// Takes back results of sessions that have become others.
@@ -264,8 +270,8 @@ impl Sessions {
             let (before, after) = (times(before), times(after));
             let less = before.iter().filter(|time| !after.contains(time));
             timers.extend(less.map(|time| self.timer(*id, *time, false)));
-            let more = after.iter().filter(|time| !before.contains(time));
-            timers.extend(more.map(|time| self.timer(*id, *time, true)));
+            // Those of before may be set by another lateness.
+            timers.extend(after.iter().map(|time| self.timer(*id, *time, true)));
         }
         timers.retain(|timer| !timer.set || timer.time > self.passed);
         Ok(self.backend.change_timers(&timers)?)
@@ -292,15 +298,44 @@ impl Sessions {
             is_less |= sessions.len() < length;
         }
         self.show(&ids, &shown, RowKind::Insert, emit)?;
+        // Those of sessions that are kept are set, unless by another lateness.
+        let mut timers = Vec::new();
+        for ((time, id), sessions) in due.iter().zip(&of_keys) {
+            let ended = sessions.iter().filter(|session| session.end - 1 <= *time);
+            timers.extend(ended.map(|session| self.timer(*id, self.cleared_at(session.end), true)));
+        }
+        self.backend.change_timers(&timers)?;
         if is_less {
             self.store(&ids, &of_keys, now)?;
-            self.backend.forget_empty(&ids);
         }
+        self.backend.forget_empty(&ids);
         Ok(())
+    }
+
+    /// Sets timers of some keys anew that were set by another lateness. Whether there may be more.
+    fn reset(&mut self, now: i64) -> Result<bool, AggregateError> {
+        let lateness = &mut self.frame.lateness;
+        let Some((passed, ids)) = lateness.next_resets(&*self.backend) else { return Ok(false) };
+        let had = lateness.with_timers(&ids, &*self.backend);
+        let ids: Vec<KeyId> = had.iter().map(|(id, _)| *id).collect();
+        let Loaded { of_keys, .. } = self.load(&ids, now)?;
+        let (lateness, mut changes) = (&self.frame.lateness, Vec::new());
+        for ((id, had), sessions) in had.iter().zip(&of_keys) {
+            let ends = sessions.iter().map(|session| session.end);
+            let mut wanted: Vec<i64> = ends.clone().map(|end| lateness.cleared_after(end, passed)).collect();
+            wanted.extend(ends.map(|end| end - 1).filter(|time| had.contains(time)));
+            lateness.changes(*id, had, &wanted, &mut changes);
+        }
+        self.backend.change_timers(&changes)?;
+        self.backend.forget_empty(&ids);
+        Ok(true)
     }
 
     /// Does what is due by an instant of the windows' clock, bit by bit.
     fn advance(&mut self, passed: i64, now: i64, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
+        if self.reset(now)? {
+            return Ok(Fired::More);
+        }
         match self.due.next(&mut *self.backend, self.frame.domain, passed, FIRED)? {
             Due::None(fired) => Ok(fired),
             Due::Timers(due) => {
@@ -337,11 +372,28 @@ impl KeyedOperator for Sessions {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.backend.next_timer(TimeDomain::ProcessingTime).map(Frame::passes_at)
+        self.frame.next_timer(&*self.backend)
+    }
+
+    fn change(&mut self, timing: &Timing, now: Now) -> bool {
+        self.frame.change(timing, now);
+        true
+    }
+
+    fn standing(&self, now: Now) -> Option<Standing> {
+        Some(self.frame.standing(now))
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.frame.lateness.stand(standing);
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         self.advance(i64::MAX, i64::MIN, emit)
+    }
+
+    fn backend(&mut self) -> Option<&mut dyn Backend> {
+        Some(&mut *self.backend)
     }
 
     fn take_late(&mut self) -> usize {

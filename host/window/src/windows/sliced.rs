@@ -17,17 +17,17 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
 use model::Batch;
-use model::job_graph::{TimeDomain, Window};
+use model::job_graph::{TimeDomain, Trigger, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
 
 use super::{Frame, instants};
-use crate::AggregateError;
 use crate::aggregates::{Aggregates, as_structure};
 use crate::operator::{Emit, Fired, KeyedOperator, Now, Setting};
 use crate::states::{store_all, value_state};
 use crate::timers::{Due, DueTimers};
+use crate::{AggregateError, Timing};
 use edges::Edges;
 
 /// Sliding or cumulating windows by key, in one subtask.
@@ -431,6 +431,11 @@ impl KeyedOperator for Sliced {
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<Fired, AggregateError> {
         self.advance(i64::MAX, i64::MIN, emit)
+    }
+
+    fn change(&mut self, timing: &Timing, _now: Now) -> bool {
+        // A window is forgotten when it has been emitted.
+        timing.lateness.is_zero() && timing.trigger == Trigger::AtEnd
     }
 
     fn take_late(&mut self) -> usize {

@@ -2,6 +2,7 @@
 
 mod phases;
 mod rows;
+mod timing;
 mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 mod states;
 mod tally;
+mod versions;
 mod windows;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use millstream::prelude::*;
 
 use states::*;
 use tally::*;
+use versions::*;
 use windows::*;
 
 #[derive(Parser)]
@@ -366,6 +368,39 @@ fn tally(job: &Job, args: TallyArgs) -> Result<()> {
     Ok(())
 }
 
+/// The words of a text, counted by the release that has split them off.
+#[job]
+fn words(job: &Job, args: VersionArgs) -> Result<()> {
+    let release = args.release;
+    job.lines(args.input.source()?)
+        .flat_map(move |line, out| {
+            for word in line.split_whitespace() {
+                out.emit((word, release, 1));
+            }
+        })
+        .uid("split")
+        .key_by((F0, F1))
+        .sum(F2)
+        .names(["word", "release", "count"])
+        .sink(&args.output);
+    Ok(())
+}
+
+/// The visits of users, from clicks in their order: a visit ends with a pause of more than 7 s.
+#[job]
+fn visits(job: &Job, args: VersionArgs) -> Result<()> {
+    job.csv::<Named>(args.input.source()?)
+        .stream()
+        .map(|row| (row.0.to_string(), Timestamp(row.1)))
+        .watermarks(Watermarks::bounded(Duration::ZERO).time(F1))
+        .key_by(F0)
+        .process(Visits { release: args.release, gap: 7_000 })
+        .uid("visits")
+        .names(["user", "start", "end", "clicks", "odd", "release"])
+        .sink(&args.output);
+    Ok(())
+}
+
 millstream::jobs!(
     sums,
     reduced,
@@ -385,7 +420,9 @@ millstream::jobs!(
     both,
     extremes,
     windows,
-    tally
+    tally,
+    words,
+    visits
 );
 
 #[cfg(test)]

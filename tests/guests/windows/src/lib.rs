@@ -2,7 +2,8 @@
 //!
 //! Job `windows`: source (JSON lines `{key, at, deed, value}`, numbers all) -> watermarks by `at`, bounded by
 //! `--bound MS` -> `Sum`, by key -> sink (`kind, key, start, end, time, count, sum`), late rows to a second
-//! sink, failed ones to a third. Its arguments say which windows: see `plan.rs`.
+//! sink, failed ones to a third. Its arguments say which windows: see `plan.rs`. With `--native true` the native
+//! aggregate is in the place of `Sum`, which gives `key, window_start, window_end, count, sum`.
 //! Job `bids`: the same over bids of Nexmark, by auction (`--one-key true`: all of one), or (`--native true`)
 //! the native aggregate.
 //!

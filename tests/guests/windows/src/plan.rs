@@ -40,6 +40,10 @@ pub(crate) struct Options {
     /// `short`, `wrong`, `never`, `trap`, or a sum from which on a pair traps
     pub(crate) merge: String,
     native: bool,
+    /// of the native aggregate: `end`, `early:MS`, `count:ROWS`
+    trigger: String,
+    changes: bool,
+    purging: bool,
     events: String,
     pub(crate) bids: bool,
     /// what is collected is read again and again
@@ -80,6 +84,9 @@ impl Options {
                 "--faults" => options.faults = is,
                 "--merge" => options.merge.clone_from(value),
                 "--native" => options.native = is,
+                "--trigger" => options.trigger.clone_from(value),
+                "--changes" => options.changes = is,
+                "--purging" => options.purging = is,
                 "--read" => options.reads_for_ever = value == "for-ever",
                 "--one-key" => options.one_key = is,
                 "--bids" => (options.events, options.bids) = (value.clone(), true),
@@ -102,6 +109,46 @@ impl Options {
 
     fn time(&self) -> TimeDomain {
         if self.processing { TimeDomain::ProcessingTime } else { TimeDomain::EventTime }
+    }
+
+    fn trigger(&self) -> Trigger {
+        let number = |text: &str| text.parse().ok();
+        match self.trigger.split_once(':') {
+            Some(("early", each)) => number(each).map_or(Trigger::AtEnd, Trigger::Early),
+            Some(("count", rows)) => number(rows).map_or(Trigger::AtEnd, Trigger::Count),
+            _ => Trigger::AtEnd,
+        }
+    }
+
+    /// The native aggregate: the rows' count, and the sum of this column.
+    fn window(&self, sum: u32) -> Window {
+        let aggregate = |function: &str, columns: &[u32]| Aggregate {
+            function: function.into(),
+            columns: columns.to_vec(),
+            options: vec![],
+        };
+        Window {
+            assigner: self.assigner(),
+            time: self.time(),
+            lateness: self.lateness,
+            late_port: self.late_port.then_some(1),
+            trigger: self.trigger(),
+            purging: self.purging,
+            aggregates: vec![aggregate("count", &[]), aggregate("sum", &[sum])],
+        }
+    }
+
+    /// What that gives.
+    fn of_window(&self, key: &str) -> Vec<Field> {
+        let instant = |name: &str| Field {
+            data_type: DataType::Timestamp(TimeUnit::Milliseconds),
+            ..number(name, false)
+        };
+        let bounds = match self.windows.as_str() {
+            "everything" => vec![],
+            _ => vec![instant("window_start"), instant("window_end")],
+        };
+        [vec![number(key, false)], bounds, vec![number("count", false), number("sum", false)]].concat()
     }
 
     pub(crate) fn inputs(&self) -> usize {
@@ -172,11 +219,13 @@ fn rows(name: String, options: &Options) -> JobGraph {
     ];
     let mut failed = row.clone();
     failed.push(Field { data_type: DataType::Text, ..number("failure", false) });
-    let mut outputs = vec![port("main", result())];
+    let of_main = if options.native { options.of_window("key") } else { result() };
+    let mut outputs = vec![Port { changes: options.changes, ..port("main", of_main) }];
     if options.late_port {
         outputs.extend((0..options.inputs()).map(|input| port(&format!("late {input}"), row.clone())));
     }
     let on_failure = match options.policy.as_str() {
+        _ if options.native => FailurePolicy::Fail,
         "fail" => FailurePolicy::Fail,
         "divert" => {
             outputs
@@ -185,8 +234,11 @@ fn rows(name: String, options: &Options) -> JobGraph {
         }
         _ => FailurePolicy::Skip,
     };
-    let sum =
-        Node { outputs, on_failure, ..node("Sum", NodeKind::Function(function(options, &row)), vec![]) };
+    let kind = match options.native {
+        true => NodeKind::Window(options.window(3)),
+        false => NodeKind::Function(function(options, &row)),
+    };
+    let sum = Node { outputs, on_failure, ..node("Sum", kind, vec![]) };
     let files = |path: &str| NodeKind::Source(connection("files", &[("path", path)], Some("json")));
     let source = |name: &str, path: &str| node(name, files(path), row.clone());
     let timed = |name: &str| {
@@ -273,29 +325,8 @@ fn bids(name: String, options: &Options) -> JobGraph {
         changes: false,
         windows: None,
     });
-    let aggregate = |function: &str, columns: &[u32]| Aggregate {
-        function: function.into(),
-        columns: columns.to_vec(),
-        options: vec![],
-    };
     let (kind, schema) = if options.native {
-        let window = Window {
-            assigner: options.assigner(),
-            time: options.time(),
-            lateness: options.lateness,
-            late_port: None,
-            trigger: Trigger::AtEnd,
-            purging: false,
-            aggregates: vec![aggregate("count", &[]), aggregate("sum", &[1])],
-        };
-        let schema = vec![
-            number("auction", false),
-            time("window_start"),
-            time("window_end"),
-            number("count", false),
-            number("sum", false),
-        ];
-        (NodeKind::Window(window), schema)
+        (NodeKind::Window(options.window(1)), options.of_window("auction"))
     } else {
         (NodeKind::Function(function(options, &pair)), result())
     };

@@ -15,22 +15,59 @@ struct Slow {
 }
 
 /// Key, start and end (of a window without: all time).
-type Name = (i64, i64, i64);
+pub(super) type Name = (i64, i64, i64);
 
 /// A result, and its event time.
-type Result = (Name, Vec<String>, Option<i64>);
+pub(super) type Result = (Name, Vec<String>, Option<i64>);
 
-struct Model<'a> {
+pub(super) struct Model<'a> {
     window: &'a Window,
     batch: bool,
     open: BTreeMap<Name, Slow>,
-    given: Vec<Result>,
+    pub(super) given: Vec<Result>,
     /// Times up to this one have passed.
     passed: i64,
-    late: usize,
+    /// Windows that end up to this instant have gone by a lateness before.
+    gone: i64,
+    pub(super) late: usize,
 }
 
-impl Model<'_> {
+impl<'a> Model<'a> {
+    pub(super) fn new(window: &'a Window, batch: bool, passed: i64) -> Self {
+        Self { window, batch, open: BTreeMap::new(), given: Vec::new(), passed, gone: i64::MIN, late: 0 }
+    }
+
+    /// From now on the windows' times are these. `forgets_gone`: a fault on purpose.
+    pub(super) fn change(&mut self, window: &'a Window, forgets_gone: bool) {
+        if !forgets_gone {
+            self.gone = self.gone.max(self.passed.saturating_sub(self.lateness()).saturating_add(1));
+        }
+        let is_by_times = |window: &Window| (window.lateness, self.batch, early_of(window));
+        let is_other = is_by_times(window) != is_by_times(self.window);
+        let early_before = self.early().unwrap_or(0);
+        self.window = window;
+        let (passed, lateness, early) = (self.passed, self.lateness(), self.early());
+        if !self.is_everything() {
+            self.open.retain(|name, _| (name.2 - 1).saturating_add(lateness) > passed);
+        }
+        let is_everything = self.is_everything();
+        for (name, slow) in self.open.iter_mut().filter(|_| is_other) {
+            slow.early = match early {
+                Some(early) if is_everything && slow.is_changed => {
+                    // What is new is of that instant or later.
+                    let first = match slow.early {
+                        Some(due) => Some((due - early_before + 1).max(passed.saturating_add(1))),
+                        None => (passed > i64::MIN).then_some(passed + 1),
+                    };
+                    first.map(|first| first.div_euclid(early) * early + early - 1)
+                }
+                Some(_) if is_everything => None,
+                Some(early) if !slow.rows.is_empty() => next_early(name.1, name.2, early, passed),
+                _ => None,
+            };
+        }
+    }
+
     fn lateness(&self) -> i64 {
         super::super::millis(self.window.lateness)
     }
@@ -57,13 +94,13 @@ impl Model<'_> {
         self.given.push((name, values, time));
     }
 
-    fn rows(&mut self, rows: &[Row]) {
+    pub(super) fn rows(&mut self, rows: &[Row]) {
         for row in rows {
             let windows: Vec<(i64, i64)> = if self.is_everything() {
                 vec![(i64::MIN, i64::MAX)]
             } else {
                 let all = windows_of(&self.window.assigner, row.time).into_iter();
-                all.filter(|(_, end)| end - 1 + self.lateness() > self.passed).collect()
+                all.filter(|(_, end)| *end > self.gone && end - 1 + self.lateness() > self.passed).collect()
             };
             self.late += usize::from(windows.is_empty());
             for (start, end) in windows {
@@ -86,7 +123,7 @@ impl Model<'_> {
                         slow.early = next_early(start, end, early, passed);
                     }
                 }
-                if matches!(self.window.trigger, Trigger::Count(each) if each == slow.count) {
+                if matches!(self.window.trigger, Trigger::Count(each) if each <= slow.count) {
                     self.give(name, Some(row.time));
                 }
             }
@@ -100,7 +137,7 @@ impl Model<'_> {
     }
 
     /// Times up to this one have passed.
-    fn pass(&mut self, passed: i64) {
+    pub(super) fn pass(&mut self, passed: i64) {
         self.passed = self.passed.max(passed);
         let names: Vec<Name> = self.open.keys().copied().collect();
         for name in names {
@@ -130,7 +167,7 @@ impl Model<'_> {
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if self.window.time == TimeDomain::EventTime || !self.is_everything() {
             self.pass(i64::MAX);
         }
@@ -142,13 +179,20 @@ impl Model<'_> {
     }
 }
 
+fn early_of(window: &Window) -> Option<Duration> {
+    match window.trigger {
+        Trigger::Early(each) => Some(each),
+        _ => None,
+    }
+}
+
 /// In the last millisecond of each interval from the window's start, before its end.
 fn next_early(start: i64, end: i64, early: i64, passed: i64) -> Option<i64> {
     (1..).map(|k| start + k * early - 1).take_while(|due| *due < end - 1).find(|due| *due > passed)
 }
 
 /// What a run gave in a step, as the model says it; those of one window in their order.
-fn given(run: &Run, from: usize, has_ends: bool) -> Vec<(Vec<String>, Option<i64>)> {
+pub(super) fn given(run: &Run, from: usize, has_ends: bool) -> Vec<(Vec<String>, Option<i64>)> {
     let rows = run.given[from..].iter().zip(&run.times[from..]);
     let mut rows: Vec<_> = rows
         .filter(|((port, kind, _), _)| *port == 0 && matches!(kind, 0 | 2))
@@ -158,7 +202,7 @@ fn given(run: &Run, from: usize, has_ends: bool) -> Vec<(Vec<String>, Option<i64
     rows
 }
 
-fn wanted(given: &[Result], has_ends: bool) -> Vec<(Vec<String>, Option<i64>)> {
+pub(super) fn wanted(given: &[Result], has_ends: bool) -> Vec<(Vec<String>, Option<i64>)> {
     let row = |((key, start, end), values, time): &Result| {
         let mut row = vec![key.to_string()];
         if has_ends {
@@ -190,14 +234,7 @@ fn check_triggers(
     let by_clock = window.time == TimeDomain::ProcessingTime;
     let mut run = Run::new(&NodeKind::Window(window.clone()), &set_up);
     let has_ends = window.assigner != Assigner::Everything;
-    let mut model = Model {
-        window,
-        batch: batch_mode,
-        open: BTreeMap::new(),
-        given: Vec::new(),
-        passed: if by_clock { -1 } else { i64::MIN },
-        late: 0,
-    };
+    let mut model = Model::new(window, batch_mode, if by_clock { -1 } else { i64::MIN });
     let is_withheld = batch_mode && changes && matches!(window.trigger, Trigger::Count(_));
     let mut time = if by_clock { 0 } else { i64::MIN };
     for event in events {
@@ -293,14 +330,7 @@ fn a_window_that_is_purged_too_late_is_noticed() {
     let faulty = Window { purging: false, ..window.clone() };
     let events = [Event::Rows(vec![row(1, 3), row(1, 4), row(1, 5), row(1, 6)])];
     assert!(check_triggers(&window, false, false, &events).is_ok());
-    let mut model = Model {
-        window: &faulty,
-        batch: false,
-        open: BTreeMap::new(),
-        given: Vec::new(),
-        passed: i64::MIN,
-        late: 0,
-    };
+    let mut model = Model::new(&faulty, false, i64::MIN);
     let Event::Rows(rows) = &events[0] else { panic!() };
     model.rows(rows);
     let output = window_schema(&input(), &[0], &window.assigner, &window.aggregates).unwrap();

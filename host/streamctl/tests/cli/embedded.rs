@@ -200,7 +200,7 @@ fn how_long_a_job_is_up_and_down_is_told_over_a_restart() {
     let run = Run::with_faults(&folder, &options, "source.read=stall:300,store.sync@3=eio");
     let Run { child, mut err, address, id } = run;
     platform::spawn_thread("log", move || std::io::copy(&mut err, &mut std::io::sink()));
-    let session = Session { child, address };
+    let session = Session { child, address, began: String::new() };
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
     let until = |what: &str, is_so: fn([i64; 3]) -> bool| loop {

@@ -312,7 +312,7 @@ fn a_session_logs_events_with_their_job_as_lines_or_objects() {
         clock.sleep(Duration::from_millis(20));
     }
     let address = log().split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    let session = Session { child, address };
+    let session = Session { child, address, began: String::new() };
     let id = session.submit(&folder, &[]);
     session.wait_until(&folder, &id, "FINISHED");
     let text = log();

@@ -398,7 +398,8 @@ impl FunctionOperator {
         if !windows.is_resetting() {
             return Ok(false);
         }
-        let Some(resets) = windows.next_resets(keyed.bound()) else { return Ok(false) };
+        // With the last of them a barrier may be next.
+        let Some(resets) = windows.next_resets(keyed.bound()) else { return Ok(true) };
         keyed.reset_timers(resets, now).map_err(|error| state_error(Some(&self.place), &error))?;
         Ok(true)
     }

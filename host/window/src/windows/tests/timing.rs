@@ -174,7 +174,7 @@ fn check_sessions(
         }
         let mut clear = |open: &mut BTreeMap<i64, Vec<Plain>>, watermark: i64| {
             for (key, windows) in open {
-                let is_over = |w: &Plain| (w.end - 1).saturating_add(lateness) <= watermark;
+                let is_over = |w: &Plain| w.end <= gone || (w.end - 1).saturating_add(lateness) <= watermark;
                 for window in windows.iter().filter(|w| is_over(w)) {
                     results.insert((*key, window.start, window.end), result(&list, &window.rows));
                 }

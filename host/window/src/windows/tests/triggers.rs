@@ -152,7 +152,8 @@ impl<'a> Model<'a> {
                 }
                 let (passed, early) = (self.passed, self.early().unwrap());
                 let slow = self.open.get_mut(&name).unwrap();
-                if !self.window.purging && self.window.assigner != Assigner::Everything {
+                let is_purged = is_changed && self.window.purging;
+                if !is_purged && self.window.assigner != Assigner::Everything {
                     slow.early = next_early(name.1, name.2, early, passed);
                 }
             }

@@ -40,12 +40,13 @@ const VERBS: [&str; 22] = [
 ];
 
 /// Commands that ask no session, each with something that makes no sense, its exit code and what is told.
-const OTHERS: [(&str, i32, &str); 14] = [
+const OTHERS: [(&str, i32, &str); 15] = [
     ("info none.wasm", 2, "there is no file `none.wasm`"),
     ("info --json=1 FILE", 2, "--json"),
     ("drive none.wasm", 2, "there is no file `none.wasm`"),
     ("new 1st", 2, "cannot be a project's name"),
     ("build nowhere", 2, "nowhere"),
+    ("dev nowhere", 2, "nowhere"),
     ("test nowhere", 2, "nowhere"),
     ("test -p 0,x nowhere", 2, "invalid value"),
     ("doctor more", 2, "more"),

@@ -46,7 +46,7 @@ fn every_metric_of_the_dashboard_is_there() {
     let mut sampler = Sampler::default();
     sampler.sample(std::time::Duration::ZERO, &metrics);
     let rates = sampler.rates();
-    let view = JobView { id: "00", description: job.description(), metrics: &metrics, rates: Some(&rates) };
+    let view = JobView { id: "00", description: &job.description(), metrics: &metrics, rates: Some(&rates) };
     let scraped = text(Place { host: "localhost", tm_id: "local" }, &[view]);
     let there: BTreeSet<&str> = scraped
         .lines()

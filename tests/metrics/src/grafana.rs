@@ -46,7 +46,8 @@ fn every_metric_of_the_dashboard_is_there() {
     let mut sampler = Sampler::default();
     sampler.sample(std::time::Duration::ZERO, &metrics);
     let rates = sampler.rates();
-    let view = JobView { id: "00", description: &job.description(), metrics: &metrics, rates: Some(&rates) };
+    let description = job.description();
+    let view = JobView { id: "00", description: &description, metrics: &metrics, rates: Some(&rates) };
     let scraped = text(Place { host: "localhost", tm_id: "local" }, &[view]);
     let there: BTreeSet<&str> = scraped
         .lines()

@@ -129,9 +129,10 @@ fn latency_markers_wait_where_rows_wait() {
         assert!(took >= Duration::from_millis(20), "{subtask:?}");
         assert!(took < Duration::from_secs(20), "{subtask:?}");
     }
-    let view = JobView { id: "00", description: &job.description(), metrics: &metrics, rates: None };
+    let description = job.description();
+    let view = JobView { id: "00", description: &description, metrics: &metrics, rates: None };
     let text = prometheus::text(Place { host: "localhost", tm_id: "local" }, &[view]);
-    let of_sink = job.description().vertices[1].stages[1].id.as_str();
+    let of_sink = description.vertices[1].stages[1].id.as_str();
     let is_median = |line: &&str| {
         line.starts_with(prometheus::LATENCY)
             && line.contains(of_sink)

@@ -3,7 +3,7 @@
 //!
 //! What changes while a job runs is functions: their code, the functions that are called together with them, and
 //! states by value whose columns map by name; how long windows take late rows and when they are emitted; and how
-//! watermarks follow the event time ([`settings`]). All else is laid out when a job starts.
+//! watermarks follow the event time (`diff/settings.rs`). All else is laid out when a job starts.
 
 mod settings;
 #[cfg(test)]

@@ -27,7 +27,7 @@ const ERRORS: [(u16, &str); 10] = [
     (410, "This way to end a job is no more."),
     (413, "The body is too large."),
     (500, "The server has a fault."),
-    (503, "The session ends, and takes nothing new."),
+    (503, "The session ends, and takes nothing new; or others are served."),
 ];
 /// What any request may get.
 const ALWAYS: [u16; 5] = [400, 401, 403, 408, 413];

@@ -53,6 +53,8 @@ fn the_router_is_made_of_the_table_alone() {
         let path = entry.unwrap().path();
         if path.is_file() && !path.ends_with("routes.rs") {
             let text = std::fs::read_to_string(&path).unwrap();
+            // Tests serve what they need.
+            let text = text.split("#[cfg(test)]").next().unwrap();
             let adds = [".route(", ".route_service(", ".nest(", "axum::routing"];
             assert!(!adds.iter().any(|adds| text.contains(adds)), "{} adds a route", path.display());
         }

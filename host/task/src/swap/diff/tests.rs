@@ -250,8 +250,9 @@ fn states_are_mapped_by_name_or_refused() {
     let wider = value("sum", &[n(DataType::Int64)]);
     let more = value("sum", &[n(DataType::Int32), ("first", DataType::Utf8, true)]);
     let other = || value("other", &[n(DataType::Int32)]);
-    // What is said, and what could not be gone back from.
-    let cases: [(Vec<State>, Vec<State>, &str, Option<&str>); 6] = [
+    /// States before and after, what is said, and what could not be gone back from.
+    type Case = (Vec<State>, Vec<State>, &'static str, Option<&'static str>);
+    let cases: [Case; 6] = [
         (vec![sum()], vec![more.clone()], "state `sum`: column `first` is new", None),
         (
             vec![more],

@@ -3,9 +3,8 @@
 //!
 //! State comes and goes with its windows. Giving its memory back at once, to be given zeroed pages a moment
 //! later, cost joins and windows a quarter of their CPU time. Left to itself mimalloc gives back all that has been
-//! free long enough in whichever thread allocates next: up to 95 ms in the middle of a batch, at 1 GiB of state. A page
-//! of 2 MiB takes up to 6 ms to be zeroed, in the middle of whatever touches it first, and most of it may never be
-//! used.
+//! free long enough in whichever thread allocates next, in the middle of a batch. A page of 2 MiB takes up to 6 ms to
+//! be zeroed, in the middle of whatever touches it first, and most of it may never be used.
 
 use std::ffi::{c_int, c_long};
 use std::time::Duration;

@@ -502,20 +502,17 @@ impl JobMaster {
             }
         }
         let outcome = hands.lifecycle.outcome().cloned();
+        let mut is_pause_needed = false;
         if let (Some(outcome), Some(storage)) = (&outcome, self.storage()) {
             // One that has failed before its first checkpoint after a pause has nothing else to go on from.
-            let is_needed = matches!(outcome, JobOutcome::Failed(_)) && !self.has_checkpoint(&storage);
+            is_pause_needed = matches!(outcome, JobOutcome::Failed(_)) && !self.has_checkpoint(&storage);
             checkpoints::retain(&self.code().config, &storage, outcome, &*self.attempts.tell);
-            match self.paused_at().filter(|_| is_needed) {
-                Some(path) => {
-                    self.attempts
-                        .tell
-                        .say(&format!("the job can go on from the savepoint of its pause: {path}"));
-                }
-                None => self.forget_pause(),
+        }
+        match self.paused_at().filter(|_| is_pause_needed) {
+            Some(path) => {
+                self.attempts.tell.say(&format!("the job can go on from the savepoint of its pause: {path}"));
             }
-        } else {
-            self.forget_pause();
+            None => self.forget_pause(),
         }
         drop(hands);
         self.lock().is_over = true;

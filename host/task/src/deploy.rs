@@ -219,8 +219,8 @@ pub(crate) fn uid_of(job: &JobGraph, id: NodeId) -> String {
 }
 
 /// What names the operators of a chain.
-pub(crate) fn uids_of(job: &JobGraph, chain: &[NodeId]) -> BTreeMap<NodeId, String> {
-    chain.iter().map(|id| (*id, uid_of(job, *id))).collect()
+pub(crate) fn uids_of(job: &JobGraph, chain: &[NodeId]) -> BTreeMap<NodeId, Arc<str>> {
+    chain.iter().map(|id| (*id, uid_of(job, *id).into())).collect()
 }
 
 /// What a manifest says of an operator's backends.

@@ -197,11 +197,11 @@ pub(crate) fn read(counter: &AtomicU64) -> u64 {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserMetrics {
     /// Sums.
-    pub counters: BTreeMap<(String, String), u64>,
+    pub counters: BTreeMap<(Arc<str>, String), u64>,
     /// Last values.
-    pub gauges: BTreeMap<(String, String), f64>,
+    pub gauges: BTreeMap<(Arc<str>, String), f64>,
     /// Samples: how many, their sum, least and greatest.
-    pub histograms: BTreeMap<(String, String), Histogram>,
+    pub histograms: BTreeMap<(Arc<str>, String), Histogram>,
 }
 
 /// A histogram, as far as it is kept.
@@ -227,14 +227,14 @@ pub(crate) struct GuestHooks {
     pub(crate) subtask: u32,
     pub(crate) metrics: Arc<Mutex<UserMetrics>>,
     /// Of the nodes of its chain.
-    pub(crate) uids: BTreeMap<NodeId, String>,
+    pub(crate) uids: BTreeMap<NodeId, Arc<str>>,
     /// The user has been told that a function has too many names.
     pub(crate) told: AtomicBool,
 }
 
 impl GuestHooks {
-    fn uid(&self, node: NodeId) -> Option<&str> {
-        self.uids.get(&node).map(String::as_str)
+    fn uid(&self, node: NodeId) -> Option<Arc<str>> {
+        self.uids.get(&node).map(Arc::clone)
     }
 
     /// Makes a change; it says whether there was room for the name.
@@ -249,13 +249,13 @@ impl GuestHooks {
 }
 
 fn entry<'a, V: Default>(
-    map: &'a mut BTreeMap<(String, String), V>,
-    uid: &str,
+    map: &'a mut BTreeMap<(Arc<str>, String), V>,
+    uid: Arc<str>,
     name: &str,
 ) -> Option<&'a mut V> {
-    let key = (uid.to_owned(), name.to_owned());
+    let key = (Arc::clone(&uid), name.to_owned());
     if !map.contains_key(&key)
-        && map.range((uid.to_owned(), String::new())..).take_while(|(k, _)| k.0 == uid).count() >= NAMES_MAX
+        && map.range((Arc::clone(&uid), String::new())..).take_while(|(k, _)| k.0 == uid).count() >= NAMES_MAX
     {
         return None;
     }

@@ -107,7 +107,7 @@ fn watermarks_are_seen_at_each_operator_and_the_components_own_counters_too() {
     let sessions =
         description.vertices.iter().flat_map(|of| &of.operators).find(|o| o.name.contains("Sessions"));
     let sessions = sessions.unwrap_or_else(|| panic!("{description:?}"));
-    let late = (sessions.uid.clone(), "late".to_owned());
+    let late = (sessions.uid.as_str().into(), "late".to_owned());
     assert_eq!(metrics.user.counters.get(&late), Some(&1), "{:?}", metrics.user);
     let fired: u64 =
         subtasks(&metrics).flat_map(|subtask| &subtask.stages).map(|stage| stage.timers_fired).sum();

@@ -137,9 +137,8 @@ fn handle(driver: &mut Driver, line: &str) -> Result<Value, Diagnostic> {
             let nodes: BTreeMap<&str, NodeId> =
                 operators.map(|operator| (operator.uid.as_str(), operator.node)).collect();
             let counters =
-                metrics.counters.iter().map(|((uid, name), sum)| json!([nodes[uid.as_str()], name, sum]));
-            let gauges =
-                metrics.gauges.iter().map(|((uid, name), last)| json!([nodes[uid.as_str()], name, last]));
+                metrics.counters.iter().map(|((uid, name), sum)| json!([nodes[&**uid], name, sum]));
+            let gauges = metrics.gauges.iter().map(|((uid, name), last)| json!([nodes[&**uid], name, last]));
             Ok(json!({
                 "counters": counters.collect::<Vec<_>>(),
                 "gauges": gauges.collect::<Vec<_>>(),

@@ -1,11 +1,16 @@
-//! The REST interface of a job that `run` runs in its own process.
+//! The REST interface of a job that `run` or `dev` runs in its own process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::{Config, JobMaster, Session, Tell};
+use platform::Clock;
 use rest::{Access, Server};
 
 use crate::Stop;
+
+/// How long the end waits until those who have asked for something have been told what came of it.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How it is to be reached; none = not at all.
 pub(super) fn access(config: &Config) -> Result<Option<Arc<Access>>, Stop> {
@@ -40,4 +45,10 @@ pub(super) fn serve(
         on_end();
     });
     Some(server)
+}
+
+/// Ends it, when those who have asked for something have been told what came of it.
+pub(super) fn end(server: Server, clock: &Clock) {
+    server.tell_all(TOLD_WITHIN, clock);
+    server.close(TOLD_WITHIN);
 }

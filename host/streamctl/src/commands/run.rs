@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use checkpoint::Statistics;
-use cluster::attempts::{self, Attempts};
+use cluster::attempts::{self, Attempts, Planned};
 use cluster::checkpoints::{Restore, SavepointFolder, id_of};
 use cluster::config::Origin;
 use cluster::job_master::Begin;
@@ -71,25 +71,15 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         platform: platform.clone(),
         tell: Arc::clone(&said) as Arc<dyn Tell>,
     };
-    let planned = attempts.plan().map_err(Stop::Refused)?;
-    if planned.is_finished {
-        attempts.tell.say("the job has finished before: nothing is left to do");
-        return Ok(());
-    }
-    let plan = &planned.plan;
-    warn_of_once(plan, &strategy, terminal);
-    let title = plan.physical.job.name.clone();
-    let id = plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
-    let id = id.unwrap_or_else(|| id_of(&attempts.first.job));
-    // Where there can be no savepoints is told before the job runs.
-    SavepointFolder::of(&attempts.first.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
+    let Some((planned, id)) = planned(&attempts, &strategy, terminal)? else { return Ok(()) };
+    let title = planned.plan.physical.job.name.clone();
 
     let least = if args.quiet { LogLevel::Warn } else { LogLevel::Trace };
     let (log, printer) = log_to(terminal, least, said.sink());
     let start = platform.clock.now();
     let shown = !args.quiet && Terminal::is_terminal() && !(prints && std::io::stdout().is_terminal());
     let signals = Signals::catch().map_err(Stop::Failed)?;
-    let slots = Arc::new(Slots::new(plan.physical.slots()));
+    let slots = Arc::new(Slots::new(planned.plan.physical.slots()));
     let id = (id, platform.clock.wall_ms());
     let begin = (Begin::Anew(Some(Box::new(planned))), log);
     let of = (strategy, Arc::clone(&slots));
@@ -106,10 +96,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
         drop(stop);
         join(watcher);
     }
-    if let Some(server) = server {
-        server.tell_all(TOLD_WITHIN, &platform.clock);
-        server.close(TOLD_WITHIN);
-    }
+    server.into_iter().for_each(|server| embedded::end(server, &platform.clock));
     // Who asks for the job may hold what it has.
     drop(session);
     // The log is whole before anything is said of the end.
@@ -123,10 +110,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     master.forget_job();
     if is_on_disk {
         // What is under way holds the folder of the state, which goes with the last that holds it.
-        let end = platform.clock.now() + LETS_GO;
-        while !platform.io.is_quiet() && platform.clock.now() < end {
-            platform.clock.sleep(QUIET_EVERY);
-        }
+        let_go(&platform);
     }
     match (outcome, signals.code()) {
         (JobOutcome::Failed(_), _) if unread => Err(Stop::Code(PIPE_CLOSED)),
@@ -140,17 +124,42 @@ pub(crate) fn run(args: &RunArgs, terminal: &Arc<Terminal>) -> Done {
     }
 }
 
-/// How often is looked whether what a job has under way is over.
-pub(super) const QUIET_EVERY: Duration = Duration::from_millis(5);
+/// The first attempt of a job that this process runs, and the job's id; none: it has finished before.
+pub(super) fn planned(
+    attempts: &Attempts,
+    strategy: &RestartStrategy,
+    terminal: &Terminal,
+) -> Result<Option<(Planned, String)>, Stop> {
+    let planned = attempts.plan().map_err(Stop::Refused)?;
+    if planned.is_finished {
+        attempts.tell.say("the job has finished before: nothing is left to do");
+        return Ok(None);
+    }
+    warn_of_once(&planned.plan, strategy, terminal);
+    let id = planned.plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
+    let id = id.unwrap_or_else(|| id_of(&attempts.first.job));
+    // Where there can be no savepoints is told before the job runs.
+    let config = &attempts.first.config;
+    SavepointFolder::of(config, None, &id, &attempts.platform.faults).map_err(Stop::Refused)?;
+    Ok(Some((planned, id)))
+}
 
-/// How long the end waits until those who have asked for something by REST have been told what came of it.
-pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// How often is looked whether what a job has under way is over.
+const QUIET_EVERY: Duration = Duration::from_millis(5);
 
 /// How long what a job has under way on the disk may hold its end up.
-pub(super) const LETS_GO: Duration = Duration::from_secs(1);
+const LETS_GO: Duration = Duration::from_secs(1);
+
+/// Waits until nothing is under way on the disk any more.
+pub(super) fn let_go(platform: &Platform) {
+    let end = platform.clock.now() + LETS_GO;
+    while !platform.io.is_quiet() && platform.clock.now() < end {
+        platform.clock.sleep(QUIET_EVERY);
+    }
+}
 
 /// Warns of sources whose rows come once only, where a failure is not the end of the job.
-pub(super) fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
+fn warn_of_once(plan: &Plan, strategy: &RestartStrategy, terminal: &Terminal) {
     let since = match plan.options().checkpoints {
         Some(_) => "since the last checkpoint",
         None => "",

@@ -13,8 +13,8 @@ use model::Diagnostic;
 use platform::network::runtime;
 use platform::{Clock, Platform, available_parallelism};
 use rest::Access;
-use rest::client::ClientError;
-use serde_json::json;
+use rest::client::{Client, ClientError};
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -171,11 +171,17 @@ fn start_detached(args: &SessionStartArgs) -> Done {
     Ok(())
 }
 
+/// What a session says of itself; whatever else is at its address is none.
+fn overview(client: &Client) -> Result<Value, Stop> {
+    let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
+    number(client, &said, "slots-total")?;
+    Ok(said)
+}
+
 fn stop(at: &At) -> Done {
     let client = client(at.jobmanager.as_deref(), &at.define)?;
     // Nothing else is told to end.
-    let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
-    number(&client, &said, "slots-total")?;
+    overview(&client)?;
     client.delete("/cluster").map_err(|error| Stop::Failed(error.diagnostic("the session does not end")))?;
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
@@ -194,8 +200,7 @@ fn stop(at: &At) -> Done {
 
 fn status(at: &At) -> Done {
     let client = client(at.jobmanager.as_deref(), &at.define)?;
-    let said = client.get("/overview").map_err(|error| Stop::Failed(error.diagnostic("no session")))?;
-    number(&client, &said, "slots-total")?;
+    let said = overview(&client)?;
     if at.json {
         answer(&format!(
             "{}\n",

@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use arrow_schema::{DataType, Field};
 use model::Batch;
-use model::job_graph::{Trigger, Window};
+use model::job_graph::Window;
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Backend, Grouping, TimerChange};
@@ -229,11 +229,7 @@ impl KeyedOperator for EachWindow {
     }
 
     fn change(&mut self, timing: &Timing, now: Now) -> bool {
-        let is_kept_so = !matches!(timing.trigger, Trigger::Count(_));
-        if is_kept_so {
-            self.kept.change(timing, now);
-        }
-        is_kept_so
+        self.kept.change_uncounted(timing, now)
     }
 
     fn standing(&self, now: Now) -> Option<Standing> {

@@ -9,7 +9,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array};
 use arrow_schema::{DataType, Field};
 use model::Batch;
-use model::job_graph::{TimeDomain, Trigger, Window};
+use model::job_graph::{TimeDomain, Window};
 use state::backend::Ticket;
 use state::key_index::KeyId;
 use state::{Grouping, TimerChange};
@@ -216,11 +216,7 @@ impl KeyedOperator for Everything {
     }
 
     fn change(&mut self, timing: &Timing, now: Now) -> bool {
-        let is_kept_so = !matches!(timing.trigger, Trigger::Count(_));
-        if is_kept_so {
-            self.kept.change(timing, now);
-        }
-        is_kept_so
+        self.kept.change_uncounted(timing, now)
     }
 
     fn standing(&self, now: Now) -> Option<Standing> {

@@ -11,7 +11,7 @@ use arrow_array::{Array, ArrayRef, StructArray, new_null_array};
 use arrow_schema::{DataType, Field, Fields};
 use arrow_select::concat::concat;
 use model::Batch;
-use model::job_graph::{Assigner, State, Window};
+use model::job_graph::{Assigner, State, Trigger, Window};
 use state::Backend;
 use state::backend::Ticket;
 use state::key_index::KeyId;
@@ -165,6 +165,15 @@ impl Kept {
     pub(super) fn change(&mut self, timing: &Timing, now: Now) {
         self.purging = timing.purging;
         self.frame.change(timing, now);
+    }
+
+    /// The same where no rows are counted. Whether it can: windows that count have other state.
+    pub(super) fn change_uncounted(&mut self, timing: &Timing, now: Now) -> bool {
+        let is_kept_so = !matches!(timing.trigger, Trigger::Count(_));
+        if is_kept_so {
+            self.change(timing, now);
+        }
+        is_kept_so
     }
 
     /// When something is due by processing time.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cluster::attempts::{self, Attempts, Code};
-use cluster::checkpoints::{Restore, SavepointFolder, id_of};
+use cluster::checkpoints::Restore;
 use cluster::config::Origin;
 use cluster::job_master::Begin;
 use cluster::log::JobLog;
@@ -23,9 +23,7 @@ use task::{Execution, JobOutcome};
 use super::bell::Bell;
 use crate::Stop;
 use crate::cli::DevArgs;
-use crate::commands::run::{
-    LETS_GO, PIPE_CLOSED, QUIET_EVERY, TOLD_WITHIN, join, log_to, summary, warn_of_once,
-};
+use crate::commands::run::{PIPE_CLOSED, join, let_go, log_to, planned, summary};
 use crate::commands::{embedded, load};
 use crate::terminal::{Terminal, Told};
 
@@ -195,17 +193,8 @@ impl<'a> Project<'a> {
             platform: platform.clone(),
             tell: Arc::clone(&said) as Arc<dyn Tell>,
         };
-        let planned = attempts.plan().map_err(Stop::Refused)?;
-        if planned.is_finished {
-            self.told.say("the job has finished before: nothing is left to do");
-            return Ok(());
-        }
-        let plan = &planned.plan;
-        warn_of_once(plan, &strategy, &self.terminal);
-        let id = plan.options().checkpoints.as_ref().map(|of| of.job_id.clone());
-        let id = id.unwrap_or_else(|| id_of(&attempts.first.job));
-        SavepointFolder::of(&attempts.first.config, None, &id, &platform.faults).map_err(Stop::Refused)?;
-        self.slots.at_least(plan.physical.slots());
+        let Some((planned, id)) = planned(&attempts, &strategy, &self.terminal)? else { return Ok(()) };
+        self.slots.at_least(planned.plan.physical.slots());
         let least = if self.args.quiet { LogLevel::Warn } else { LogLevel::Trace };
         let (log, printer) = log_to(&self.terminal, least, said.sink());
         let bell = Arc::clone(&self.bell);
@@ -337,10 +326,7 @@ impl<'a> Project<'a> {
         };
         master.forget_job();
         // What is under way holds folders, and what it writes the next is to find.
-        let end = platform.clock.now() + LETS_GO;
-        while !platform.io.is_quiet() && platform.clock.now() < end {
-            platform.clock.sleep(QUIET_EVERY);
-        }
+        let_go(&platform);
         Ok(Some(outcome))
     }
 
@@ -352,10 +338,7 @@ impl<'a> Project<'a> {
             drop(running.master.wait());
         }
         let ended = self.ended();
-        if let Some(server) = self.server.take() {
-            server.tell_all(TOLD_WITHIN, &self.platform.clock);
-            server.close(TOLD_WITHIN);
-        }
+        self.server.take().into_iter().for_each(|server| embedded::end(server, &self.platform.clock));
         ended.map(drop)
     }
 }

@@ -111,15 +111,15 @@ fn names_and_labels_are_flinks() {
 #[test]
 fn the_guests_own_have_flinks_names_and_take_none_of_the_engines() {
     let (description, mut metrics) = (described(), job());
-    let uid = description.vertices[0].operators[1].uid.clone();
-    metrics.user.counters.insert((uid.clone(), "seen so far".into()), 3);
-    metrics.user.counters.insert((uid.clone(), "seen.so.far".into()), 4);
-    metrics.user.counters.insert((uid.clone(), "numRecordsIn".into()), 5);
-    metrics.user.gauges.insert((uid.clone(), "seen_so_far".into()), 1.5);
+    let uid = description.vertices[0].operators[1].uid.as_str();
+    metrics.user.counters.insert((uid.into(), "seen so far".into()), 3);
+    metrics.user.counters.insert((uid.into(), "seen.so.far".into()), 4);
+    metrics.user.counters.insert((uid.into(), "numRecordsIn".into()), 5);
+    metrics.user.gauges.insert((uid.into(), "seen_so_far".into()), 1.5);
     metrics
         .user
         .histograms
-        .insert((uid.clone(), "lengths".into()), Histogram { count: 2, sum: 5.0, min: 1.0, max: 4.0 });
+        .insert((uid.into(), "lengths".into()), Histogram { count: 2, sum: 5.0, min: 1.0, max: 4.0 });
     let view = JobView { id: "ab", description: &description, metrics: &metrics, rates: None };
     let samples = parse(&text(PLACE, &[view]));
     let of = |name: &str| {

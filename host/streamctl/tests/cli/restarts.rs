@@ -29,7 +29,9 @@ fn a_job_that_fails_goes_on_from_its_last_checkpoint() {
     let folder = Folder::new();
     let text = text(100_000);
     folder.write("text.txt", &text);
-    let ran = counted(&folder, "store.sync@1=eio,store.sync@5=eio,store.sync@8=enospc", &[]);
+    // Each attempt lasts as long as some checkpoints.
+    let faults = "store.sync@1=eio,store.sync@5=eio,store.sync@8=enospc,source.read=stall:60";
+    let ran = counted(&folder, faults, &[]);
     let err = &ran.succeeds().err;
     assert!(folder.parts("out") == expected(&text), "other rows than the text's: {err}");
     assert_eq!(checkpoints(&folder), 1, "more is left than is kept");

@@ -357,8 +357,19 @@ pub fn storage(
 /// # Errors
 /// If it cannot be reached.
 pub fn savepoint_at(config: &Config, path: &str) -> Result<Savepoint, String> {
-    let store = s3(config).and_then(|s3| opened(path, &s3, &Faults::none(), "savepoints"));
-    store.map(|store| Savepoint::new(store, "")).map_err(|error| error.to_string())
+    // In files the store is what is around the savepoint's folder, which goes with what was in it.
+    let (root, folder) = match Location::parse(path) {
+        Ok(Location::Folder(whole)) => match (whole.parent().and_then(Path::to_str), whole.file_name()) {
+            (Some(around), Some(name)) => {
+                let around = if around.is_empty() { "." } else { around };
+                (around.to_owned(), name.to_string_lossy().into_owned())
+            }
+            _ => (path.to_owned(), String::new()),
+        },
+        _ => (path.to_owned(), String::new()),
+    };
+    let store = s3(config).and_then(|s3| opened(&root, &s3, &Faults::none(), "savepoints"));
+    store.map(|store| Savepoint::new(store, folder)).map_err(|error| error.to_string())
 }
 
 /// Removes the checkpoints of a job that has ended, where the configuration does not keep them.

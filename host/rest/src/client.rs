@@ -24,6 +24,8 @@ pub struct Client {
     /// `HOST:PORT`.
     address: String,
     token: Option<Token>,
+    /// How long an answer may take.
+    timeout: Duration,
     http: reqwest::Client,
 }
 
@@ -52,10 +54,8 @@ impl ClientError {
     }
 }
 
-/// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(120);
-/// The same, where a component has to be compiled for it.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// How many times as long an answer may take for which a component has to be compiled.
+const FOR_COMPILING: u32 = 10;
 
 impl Client {
     /// Of the server that is asked for, `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`; or else of the one that
@@ -87,7 +87,7 @@ impl Client {
         set_up_cryptography();
         let none =
             |error: reqwest::Error| Diagnostic::internal("there is no HTTP client").detail(error.to_string());
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
+        let http = reqwest::Client::builder().no_proxy();
         let mut http = http.redirect(reqwest::redirect::Policy::none());
         // Who starts a session knows it by its own certificate. Without TLS the system's are not read: a machine may
         // have none.
@@ -102,7 +102,8 @@ impl Client {
             }
         };
         let http = http.build().map_err(none)?;
-        Ok(Self { scheme, address: address.to_owned(), token, http })
+        let timeout = config.duration("client.timeout");
+        Ok(Self { scheme, address: address.to_owned(), token, timeout, http })
     }
 
     /// Where the server is: `HOST:PORT`.
@@ -170,20 +171,18 @@ impl Client {
     }
 
     fn ask(&self, method: Method, path: &str, body: Option<(String, Vec<u8>)>) -> Result<Value, ClientError> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url()));
+        let timeout = self.timeout.saturating_mul(if path == UPLOAD { FOR_COMPILING } else { 1 });
+        let mut request = self.http.request(method, format!("{}{path}", self.url())).timeout(timeout);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
-        }
-        if path == UPLOAD {
-            request = request.timeout(UPLOAD_TIMEOUT);
         }
         if let Some((of, bytes)) = body {
             request = request.header("content-type", of).body(bytes);
         }
         runtime().block_on(async {
-            let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+            let response = request.send().await.map_err(|error| self.no_answer(&error, timeout))?;
             let status = response.status();
-            let bytes = response.bytes().await.map_err(|error| self.no_answer(&error))?;
+            let bytes = response.bytes().await.map_err(|error| self.no_answer(&error, timeout))?;
             let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             if status.is_success() {
                 return Ok(value);
@@ -195,12 +194,19 @@ impl Client {
         })
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> ClientError {
+    fn no_answer(&self, error: &reqwest::Error, timeout: Duration) -> ClientError {
         if let Some(tls) = tls_error(error) {
             return ClientError::Unknown(
                 Diagnostic::external(format!("{} does not show to be who is meant", self.url()))
                     .detail(tls.to_string())
                     .hint("security.ssl.rest.ca names the file of the certificates that are trusted (PEM)"),
+            );
+        }
+        if error.is_timeout() {
+            return ClientError::Unreachable(
+                Diagnostic::external(format!("{} does not answer", self.address))
+                    .detail(format!("nothing has come in {timeout:?}"))
+                    .hint("-D client.timeout=TIME gives it longer; -m HOST:PORT names another session"),
             );
         }
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);

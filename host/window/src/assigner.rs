@@ -36,6 +36,11 @@ pub fn lateness_of(windows: &Windows) -> i64 {
 }
 
 impl WindowClock {
+    /// By this clock; `lateness` in milliseconds.
+    pub(crate) fn new(domain: TimeDomain, lateness: i64) -> Self {
+        Self { domain, lateness, gone: i64::MIN }
+    }
+
     /// Which clock it is.
     #[must_use]
     pub fn domain(self) -> TimeDomain {
@@ -206,7 +211,7 @@ impl WindowAssigner {
             assigner if shares_slices => Kind::Slices(Edges::of(assigner)),
             assigner => Kind::Grid(WindowGrid::new(assigner)?),
         };
-        let clock = WindowClock { domain: windows.time, lateness: lateness_of(windows), gone: i64::MIN };
+        let clock = WindowClock::new(windows.time, lateness_of(windows));
         Ok(Self { clock, kind })
     }
 

@@ -58,7 +58,14 @@ const CASES: [Case; 4] = [
         rows: 8_000_000,
         changes: 200,
     },
-    Case { name: "visits", kind: Kind::Visits, releases: [1, 2], keys: 5_000, rows: 8_000_000, changes: 200 },
+    Case {
+        name: "visits",
+        kind: Kind::Visits,
+        releases: [1, 2],
+        keys: 20_000,
+        rows: 16_000_000,
+        changes: 200,
+    },
     TALLY,
     Case {
         name: "1 M keys migrated lazily",

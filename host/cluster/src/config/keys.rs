@@ -27,7 +27,13 @@ pub struct Key {
 }
 
 /// All keys, in the order of their names.
-pub const KEYS: [Key; 59] = [
+pub const KEYS: [Key; 60] = [
+    Key {
+        name: "client.timeout",
+        default: "1min",
+        what: "how long a session may take to answer the command line; ten times that where it has a component to compile",
+        check: |value| duration(value).map(drop),
+    },
     Key {
         name: "execution.checkpointing.dir",
         default: "",

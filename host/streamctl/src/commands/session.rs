@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::config::Origin;
 use cluster::log::SessionLog;
 use cluster::{Config, Session, SessionSettings};
 use model::Diagnostic;
@@ -33,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a session that has ended answers what it was asked before.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 const LOOKED_EVERY: Duration = Duration::from_millis(20);
+/// What a session begins with when it says where it is.
+const ANNOUNCED: &str = "Session at ";
 
 pub(crate) fn session(command: &SessionCommand, terminal: &Arc<Terminal>) -> Done {
     match command {
@@ -107,7 +110,7 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     let session = Session::open(settings, config, platform, Arc::new(SessionLog)).map_err(Stop::Failed)?;
     let server = rest::serve(&session, port, &access).map_err(Stop::Failed)?;
     access.warning().iter().for_each(|warning| terminal.warning(warning));
-    terminal.line(&format!("Session at {}, with {slots} slots.", server.url()));
+    terminal.line(&format!("{ANNOUNCED}{}, with {slots} slots.", server.url()));
     runtime().block_on(async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -122,14 +125,22 @@ fn start(args: &SessionStartArgs, terminal: &Arc<Terminal>) -> Done {
     Ok(())
 }
 
+/// The port at which a session says that it is.
+fn announced_port(said: &str) -> Option<&str> {
+    let address = said.lines().find_map(|line| line.strip_prefix(ANNOUNCED))?.split(',').next()?;
+    address.rsplit_once(':').map(|(_, port)| port)
+}
+
 /// Starts a session in a process of its own, and waits until it answers.
 fn start_detached(args: &SessionStartArgs) -> Done {
     let config = Config::load(&args.define).map_err(Stop::Refused)?;
     let folder = config.session_dir().map_err(Stop::Refused)?;
     Access::of(&config).map_err(Stop::Refused)?;
-    let client = client(None, &args.define)?;
+    // That a session could be asked so is looked at before there is one.
+    Client::of(&config, None).map_err(Stop::Refused)?;
     drop(hold(&folder)?);
     let log = folder.join("session.log");
+    let said_before = std::fs::read(&log).map_or(0, |log| log.len());
     let opened = || OpenOptions::new().create(true).append(true).open(&log);
     let io = |error: std::io::Error| folder_error(&folder, &error);
     let (out, err) = (opened().map_err(io)?, opened().map_err(io)?);
@@ -144,20 +155,30 @@ fn start_detached(args: &SessionStartArgs) -> Done {
     let mut child = command.spawn().map_err(io)?;
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
-    loop {
-        match client.get("/overview") {
-            Ok(_) => break,
-            Err(ClientError::Unreachable(_)) => {}
-            // It is there, and not as this configuration says: nobody could ask it.
-            Err(error) => {
-                child.kill().map_err(io)?;
-                return Err(Stop::Failed(error.diagnostic("the session does not answer")));
+    let client = loop {
+        let has_ended = child.try_wait().map_err(io)?.is_some();
+        let said = std::fs::read(&log).map_err(io)?;
+        let said = String::from_utf8_lossy(said.get(said_before..).unwrap_or_default()).into_owned();
+        // Whoever else answers where it is to be asked is not the one that was started.
+        if let Some(port) = announced_port(&said).filter(|_| !has_ended) {
+            let mut at = config.clone();
+            at.set("rest.port", port, Origin::CommandLine).map_err(Stop::Refused)?;
+            let client = Client::of(&at, None).map_err(Stop::Refused)?;
+            match client.get("/overview") {
+                Ok(_) => break client,
+                Err(ClientError::Unreachable(_)) => {}
+                // It is there, and not as this configuration says: nobody could ask it.
+                Err(error) => {
+                    child.kill().map_err(io)?;
+                    return Err(Stop::Failed(error.diagnostic("the session does not answer")));
+                }
             }
         }
-        let has_ended = child.try_wait().map_err(io)?.is_some();
         if has_ended || clock.now() > end {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
+            if !has_ended {
+                child.kill().map_err(io)?;
+            }
+            let lines: Vec<&str> = said.lines().collect();
             let last = lines.iter().rev().take(5).rev().copied().collect::<Vec<_>>().join("\n");
             return Err(Stop::Failed(
                 Diagnostic::external("the session does not start")
@@ -166,7 +187,7 @@ fn start_detached(args: &SessionStartArgs) -> Done {
             ));
         }
         clock.sleep(LOOKED_EVERY);
-    }
+    };
     answer(&format!("Session started at {} (process {}).\n", client.url(), child.id()));
     Ok(())
 }

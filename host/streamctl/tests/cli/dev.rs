@@ -104,6 +104,13 @@ impl Drop for Dev {
 impl Dev {
     /// Components lie by the project's name in a target folder that tests share.
     fn start(name: &'static str, source: &str) -> Self {
+        Self::of(name, source, |command, port| {
+            command.args([name, "--host", "127.0.0.1", "--port", port]);
+        })
+    }
+
+    /// The options and arguments are completed by `with`, which is given the port that is listened at.
+    fn of(name: &'static str, source: &str, with: impl FnOnce(&mut Command, &str)) -> Self {
         let folder = Folder::new();
         folder.streamctl(&["new", name]).succeeds();
         folder.write(&format!("{name}/src/lib.rs"), source);
@@ -111,8 +118,8 @@ impl Dev {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
         let mut command = folder.command();
-        command.args(["dev", "--rest-port", "0", "-Dexecution.checkpointing.interval=1h", name]);
-        command.args(["--host", "127.0.0.1", "--port", &port]);
+        command.args(["dev", "--rest-port", "0", "-Dexecution.checkpointing.interval=1h"]);
+        with(&mut command, &port);
         command.env("TMPDIR", folder.path("tmp"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -264,6 +271,41 @@ fn a_job_that_has_failed_or_finished_is_started_again_by_the_next_version() {
     let mut peer = dev.accept();
     dev.gives(&mut peer, "a", "(4,a,1)");
     assert_eq!(dev.ends_by("-TERM"), Some(143));
+}
+
+#[test]
+fn a_paused_job_goes_over_when_it_is_resumed() {
+    let mut dev = Dev::start("paused", SOURCE);
+    let (address, id) = dev.asked_at();
+    let mut peer = dev.accept();
+    dev.gives(&mut peer, "a", "(1,a,1)");
+    dev.folder.streamctl(&["pause", "-m", &address, &id]).succeeds();
+    dev.save(&release(2));
+    dev.err.until("The job is paused: it changes when it is resumed.");
+    dev.folder.streamctl(&["resume", "-m", &address, &id]).succeeds();
+    let mut peer = dev.accept();
+    dev.err.until("Changed to component ");
+    dev.gives(&mut peer, "a", "(2,a,2)");
+    assert_eq!(dev.ends_by("-INT"), Some(130));
+}
+
+/// Rows that a version before has taken would be lost to the results of the next: there is only one result.
+#[test]
+fn a_batch_job_begins_anew_with_each_version() {
+    const LINES: usize = 3_000_000;
+    let mut dev = Dev::of("anew", SOURCE, |command, _| {
+        let text = command.get_current_dir().unwrap().join("text.txt");
+        std::fs::write(text, "a\n".repeat(LINES)).unwrap();
+        command.args(["--execution", "batch", "anew", "--input", "text.txt"]);
+        command.env("MILLSTREAM_FAULTS", "source.read=stall:2000");
+    });
+    dev.err.until("Started component ");
+    dev.save(&release(2));
+    dev.err.until("Final results only come of all rows: the job begins anew.");
+    dev.err.until("Started component ");
+    dev.err.until("Job tally finished");
+    assert_eq!(dev.out.until(""), format!("(2,a,{LINES})"));
+    assert_eq!(dev.ends_by("-INT"), Some(130));
 }
 
 #[test]

@@ -12,16 +12,17 @@ use crate::session::{PATIENCE, Session};
 use crate::support::{Folder, Ran, component};
 
 /// A run, and where it is asked.
-struct Run {
+pub(crate) struct Run {
     child: Child,
     err: BufReader<ChildStderr>,
-    address: String,
-    id: String,
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    pub(crate) id: String,
 }
 
 impl Run {
     /// Word count of which each read takes a while.
-    fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
         Self::with_faults(folder, &[], "source.read=stall:300")
     }
 
@@ -47,15 +48,15 @@ impl Run {
             assert!(err.read_line(&mut line).unwrap() > 0, "it says no address");
         }
         let (address, id) = line.trim_end_matches(['.', '\n']).split_once(", job ").unwrap();
-        let (address, id) = (address.split("http://").nth(1).unwrap().to_owned(), id.to_owned());
+        let (address, id) = (address.split("://").nth(1).unwrap().to_owned(), id.to_owned());
         Self { child, err, address, id }
     }
 
-    fn ask(&self, folder: &Folder, command: &str, args: &[&str]) -> Ran {
+    pub(crate) fn ask(&self, folder: &Folder, command: &str, args: &[&str]) -> Ran {
         folder.streamctl(&[&[command, "-m", &self.address], args].concat())
     }
 
-    fn wait(mut self) -> Ran {
+    pub(crate) fn wait(mut self) -> Ran {
         let mut err = String::new();
         self.err.read_to_string(&mut err).unwrap();
         Ran { code: self.child.wait().unwrap().code().unwrap_or(-1), out: String::new(), err }

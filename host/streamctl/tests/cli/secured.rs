@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use crate::embedded::Run;
+use crate::recovery::text;
 use crate::session::Session;
 use crate::support::{Folder, Ran, component, parts_of, said};
 
@@ -266,4 +268,31 @@ fn on_this_machine_too_a_token_is_asked_for_on_every_path() {
     session.ask(&folder, "list", &["-Drest.token-file=token"]).succeeds();
     let elsewhere = folder.streamctl(&["list", "-m", "a.example.org:1", "-Drest.token-file=token"]);
     elsewhere.fails(2, &["the token would go to a.example.org:1 without TLS", "-m https://a.example.org:1"]);
+}
+
+#[test]
+fn a_job_that_runs_by_itself_is_asked_by_tls_and_with_the_token_too() {
+    let folder = with_secrets();
+    let tls = "security.ssl.rest:
+  enabled: true
+  certificate: certificate.pem
+  key: key.pem
+  ca: authority.pem
+";
+    folder.write("config.yaml", format!("rest.token-file: token\n{tls}"));
+    folder.write("text.txt", text(300_000));
+    let run = Run::start(&folder);
+    let listed = run.ask(&folder, "list", &[]);
+    assert!(
+        listed.succeeds().out.contains(&format!(" : {} : word_count (RUNNING)", run.id)),
+        "{}",
+        listed.out
+    );
+    let plain = format!("http://{}", run.address);
+    folder.streamctl(&["list", "-m", &plain]).fails(1, &["no session answers"]);
+    folder.write("config.yaml", tls);
+    run.ask(&folder, "cancel", &[&run.id]).fails(1, &["does not show this server's token"]);
+    folder.write("config.yaml", format!("rest.token-file: token\n{tls}"));
+    run.ask(&folder, "cancel", &[&run.id]).succeeds();
+    run.wait().fails(1, &["Job was cancelled"]);
 }

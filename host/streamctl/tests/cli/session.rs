@@ -215,6 +215,8 @@ Savepoint completed. Path: file:sv2/savepoint-NAME";
     assert!(listed.out.contains("Terminated Jobs"), "{}", listed.out);
     let disposed = session.ask(&folder, "savepoint", &["-d", path]);
     assert!(disposed.succeeds().out.ends_with(&format!("Savepoint '{path}' disposed.\n")));
+    // Its folder has gone with it; the one that was named for savepoints stays.
+    assert_eq!(std::fs::read_dir(folder.path("sv2")).unwrap().count(), 0);
     session.ask(&folder, "savepoint", &["-d", path]).fails(1, &["Failed to dispose the savepoint"]);
 }
 
@@ -294,6 +296,19 @@ fn one_session_has_a_folder_and_one_in_the_background_answers_when_it_has_starte
     let log = std::fs::read_to_string(folder.path("session/session.log")).unwrap();
     assert!(log.contains("The session ends"), "{log}");
     folder.streamctl(&["session", "status", &port]).fails(1, &["no session answers", "session start -d"]);
+    // At any port that is free, which it says.
+    let started = folder.streamctl(&["session", "start", "-d", "--slots", "2", "-Drest.port=0", dir]);
+    let address =
+        started.succeeds().out.split("http://").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let status = folder.streamctl(&["session", "status", "-m", &address]);
+    assert!(status.succeeds().out.contains("2 of 2 slots free"), "{}", status.out);
+    // Another one does not take it for its own.
+    let port = format!("-Drest.port={}", address.rsplit(':').next().unwrap());
+    let other = ["session", "start", "-d", &port, "-Dmillstream.session.dir=other"];
+    folder
+        .streamctl(&other)
+        .fails(1, &["the session does not start", &address, "its log is other/session.log"]);
+    folder.streamctl(&["session", "stop", "-m", &address]).succeeds();
 }
 
 #[test]

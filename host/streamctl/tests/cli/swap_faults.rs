@@ -1,11 +1,15 @@
-//! A process that ends while a job changes to another version.
+//! What happens while a job changes to another version: the process ends, a checkpoint is made, another change is asked
+//! for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use platform::Clock;
 use serde_json::Value;
 
-use crate::session::Session;
-use crate::support::{Folder, component};
+use crate::session::{PATIENCE, Session};
+use crate::support::{Folder, Ran, component};
+use crate::swap::Tally;
 
 const ROWS: u64 = 400_000;
 const KEYS: u64 = 97;
@@ -66,4 +70,41 @@ fn a_process_that_ends_at_any_step_of_a_change_loses_nothing_and_is_of_one_versi
     }
     // Some have ended before the change was complete, and some after.
     assert!(seen.contains(&1) && seen.contains(&2), "{seen:?}");
+}
+
+/// The change waits for the checkpoint, and the other one is not done behind it.
+#[test]
+fn of_two_changes_that_are_asked_for_during_a_checkpoint_one_is_done_and_one_refused() {
+    let folder = Folder::new();
+    let session =
+        Session::with_faults(&folder, 4, "source.read=stall:1500,checkpoint.manifest@12=stall:1500");
+    let job = Tally::begin(&folder, session, &["-Dexecution.checkpointing.interval=200ms"]);
+    let (clock, path) = (Clock::system(), format!("/jobs/{}/checkpoints", job.id));
+    let end = clock.now() + PATIENCE;
+    let of = |name: &str| job.session.get(&path).1["counts"][name].as_u64().unwrap_or_default();
+    let stalled = loop {
+        assert!(clock.now() < end, "no checkpoint stalls");
+        let before = of("completed");
+        clock.sleep(Duration::from_millis(300));
+        if (of("completed"), of("in_progress")) == (before, 1) {
+            break before + 1;
+        }
+    };
+    let asked = ["2", "3"].map(|release| {
+        let args = ["b.wasm", "--", "--input", "rows.csv", "--output", "out", "--format", "json"];
+        let verb = ["swap", "--json", "-m", &job.session.address, &job.id];
+        folder.start(&[&verb[..], &args, &["--release", release]].concat())
+    });
+    let ran = asked.map(|child| Ran::of(child.wait_with_output().unwrap()));
+    let done =
+        ran.iter().position(|ran| ran.code == 0).unwrap_or_else(|| panic!("{}{}", ran[0].err, ran[1].err));
+    ran[1 - done]
+        .fails(2, &["the job is changing to another version already", "ask again when that is done"]);
+    let said: Value = serde_json::from_str(&ran[done].out).unwrap();
+    assert_eq!(said["checkpoint"], stalled + 1, "{said}");
+    assert_eq!(of("failed"), 0);
+    job.ends();
+    let seen = job.releases(&["out"]);
+    let wanted = [1, [2, 3][done]];
+    assert!(seen.values().all(|releases| *releases == wanted), "{wanted:?}: {:?}", seen.iter().next());
 }

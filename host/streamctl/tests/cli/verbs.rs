@@ -299,6 +299,21 @@ fn what_is_no_session_is_not_taken_for_one() {
     }
 }
 
+#[test]
+fn who_never_answers_is_not_waited_for_without_end() {
+    let folder = folder();
+    // Connections are taken by the system; nobody reads from them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for line in VERBS {
+        let mut words = words(line, NOBODY, &address);
+        let place = if words[0] == "session" { 2 } else { 1 };
+        words.insert(place, "-Dclient.timeout=100ms".to_owned());
+        let nothing = format!("{address} does not answer");
+        fails(&folder, &words, &[1], &[&nothing, "nothing has come in", "-D client.timeout"]);
+    }
+}
+
 /// How answers are cut.
 #[derive(Clone, Copy, Debug)]
 enum Cut {

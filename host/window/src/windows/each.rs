@@ -62,7 +62,7 @@ impl EachWindow {
                 continue;
             }
             timers.push(self.timer(*id, end - 1));
-            if self.kept.frame.lateness.lateness > 0 {
+            if self.kept.frame.lateness.clock().has_lateness() {
                 let cleared = self.kept.frame.lateness.cleared_after(*end, prepared.passed);
                 timers.push(self.timer(*id, cleared));
             }

@@ -148,7 +148,9 @@ impl Kept {
     /// Then the rows that are in none.
     fn assign(&self, times: &[i64], passed: i64) -> (Vec<u32>, Vec<i64>, Vec<u32>) {
         match &self.grid {
-            Some(grid) => grid.assign(times, |end| self.frame.lateness.takes(end, passed), |_, end| end),
+            Some(grid) => {
+                grid.assign(times, |end| self.frame.lateness.clock().takes(end, passed), |_, end| end)
+            }
             None => Default::default(),
         }
     }
@@ -183,7 +185,7 @@ impl Kept {
 
     /// When the state of the window of this end goes.
     pub(super) fn cleared_at(&self, end: i64) -> i64 {
-        self.frame.lateness.cleared_at(end)
+        self.frame.lateness.clock().cleared_at(end)
     }
 
     /// The states of windows, null where there is none; their aggregates are loaded.

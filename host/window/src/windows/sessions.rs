@@ -128,7 +128,7 @@ impl Sessions {
 
     /// When a session's state goes.
     fn cleared_at(&self, end: i64) -> i64 {
-        self.frame.lateness.cleared_at(end)
+        self.frame.lateness.clock().cleared_at(end)
     }
 
     /// Gives results of sessions: `(key's place, start, end, group)`, of this kind of row.
@@ -221,7 +221,7 @@ impl Sessions {
 
     /// A session that ends up to this instant has gone.
     fn cleared_by(&self, passed: i64) -> i64 {
-        self.frame.lateness.cleared_by(passed)
+        self.frame.lateness.clock().cleared_by(passed)
     }
 
     /// Takes back results of sessions that have become others.

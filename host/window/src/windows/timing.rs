@@ -14,6 +14,7 @@ use super::{Keeping, millis};
 use crate::AggregateError;
 use crate::accumulator::Accumulator;
 use crate::aggregates::Aggregates;
+use crate::assigner::WindowClock;
 
 /// How long windows take late rows, and when they are emitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +133,9 @@ pub(super) struct Resets {
 /// How long windows are kept, by one of the two clocks, in milliseconds; and whether timers are set by that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lateness {
-    domain: TimeDomain,
-    /// How long after its end a window still takes rows.
-    pub(super) lateness: i64,
+    clock: WindowClock,
     /// From one early result to the next; 0 = there are none.
     early: i64,
-    /// Windows that end up to this instant have gone.
-    gone: i64,
     resets: Option<Resets>,
 }
 
@@ -147,7 +144,17 @@ const RESET: usize = 2 * 1024;
 
 impl Lateness {
     pub(super) fn new(domain: TimeDomain, lateness: i64, early: Option<i64>) -> Self {
-        Self { domain, lateness, early: early.unwrap_or(0), gone: i64::MIN, resets: None }
+        Self { clock: WindowClock::new(domain, lateness), early: early.unwrap_or(0), resets: None }
+    }
+
+    /// By which clock, and for how long, windows take rows.
+    pub(super) fn clock(&self) -> WindowClock {
+        self.clock
+    }
+
+    /// What timers are set by.
+    fn own(&self) -> (i64, i64) {
+        (self.clock.lateness(), self.early)
     }
 
     /// From one early result to the next.
@@ -160,49 +167,30 @@ impl Lateness {
         self.resets.map_or(0, |resets| resets.by.1)
     }
 
-    /// When the state of the window of this end goes.
-    pub(super) fn cleared_at(&self, end: i64) -> i64 {
-        (end - 1).saturating_add(self.lateness)
-    }
-
-    /// Windows that end up to this instant have gone, when this one has passed.
-    pub(super) fn cleared_by(&self, passed: i64) -> i64 {
-        passed.saturating_sub(self.lateness).saturating_add(1).max(self.gone)
-    }
-
-    /// Whether the window of this end still takes rows, when this instant has passed.
-    pub(super) fn takes(&self, end: i64, passed: i64) -> bool {
-        end > self.gone && self.cleared_at(end) > passed
-    }
-
     /// Other times, when this instant has passed.
     pub(super) fn change(&mut self, lateness: i64, early: Option<i64>, passed: i64) {
-        let before = (self.lateness, self.early);
+        let before = self.own();
         let early = early.unwrap_or(0);
         if before == (lateness, early) {
             return;
         }
-        // By the machine's clock no row is late; and what has ended may not have fired yet.
-        if self.domain == TimeDomain::EventTime {
-            self.gone = self.cleared_by(passed);
-        }
-        (self.lateness, self.early) = (lateness, early);
+        self.clock = self.clock.with_lateness(lateness, passed);
+        self.early = early;
         let by = self.resets.map_or(before, |resets| resets.by);
         self.resets = Some(Resets { by, passed, next: 0 });
     }
 
     /// What a checkpoint keeps, when this instant has passed.
     pub(super) fn standing(&self, passed: i64) -> Standing {
-        let (lateness, early) = self.resets.map_or((self.lateness, self.early), |resets| resets.by);
+        let (lateness, early) = self.resets.map_or_else(|| self.own(), |resets| resets.by);
         let passed = self.resets.map_or(passed, |resets| resets.passed);
-        Standing { lateness, early, gone: self.gone, passed, is_settled: self.resets.is_none() }
+        Standing { early, is_settled: self.resets.is_none(), ..self.clock.standing(lateness, passed) }
     }
 
     /// Goes on from what a checkpoint has kept.
     pub(super) fn stand(&mut self, standing: Standing) {
-        let own = (self.lateness, self.early);
-        self.gone = standing.gone;
-        (self.lateness, self.early) = (standing.lateness, standing.early);
+        let own = self.own();
+        (self.clock, self.early) = (self.clock.of_standing(standing), standing.early);
         self.change(own.0, Some(own.1), standing.passed);
         if !standing.is_settled && self.resets.is_none() {
             self.resets = Some(Resets { by: own, passed: standing.passed, next: 0 });
@@ -226,18 +214,18 @@ impl Lateness {
 
     /// Those of these keys that have timers, with these.
     pub(super) fn with_timers(&self, ids: &[KeyId], backend: &dyn Backend) -> Vec<(KeyId, Vec<i64>)> {
-        let of = ids.iter().map(|id| (*id, backend.timers_of(*id, self.domain)));
+        let of = ids.iter().map(|id| (*id, backend.timers_of(*id, self.clock.domain())));
         of.filter(|(_, timers)| !timers.is_empty()).collect()
     }
 
     /// When the state of the window of this end goes, of a timer that is set after this instant.
     pub(super) fn cleared_after(&self, end: i64, passed: i64) -> i64 {
-        self.cleared_at(end).max(passed.saturating_add(1))
+        self.clock.cleared_at(end).max(passed.saturating_add(1))
     }
 
     /// What makes a key's timers those that it should have.
     pub(super) fn changes(&self, key: KeyId, had: &[i64], wanted: &[i64], changes: &mut Vec<TimerChange>) {
-        let change = |time: &i64, set| TimerChange { key, domain: self.domain, time: *time, set };
+        let change = |time: &i64, set| TimerChange { key, domain: self.clock.domain(), time: *time, set };
         changes.extend(had.iter().filter(|time| !wanted.contains(time)).map(|time| change(time, false)));
         changes.extend(wanted.iter().filter(|time| !had.contains(time)).map(|time| change(time, true)));
     }
@@ -261,15 +249,16 @@ mod tests {
     fn what_has_gone_stays_gone() {
         let mut lateness = Lateness::new(TimeDomain::EventTime, 0, None);
         lateness.change(100, None, 50);
-        assert!(!lateness.takes(51, 50) && lateness.takes(52, 50) && lateness.is_resetting());
+        let takes = |lateness: &Lateness, end, passed| lateness.clock().takes(end, passed);
+        assert!(!takes(&lateness, 51, 50) && takes(&lateness, 52, 50) && lateness.is_resetting());
         lateness.change(0, None, 60);
         // Those that end up to 51 by the first lateness; none by the second.
-        assert!(!lateness.takes(51, 50) && lateness.cleared_by(60) == 61);
+        assert!(!takes(&lateness, 51, 50) && lateness.clock().cleared_by(60) == 61);
         let again = {
             let mut again = Lateness::new(TimeDomain::EventTime, 100, None);
             again.stand(lateness.standing(60));
             again
         };
-        assert!(!again.takes(51, 60) && again.takes(62, 60) && again.is_resetting());
+        assert!(!takes(&again, 51, 60) && takes(&again, 62, 60) && again.is_resetting());
     }
 }

@@ -19,8 +19,10 @@ pub(super) enum Kind {
 
 /// Words of a line.
 const WORDS: i64 = 8;
-/// From one click of a user to the next, in milliseconds; every fourth is left out, so that a visit has three.
+/// From one click of a user to the next, in milliseconds.
 const STEP: i64 = 5_000;
+/// Of so many steps a visit has the first three. Users begin at other steps, so that time passes for those who pause.
+const PERIOD: i64 = 8;
 const CLICKS: i64 = 3;
 
 impl Kind {
@@ -41,7 +43,7 @@ impl Kind {
                 Self::Tally => writeln!(text, "n{key},{number}"),
                 Self::Words if (number + 1) % WORDS == 0 => writeln!(text, "w{key}"),
                 Self::Words => write!(text, "w{key} "),
-                Self::Visits => match number / keys % (CLICKS + 1) < CLICKS {
+                Self::Visits => match (number / keys + number % keys) % PERIOD < CLICKS {
                     true => writeln!(
                         text,
                         "u{},{}",
@@ -61,7 +63,7 @@ impl Kind {
         let rows = match self {
             Self::Tally => rows,
             Self::Words => rows / WORDS,
-            Self::Visits => rows / (CLICKS + 1) * CLICKS,
+            Self::Visits => rows / PERIOD * CLICKS,
         };
         rows as u64
     }
@@ -132,15 +134,17 @@ impl Ledger {
             Kind::Visits => {
                 let (user, start) = (field(line, "\"user\":\"u")?, field(line, "\"start\":")?);
                 let (end, clicks) = (field(line, "\"end\":")?, field(line, "\"clicks\":")?);
-                let (first, odd) = (start / STEP, field(line, "\"odd\":")?);
-                ensure!(first % (CLICKS + 1) == 0, "a visit of u{user} begins at {start}");
+                let (first, odd, phase) = (start / STEP, field(line, "\"odd\":")?, user % PERIOD);
+                // Some are in their first visit from the beginning.
+                ensure!(first == 0 || (first + phase) % PERIOD == 0, "a visit of u{user} begins at {start}");
                 ensure!(
-                    end == start + (clicks - 1) * STEP,
+                    end == start + (clicks - 1) * STEP && clicks <= CLICKS,
                     "a visit of u{user} has {clicks} clicks, until {end}"
                 );
                 ensure!(odd <= clicks, "of {clicks} clicks {odd} were handled");
                 self.clicks += clicks;
-                self.by_key[user as usize].push((first / (CLICKS + 1), release));
+                let before = i64::from(phase >= CLICKS);
+                self.by_key[user as usize].push(((first + phase) / PERIOD - before, release));
             }
         }
         Ok(release)

@@ -389,10 +389,14 @@ fn words(job: &Job, args: VersionArgs) -> Result<()> {
 /// The visits of users, from clicks in their order: a visit ends with a pause of more than 7 s.
 #[job]
 fn visits(job: &Job, args: VersionArgs) -> Result<()> {
+    // One subtask reads: of a file that several have parts of, nobody gets the clicks in their order.
     job.csv::<Named>(args.input.source()?)
         .stream()
+        .parallelism(1)
         .map(|row| (row.0.to_string(), Timestamp(row.1)))
+        .parallelism(1)
         .watermarks(Watermarks::bounded(Duration::ZERO).time(F1))
+        .parallelism(1)
         .key_by(F0)
         .process(Visits { release: args.release, gap: 7_000 })
         .uid("visits")

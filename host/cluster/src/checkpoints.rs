@@ -352,22 +352,24 @@ pub fn storage(
     Ok(Some(Storage::new(opened(&root, &s3(config)?, faults, "checkpoints")?, id)))
 }
 
+/// What is around a folder, and its name there; none where the path ends with no name.
+fn around(folder: &Path) -> Option<(String, String)> {
+    let (around, name) = (folder.parent()?.to_str()?, folder.file_name()?.to_str()?);
+    let around = if around.is_empty() { "." } else { around };
+    Some((around.to_owned(), name.to_owned()))
+}
+
 /// The savepoint at a path, to be removed.
 ///
 /// # Errors
 /// If it cannot be reached.
 pub fn savepoint_at(config: &Config, path: &str) -> Result<Savepoint, String> {
     // In files the store is what is around the savepoint's folder, which goes with what was in it.
-    let (root, folder) = match Location::parse(path) {
-        Ok(Location::Folder(whole)) => match (whole.parent().and_then(Path::to_str), whole.file_name()) {
-            (Some(around), Some(name)) => {
-                let around = if around.is_empty() { "." } else { around };
-                (around.to_owned(), name.to_string_lossy().into_owned())
-            }
-            _ => (path.to_owned(), String::new()),
-        },
-        _ => (path.to_owned(), String::new()),
+    let around = match Location::parse(path) {
+        Ok(Location::Folder(whole)) => around(&whole),
+        _ => None,
     };
+    let (root, folder) = around.unwrap_or_else(|| (path.to_owned(), String::new()));
     let store = s3(config).and_then(|s3| opened(&root, &s3, &Faults::none(), "savepoints"));
     store.map(|store| Savepoint::new(store, folder)).map_err(|error| error.to_string())
 }

@@ -1,6 +1,7 @@
 //! `streamctl session`: starts one, ends one, looks at one.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -133,17 +134,20 @@ fn announced_port(said: &str) -> Option<&str> {
 
 /// Starts a session in a process of its own, and waits until it answers.
 fn start_detached(args: &SessionStartArgs) -> Done {
-    let config = Config::load(&args.define).map_err(Stop::Refused)?;
+    let mut config = Config::load(&args.define).map_err(Stop::Refused)?;
     let folder = config.session_dir().map_err(Stop::Refused)?;
     Access::of(&config).map_err(Stop::Refused)?;
     // That a session could be asked so is looked at before there is one.
     Client::of(&config, None).map_err(Stop::Refused)?;
     drop(hold(&folder)?);
     let log = folder.join("session.log");
-    let said_before = std::fs::read(&log).map_or(0, |log| log.len());
     let opened = || OpenOptions::new().create(true).append(true).open(&log);
     let io = |error: std::io::Error| folder_error(&folder, &error);
     let (out, err) = (opened().map_err(io)?, opened().map_err(io)?);
+    // Earlier sessions have said where they were, too.
+    let mut says = File::open(&log).map_err(io)?;
+    says.seek(SeekFrom::End(0)).map_err(io)?;
+    let mut said = Vec::new();
     let mut command = Command::new(std::env::current_exe().map_err(io)?);
     command.args(["session", "start"]).args(args.define.iter().flat_map(|define| ["-D", define]));
     if let Some(slots) = args.slots {
@@ -157,13 +161,12 @@ fn start_detached(args: &SessionStartArgs) -> Done {
     let end = clock.now() + PATIENCE;
     let client = loop {
         let has_ended = child.try_wait().map_err(io)?.is_some();
-        let said = std::fs::read(&log).map_err(io)?;
-        let said = String::from_utf8_lossy(said.get(said_before..).unwrap_or_default()).into_owned();
+        says.read_to_end(&mut said).map_err(io)?;
+        let said = String::from_utf8_lossy(&said);
         // Whoever else answers where it is to be asked is not the one that was started.
         if let Some(port) = announced_port(&said).filter(|_| !has_ended) {
-            let mut at = config.clone();
-            at.set("rest.port", port, Origin::CommandLine).map_err(Stop::Refused)?;
-            let client = Client::of(&at, None).map_err(Stop::Refused)?;
+            config.set("rest.port", port, Origin::CommandLine).map_err(Stop::Refused)?;
+            let client = Client::of(&config, None).map_err(Stop::Refused)?;
             match client.get("/overview") {
                 Ok(_) => break client,
                 Err(ClientError::Unreachable(_)) => {}

@@ -56,6 +56,14 @@ impl Run {
         folder.streamctl(&[&[command, "-m", &self.address], args].concat())
     }
 
+    /// Whoever asks for the running jobs is told of it.
+    #[track_caller]
+    pub(crate) fn is_listed(&self, folder: &Folder) {
+        let listed = self.ask(folder, "list", &[]);
+        let line = format!(" : {} : word_count (RUNNING)", self.id);
+        assert!(listed.succeeds().out.contains(&line), "{}", listed.out);
+    }
+
     pub(crate) fn wait(mut self) -> Ran {
         let mut err = String::new();
         self.err.read_to_string(&mut err).unwrap();
@@ -69,12 +77,7 @@ fn a_job_that_runs_by_itself_is_asked_like_one_of_a_session() {
     let text = text(300_000);
     folder.write("text.txt", &text);
     let run = Run::start(&folder);
-    let listed = run.ask(&folder, "list", &[]);
-    assert!(
-        listed.succeeds().out.contains(&format!(" : {} : word_count (RUNNING)", run.id)),
-        "{}",
-        listed.out
-    );
+    run.is_listed(&folder);
     let wasm = component("word_count");
     let other = run.ask(&folder, "run", &["-d", &wasm, "--input", "text.txt"]);
     other.fails(2, &["this process runs one job only", "streamctl session start"]);

@@ -282,12 +282,7 @@ fn a_job_that_runs_by_itself_is_asked_by_tls_and_with_the_token_too() {
     folder.write("config.yaml", format!("rest.token-file: token\n{tls}"));
     folder.write("text.txt", text(300_000));
     let run = Run::start(&folder);
-    let listed = run.ask(&folder, "list", &[]);
-    assert!(
-        listed.succeeds().out.contains(&format!(" : {} : word_count (RUNNING)", run.id)),
-        "{}",
-        listed.out
-    );
+    run.is_listed(&folder);
     let plain = format!("http://{}", run.address);
     folder.streamctl(&["list", "-m", &plain]).fails(1, &["no session answers"]);
     folder.write("config.yaml", tls);

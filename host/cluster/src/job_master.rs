@@ -74,6 +74,8 @@ struct Seen {
     is_cancelled: bool,
     /// What it goes on from after its pause.
     paused_at: Option<String>,
+    /// Savepoints of pauses before that one.
+    paused_before: Vec<String>,
     /// Its checkpoints from this one on were made since it began, or went on after its pause.
     since: Option<CheckpointId>,
     /// The version that runs, or is the next to.
@@ -90,6 +92,14 @@ struct Seen {
     standing: Option<Standing>,
     /// No thread is its hands any more.
     is_over: bool,
+}
+
+impl Seen {
+    /// It has been paused with this savepoint.
+    fn paused_with(&mut self, path: String) {
+        let before = self.paused_at.replace(path);
+        self.paused_before.extend(before);
+    }
 }
 
 /// How a job begins.
@@ -189,6 +199,7 @@ impl JobMaster {
             spell: Spell::new(began),
             is_cancelled: false,
             paused_at,
+            paused_before: Vec::new(),
             since: hands.since,
             code: Arc::clone(&attempts.first),
             code_before: None,
@@ -352,7 +363,7 @@ impl JobMaster {
         let this = Arc::clone(self);
         let paused: Answered<String> = Box::new(move |result| {
             if let Ok(path) = &result {
-                this.lock().paused_at = Some(path.clone());
+                this.lock().paused_with(path.clone());
                 this.tell(Event::Paused);
             }
             answered(result);
@@ -496,6 +507,9 @@ impl JobMaster {
                 if hands.lifecycle.status() == JobStatus::Suspended
                     && let Some(path) = self.paused_at()
                 {
+                    // That has been kept by now.
+                    let before = std::mem::take(&mut self.lock().paused_before);
+                    before.iter().for_each(|path| self.remove_pause(path));
                     (hands.from, hands.since) = (Some(Restore::Path(path.into())), None);
                     events.extend(self.goes_on_as_another().then_some(Event::Resume));
                 }
@@ -543,8 +557,12 @@ impl JobMaster {
 
     /// Removes the savepoint of the last pause, which nobody needs any more.
     fn forget_pause(&self) {
-        let Some(path) = self.lock().paused_at.take() else { return };
-        let removed = checkpoints::savepoint_at(&self.code().config, &path)
+        let last = self.lock().paused_at.take();
+        last.iter().for_each(|path| self.remove_pause(path));
+    }
+
+    fn remove_pause(&self, path: &str) {
+        let removed = checkpoints::savepoint_at(&self.code().config, path)
             .and_then(|savepoint: Savepoint| savepoint.remove().map_err(|error| error.to_string()));
         if let Err(error) = removed {
             self.attempts.tell.warn(&format!("the savepoint of a pause, {path}, cannot be removed: {error}"));

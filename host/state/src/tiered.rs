@@ -4,6 +4,8 @@
 //! those that are far out of the store; when memory is full, [`Backend::rest`] puts away keys that have not been
 //! used for longest (CLOCK, Corbató 1968). The store is read and written by one job at a time, in order, in the
 //! I/O pool: so what was put away is found by whatever is asked for after it, and no step waits for a disk.
+//! Rows are encoded and decoded there, too. Into memory and out of it they go a few at a time, so that the subtask
+//! can be left in between.
 //!
 //! A key that an operator learns of only when it has read another is read within the step
 //! ([`Backend::ids`]), from the store and from what is on its way to it.
@@ -20,7 +22,7 @@ mod rocks;
 mod store;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Waker;
 
 use arrow_array::{ArrayRef, Int64Array, new_empty_array};
@@ -38,7 +40,7 @@ use crate::key_index::KeyId;
 use crate::memory::MemoryBackend;
 use crate::timers::Due;
 use crate::value_table::StoreError;
-use layout::{FarRows, Layout};
+use layout::{FarRows, Layout, NearRows};
 
 pub use in_memory::{IN_MEMORY, InMemoryStore};
 pub use reader::{StoreFiles, StoreReader};
@@ -48,11 +50,12 @@ pub use store::{OrderedStore, Row, StoreFailure, StoreFile, Write};
 /// The keyed state of an operator's subtask, in memory as far as it is used, and in a store.
 pub struct TieredBackend {
     near: MemoryBackend,
-    layout: Layout,
+    layout: Arc<Layout>,
     store: Arc<dyn OrderedStore>,
     /// How many bytes the near state may take.
     budget: Box<dyn Fn() -> usize + Send>,
     io: IoPool,
+    waker: Waker,
     /// By number: [`NEAR`], [`ASKED`], [`USED`].
     flags: Chunks<u8>,
     /// Where keys that may be put away are looked for next.
@@ -61,8 +64,10 @@ pub struct TieredBackend {
     waiting: VecDeque<Job>,
     is_under_way: bool,
     done: Inbox<Done>,
+    /// What a job has taken out of the store, and is not in memory yet. The job ends with it.
+    arriving: VecDeque<NearRows>,
     /// What may not be in the store yet, the oldest first.
-    pending: VecDeque<Arc<Vec<Write>>>,
+    pending: VecDeque<Arc<Outgoing>>,
     /// How many jobs have been made, and have ended.
     asked: u64,
     ended: u64,
@@ -77,7 +82,7 @@ pub struct TieredBackend {
     /// They have been, and are to be taken before their keys are put away again.
     has_due: bool,
     sealed: Option<Sealed>,
-    pages: Inbox<Result<Vec<Row>, StoreFailure>>,
+    pages: Inbox<Result<Page, StoreFailure>>,
     failure: Option<StoreFailure>,
     /// Of every state no row.
     types: Vec<StateChunk>,
@@ -106,9 +111,31 @@ struct Sealed {
     is_far_done: bool,
 }
 
+/// Rows of a frozen store.
+struct Page {
+    chunks: Vec<StateChunk>,
+    /// The last one's key; none = there are no more.
+    last: Option<Vec<u8>>,
+}
+
+/// What goes to the store, encoded by whoever needs it first: the pool, as a rule.
+struct Outgoing {
+    writes: LazyLock<Result<Vec<Write>, StoreFailure>, Encode>,
+    /// By domain: the earliest timer.
+    first_timers: [Option<i64>; 2],
+}
+
+type Encode = Box<dyn FnOnce() -> Result<Vec<Write>, StoreFailure> + Send>;
+
+impl Outgoing {
+    fn writes(&self) -> Result<&[Write], StoreFailure> {
+        (*self.writes).as_deref().map_err(Clone::clone)
+    }
+}
+
 /// What is done with the store, in order.
 enum Job {
-    Write(Arc<Vec<Write>>),
+    Write(Arc<Outgoing>),
     Take(Vec<Vec<u8>>),
     ReadDue { domain: usize, now: i64 },
     Freeze(u64),
@@ -117,7 +144,7 @@ enum Job {
 /// What became of a job.
 enum Done {
     Written(Result<(), StoreFailure>),
-    Taken(Result<FarRows, StoreFailure>),
+    Taken(Result<Vec<NearRows>, StoreFailure>),
     Due { domain: usize, read: Result<(FarRows, Option<i64>), StoreFailure> },
     Frozen(Result<(Arc<dyn OrderedStore>, Vec<StoreFile>), StoreFailure>),
 }
@@ -129,13 +156,17 @@ const ASKED: u8 = 2;
 /// It was used since the hand came by.
 const USED: u8 = 4;
 /// How many keys are put away in one go.
-const PUT_AWAY: usize = 1_024;
+const PUT_AWAY: usize = 256;
 /// How many bytes, about.
-const PUT_AWAY_BYTES: usize = 4 << 20;
+const PUT_AWAY_BYTES: usize = 1 << 20;
 /// How many numbers are looked at for that.
-const LOOKED_AT: usize = 16 * PUT_AWAY;
+const LOOKED_AT: usize = 64 * PUT_AWAY;
+/// How often that may be done ahead of the store.
+const AHEAD: usize = 8;
+/// How many rows come into memory in one go, about; all of a key's come at once.
+const AT_A_TIME: usize = if cfg!(test) { 3 } else { 256 };
 /// How many timers are taken out of the store in one go.
-const DUE_TIMERS: usize = 1_024;
+const DUE_TIMERS: usize = 256;
 /// Rows and bytes of a page of a frozen store.
 const PAGE: (usize, usize) = (1_024, 1 << 20);
 /// All is near.
@@ -169,6 +200,11 @@ fn place_of(domain: TimeDomain) -> usize {
     usize::from(domain == TimeDomain::ProcessingTime)
 }
 
+/// Rows that are not as the layout has them.
+fn not_laid_out(error: &ArrowError) -> StoreFailure {
+    StoreFailure { place: "its rows".to_owned(), why: error.to_string() }
+}
+
 impl From<StoreFailure> for ArrowError {
     fn from(failure: StoreFailure) -> Self {
         Self::ExternalError(Box::new(failure))
@@ -190,15 +226,17 @@ impl TieredBackend {
     ) -> Result<Self, ArrowError> {
         Ok(Self {
             near: MemoryBackend::new(key_types, states, seed)?,
-            layout: Layout::new(key_types, states)?,
+            layout: Arc::new(Layout::new(key_types, states)?),
             store,
             budget,
             io,
+            waker: waker.clone(),
             flags: Chunks::new(1),
             hand: 0,
             waiting: VecDeque::new(),
             is_under_way: false,
             done: Inbox::new(waker.clone()),
+            arriving: VecDeque::new(),
             pending: VecDeque::new(),
             asked: 0,
             ended: 0,
@@ -253,10 +291,15 @@ impl TieredBackend {
 
     fn write(&mut self, writes: Vec<Write>) {
         if !writes.is_empty() {
-            let writes = Arc::new(writes);
-            self.pending.push_back(Arc::clone(&writes));
-            self.ask(Job::Write(writes));
+            let writes = LazyLock::new(Box::new(|| Ok(writes)) as Encode);
+            self.send(Outgoing { writes, first_timers: [None; 2] });
         }
+    }
+
+    fn send(&mut self, outgoing: Outgoing) {
+        let outgoing = Arc::new(outgoing);
+        self.pending.push_back(Arc::clone(&outgoing));
+        self.ask(Job::Write(outgoing));
     }
 
     /// Brings keys near that nobody has asked for, at once: an operator could not know them before.
@@ -266,12 +309,12 @@ impl TieredBackend {
         if self.is_taking_due {
             self.fetched.extend(keys.iter().cloned());
         }
-        let pending = self.pending.iter().map(|writes| &writes[..]);
-        let on_the_way = layout::read_pending(pending, &mut keys);
-        self.bring_near(&on_the_way, false)?;
+        let pending = self.pending.iter().map(|outgoing| outgoing.writes()).collect::<Result<Vec<_>, _>>();
+        let on_the_way = layout::read_pending(pending?.into_iter(), &mut keys);
+        self.bring_all_near(&on_the_way)?;
         let read = self.layout.shape().read(&*self.store, keys);
         let rows = self.check(read)?;
-        self.bring_near(&rows, false)?;
+        self.bring_all_near(&rows)?;
         // In the order of all else: a snapshot that is sealed, and not frozen yet, has them there.
         self.write(on_the_way.gone().into_iter().chain(rows.gone()).collect());
         Ok(())
@@ -283,12 +326,17 @@ impl TieredBackend {
         }
         let Some(job) = self.waiting.pop_front() else { return };
         self.is_under_way = true;
-        let (store, layout) = (Arc::clone(&self.store), self.layout.shape());
+        let (store, layout) = (Arc::clone(&self.store), Arc::clone(&self.layout));
         self.io.submit(&self.done, move || match job {
-            Job::Write(writes) => Done::Written(store.write(&writes)),
-            Job::Take(keys) => Done::Taken(layout.take(&*store, keys)),
+            Job::Write(outgoing) => Done::Written(outgoing.writes().and_then(|writes| store.write(writes))),
+            Job::Take(keys) => Done::Taken(
+                layout
+                    .shape()
+                    .take(&*store, keys)
+                    .and_then(|rows| layout.decode(&rows, AT_A_TIME).map_err(|error| not_laid_out(&error))),
+            ),
             Job::ReadDue { domain, now } => {
-                Done::Due { domain, read: layout.read_due(&*store, domain, now, DUE_TIMERS) }
+                Done::Due { domain, read: layout.shape().read_due(&*store, domain, now, DUE_TIMERS) }
             }
             Job::Freeze(epoch) => Done::Frozen(store.freeze(epoch).and_then(|frozen| {
                 let files = frozen.files()?;
@@ -297,37 +345,60 @@ impl TieredBackend {
         });
     }
 
-    /// Takes in what jobs have given.
+    /// Takes in what jobs have given: of what has been taken out of the store a part; if there is more, the subtask
+    /// is woken.
     fn advance(&mut self) -> Result<(), ArrowError> {
-        while let Some(done) = self.done.take() {
-            self.is_under_way = false;
-            self.ended += 1;
-            match done {
-                Done::Written(written) => {
-                    self.check(written)?;
-                    self.pending.pop_front();
-                }
-                Done::Taken(taken) => {
-                    let rows = self.check(taken)?;
-                    self.bring_near(&rows, self.is_before_freezing())?;
-                }
-                Done::Due { domain, read } => {
-                    let (rows, next) = self.check(read)?;
-                    self.take_in_due(domain, rows, next)?;
-                }
-                Done::Frozen(frozen) => {
-                    let (frozen, files) = self.check(frozen)?;
-                    if let Some(sealed) = &mut self.sealed {
-                        (sealed.frozen, sealed.files) = (Some(frozen), files);
-                    }
-                }
+        let mut has_brought = false;
+        loop {
+            if let Some(rows) = self.arriving.pop_front_if(|_| !has_brought) {
+                has_brought = true;
+                let is_sealed = self.is_before_freezing();
+                self.bring_near(rows, is_sealed)?;
+                self.ended += u64::from(self.arriving.is_empty());
+            } else if !self.arriving.is_empty() {
+                self.waker.wake_by_ref();
+                break;
+            } else if let Some(done) = self.done.take() {
+                self.take_in(done)?;
+            } else {
+                break;
             }
-            self.start();
         }
         match &self.failure {
             Some(failure) => Err(failure.clone().into()),
             None => Ok(()),
         }
+    }
+
+    /// What a job has given, with which it has ended but for what arrives.
+    fn take_in(&mut self, done: Done) -> Result<(), ArrowError> {
+        self.is_under_way = false;
+        match done {
+            Done::Written(written) => {
+                self.check(written)?;
+                self.pending.pop_front();
+            }
+            Done::Taken(taken) => {
+                self.arriving = self.check(taken)?.into();
+                if !self.arriving.is_empty() {
+                    self.start();
+                    return Ok(());
+                }
+            }
+            Done::Due { domain, read } => {
+                let (rows, next) = self.check(read)?;
+                self.take_in_due(domain, rows, next)?;
+            }
+            Done::Frozen(frozen) => {
+                let (frozen, files) = self.check(frozen)?;
+                if let Some(sealed) = &mut self.sealed {
+                    (sealed.frozen, sealed.files) = (Some(frozen), files);
+                }
+            }
+        }
+        self.ended += 1;
+        self.start();
+        Ok(())
     }
 
     /// Takes in keys with timers that are due.
@@ -341,13 +412,13 @@ impl TieredBackend {
         let is_asked = ids.iter().zip(&rows.keys).filter(|(id, _)| self.is_far(&[**id]));
         let asked: BTreeSet<Vec<u8>> = is_asked.map(|(_, key)| key.clone()).collect();
         rows.leave_out(|key| asked.contains(key));
-        self.bring_near(&rows, false)?;
+        self.bring_all_near(&rows)?;
         // In the order of all else, as with what is fetched.
         self.write(rows.gone());
         (self.is_taking_due, self.has_due) = (false, true);
         // What has been put away meanwhile may be due earlier: it comes after in the order.
         let written = self.waiting.iter().filter_map(|job| match job {
-            Job::Write(writes) => layout::first_timer(writes, domain),
+            Job::Write(outgoing) => outgoing.first_timers[domain],
             _ => None,
         });
         let later = self.far_timers[domain].filter(|_| !asked.is_empty());
@@ -362,29 +433,34 @@ impl TieredBackend {
         result
     }
 
-    /// Whether the job that has just ended was asked for before a snapshot was sealed whose store is not frozen yet.
+    /// Whether the job that ends next was asked for before a snapshot was sealed whose store is not frozen yet.
     fn is_before_freezing(&self) -> bool {
         #[cfg(test)]
         if self.forgets_what_is_under_way {
             return false;
         }
-        self.sealed.as_ref().and_then(|sealed| sealed.job).is_some_and(|freezing| self.ended < freezing)
+        self.sealed.as_ref().and_then(|sealed| sealed.job).is_some_and(|freezing| self.ended + 1 < freezing)
     }
 
     /// Puts what was taken out of the store into memory; the keys that were looked for, with or without anything,
     /// are near then. `is_sealed`: a snapshot under way has not been given it.
-    fn bring_near(&mut self, rows: &FarRows, is_sealed: bool) -> Result<(), ArrowError> {
+    fn bring_near(&mut self, rows: NearRows, is_sealed: bool) -> Result<(), ArrowError> {
         let mut ids = Vec::new();
-        let keys = self.layout.keys(&rows.keys)?;
-        self.near.ids(&keys, rows.keys.len(), &mut ids)?;
+        self.near.ids(&rows.keys, rows.count, &mut ids)?;
         self.flags.grow_to(self.near.bound(), 0);
         for id in ids {
             *self.flags.element_mut(id as usize, 0) = NEAR | USED;
         }
-        for chunk in self.layout.chunks(&rows.rows)? {
-            self.near.put_back(chunk, is_sealed).map_err(|error| wrong(&error))?;
+        for chunk in rows.chunks {
+            let put = self.near.put_back(chunk, is_sealed).map_err(|error| wrong(&error));
+            self.check(put.map_err(|error| not_laid_out(&error)))?;
         }
         Ok(())
+    }
+
+    /// The same at once, of what a snapshot under way has in its store.
+    fn bring_all_near(&mut self, rows: &FarRows) -> Result<(), ArrowError> {
+        self.layout.decode(rows, usize::MAX)?.into_iter().try_for_each(|rows| self.bring_near(rows, false))
     }
 
     /// Numbers of keys that have not been used for long, at most so many.
@@ -408,14 +484,20 @@ impl TieredBackend {
     }
 
     /// Takes keys out of memory: what is to be written to the store.
-    fn put_away(&mut self, ids: &[KeyId]) -> Result<Vec<Write>, ArrowError> {
-        let taken = self.near.take_out(ids)?;
-        let writes = self.layout.writes(ids, taken)?;
-        for (domain, far) in self.far_timers.iter_mut().enumerate() {
-            *far = layout::first_timer(&writes, domain).into_iter().chain(*far).min();
+    fn put_away(&mut self, ids: Vec<KeyId>) -> Result<Outgoing, ArrowError> {
+        let taken = self.near.take_out(&ids)?;
+        let mut first_timers = [None; 2];
+        for (_, domain, time) in &taken.timers {
+            let first = &mut first_timers[place_of(*domain)];
+            *first = first.map_or(Some(*time), |first: i64| Some(first.min(*time)));
         }
-        self.is_used |= !writes.is_empty();
-        Ok(writes)
+        for (far, first) in self.far_timers.iter_mut().zip(first_timers) {
+            *far = first.into_iter().chain(*far).min();
+        }
+        self.is_used |= !ids.is_empty();
+        let layout = Arc::clone(&self.layout);
+        let encode = move || layout.writes(&ids, taken).map_err(|error| not_laid_out(&error));
+        Ok(Outgoing { writes: LazyLock::new(Box::new(encode)), first_timers })
     }
 
     fn is_over_budget(&self) -> bool {
@@ -443,15 +525,19 @@ impl TieredBackend {
         if !sealed.is_page_asked {
             sealed.is_page_asked = true;
             let (frozen, after) = (Arc::clone(frozen), sealed.after.take());
-            self.io.submit(&self.pages, move || layout::page(&*frozen, after.as_deref(), PAGE));
+            let layout = Arc::clone(&self.layout);
+            self.io.submit(&self.pages, move || {
+                let rows = layout::page(&*frozen, after.as_deref(), PAGE)?;
+                let chunks = layout.chunks(&rows).map_err(|error| not_laid_out(&error))?;
+                Ok(Page { chunks, last: rows.last().map(|(key, _)| key.clone()) })
+            });
             return Ok(Sweep::Waiting);
         }
         let Some(page) = self.pages.take() else { return Ok(Sweep::Waiting) };
         let page = page.inspect_err(|failure| self.failure = Some(failure.clone()))?;
         sealed.is_page_asked = false;
-        sealed.is_far_done = page.is_empty();
-        sealed.after = page.last().map(|(key, _)| key.clone());
-        sealed.read = self.layout.chunks(&page)?.into();
+        sealed.is_far_done = page.last.is_none();
+        (sealed.after, sealed.read) = (page.last, page.chunks.into());
         Ok(Sweep::Nothing)
     }
 }
@@ -527,7 +613,7 @@ impl Backend for TieredBackend {
             return Ok(Rest::Done);
         }
         // What is being written is in memory, too.
-        if !self.waiting.is_empty() {
+        if self.pending.len() >= AHEAD {
             return Ok(if used > budget + budget / 4 { Rest::Waiting } else { Rest::Done });
         }
         let of_a_key = used / self.near.len().max(1);
@@ -535,8 +621,8 @@ impl Backend for TieredBackend {
         if ids.is_empty() {
             return Ok(Rest::Done);
         }
-        let writes = self.put_away(&ids)?;
-        self.write(writes);
+        let outgoing = self.put_away(ids)?;
+        self.send(outgoing);
         Ok(if self.near.memory() > budget { Rest::More } else { Rest::Done })
     }
 
@@ -700,7 +786,7 @@ impl Backend for TieredBackend {
                 let keys = self.near.keys(&new)?;
                 let keys = self.layout.encode_keys(&keys, new.len())?;
                 let rows = self.layout.shape().take(&*self.store, keys).map_err(ArrowError::from)?;
-                self.bring_near(&rows, false)?;
+                self.bring_all_near(&rows)?;
             }
         }
         for id in self.near.take_in(chunk, false)? {
@@ -711,8 +797,8 @@ impl Backend for TieredBackend {
             if ids.is_empty() {
                 break;
             }
-            let writes = self.put_away(&ids)?;
-            self.store.write(&writes).map_err(ArrowError::from)?;
+            let outgoing = self.put_away(ids)?;
+            outgoing.writes().and_then(|writes| self.store.write(writes)).map_err(ArrowError::from)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use model::job_graph::StateKind;
-use platform::{Clock, Faults, IoPool, thread_cpu_time};
+use platform::{Clock, Faults, Inbox, IoPool, thread_cpu_time};
 use state::Extent;
 use state::backend::{FrozenFiles, Rest, StateChunk, StateTable, Sweep, Ticket};
 use state::encoded::{Pieces, SnapshotWriter, TableReader};
@@ -21,7 +21,7 @@ use state::tiered::{Rocks, RocksStore, Scratch, StoreFiles, StoreReader, TieredB
 
 use crate::measure::{self, Round, UNIT, guest, median, streamctl};
 use crate::report::Report;
-use crate::snapshot::{NUMBERS, ROWS, Subtask};
+use crate::snapshot::{NUMBERS, ROWS, SPIN, SPINNING, Subtask};
 use crate::text::{text, text_of};
 use crate::totals::Totals;
 
@@ -49,7 +49,12 @@ pub(crate) fn run(report: &mut Report, bytes: u64, rounds: usize) -> anyhow::Res
 }
 
 pub(crate) fn drive(report: &mut Report) -> anyhow::Result<()> {
-    [Of::Memory, Of::Rocks].into_iter().try_for_each(|of| driven(report, of))
+    driven(report, Of::Memory)?;
+    driven(report, Of::Rocks { has_own_core: false })?;
+    if platform::available_parallelism() > 1 {
+        driven(report, Of::Rocks { has_own_core: true })?;
+    }
+    Ok(())
 }
 
 fn word_count(
@@ -101,10 +106,46 @@ fn word_count(
     Ok(())
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Of {
     Memory,
-    Rocks,
+    /// Whether the subtask shares its core with what RocksDB does in the background.
+    Rocks {
+        has_own_core: bool,
+    },
+}
+
+impl Of {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Rocks { has_own_core: false } => "RocksDB, 256 MiB of memory",
+            Self::Rocks { has_own_core: true } => "RocksDB, 256 MiB of memory, a core of its own",
+        }
+    }
+}
+
+/// Lays this thread on the first core, and all others that the process has on the second.
+fn lay_apart() -> anyhow::Result<()> {
+    let this = std::fs::read_link("/proc/thread-self")?;
+    let this = this.file_name().context("a thread's number")?;
+    for (who, core) in [("--all-tasks", "1"), ("--pid", "0")] {
+        let mut command = Command::new("taskset");
+        command.args([who, "--cpu-list", "--pid", core]).arg(this).stdout(std::process::Stdio::null());
+        ensure!(command.status().context("taskset cannot be run")?.success(), "no core {core}");
+    }
+    Ok(())
+}
+
+/// A pool whose one thread has been started.
+fn pool(clock: &Clock) -> IoPool {
+    let pool = IoPool::threads();
+    let started = Inbox::new(Waker::noop().clone());
+    pool.submit(&started, || ());
+    while started.take().is_none() {
+        clock.sleep(Duration::from_millis(1));
+    }
+    pool
 }
 
 /// State that is driven, and how long the thread was busy at a stretch.
@@ -117,6 +158,8 @@ struct Driven {
     /// thread meanwhile, as others may have had the cores.
     busy: Vec<f64>,
     cpu: Vec<f64>,
+    /// The same of a loop that does nothing, after each batch: how long the machine itself pauses.
+    spinning: Vec<f64>,
 }
 
 /// What each key has been counted to by the snapshots of the near state, the newest last.
@@ -145,22 +188,25 @@ impl Mirror {
 
 impl Driven {
     fn new(of: Of, folder: &std::path::Path) -> anyhow::Result<Self> {
-        let mut kept = None;
+        let (mut kept, clock) = (None, Clock::system());
         let subtask = match of {
             Of::Memory => {
                 Subtask::empty(KEYS, |keys, states| Ok(Box::new(MemoryBackend::new(keys, states, 0)?)))?
             }
-            Of::Rocks => {
+            Of::Rocks { has_own_core } => {
                 let store = Arc::new(Rocks::new(folder, BUDGET / 2, 1, &Faults::none())?.store()?);
                 kept = Some(Arc::clone(&store));
-                let pool = (IoPool::threads(), Waker::noop());
+                let pool = (pool(&clock), Waker::noop());
+                if has_own_core {
+                    lay_apart()?;
+                }
                 let budget = Box::new(|| BUDGET / 2);
                 Subtask::empty(KEYS, |keys, states| {
                     Ok(Box::new(TieredBackend::new(keys, states, 0, store, budget, pool)?))
                 })?
             }
         };
-        Ok(Self { subtask, store: kept, clock: Clock::system(), busy: Vec::new(), cpu: Vec::new() })
+        Ok(Self { subtask, store: kept, clock, busy: Vec::new(), cpu: Vec::new(), spinning: Vec::new() })
     }
 
     fn timed<T>(&mut self, what: impl FnOnce(&mut Subtask) -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -182,11 +228,15 @@ impl Driven {
         self.timed(|of| of.batch(keys))?;
         loop {
             match self.timed(|of| Ok(of.backend.rest()?))? {
-                Rest::Done => return Ok(()),
+                Rest::Done => break,
                 Rest::More => {}
                 Rest::Waiting => self.clock.sleep(Duration::from_micros(50)),
             }
         }
+        let begun = self.clock.now();
+        while self.clock.now() - begun < SPIN {}
+        self.spinning.push((self.clock.now() - begun).as_secs_f64() * 1e3);
+        Ok(())
     }
 
     /// A snapshot, between batches, written as a subtask writes it: its rows, and the files of its store.
@@ -244,8 +294,7 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
     let (mut mirror, mut last_files) = (Mirror(vec![None; KEYS]), None);
     take_all(&whole, &mut mirror)?;
     drop(whole);
-    driven.busy.clear();
-    driven.cpu.clear();
+    [&mut driven.busy, &mut driven.cpu, &mut driven.spinning].into_iter().for_each(Vec::clear);
     let flushed = |of: &Driven| of.store.as_ref().and_then(|store| store.flushed_bytes());
     let flushed_before = flushed(&driven);
     let mut known: BTreeSet<String> = BTreeSet::new();
@@ -289,18 +338,18 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
         mirror.0.iter().zip(counts).all(|(given, count)| *given == Some(*count)),
         "snapshots have other counts"
     );
-    let name = if of == Of::Memory { "memory" } else { "RocksDB, 256 MiB of memory" };
     let at = |times: &mut Vec<f64>, part: f64| {
         times.sort_by(f64::total_cmp);
         times[((times.len() - 1) as f64 * part) as usize]
     };
     let mut add = |subject: &str, value: f64, unit: &str| {
-        report.compare((BENCH, SNAPSHOTS), &format!("{name}, 1 GiB: {subject}"), value, unit, None);
+        report.compare((BENCH, SNAPSHOTS), &format!("{}, 1 GiB: {subject}", of.name()), value, unit, None);
     };
-    let Driven { mut busy, mut cpu, .. } = driven;
+    let Driven { mut busy, mut cpu, mut spinning, .. } = driven;
     add("longest pause of the subtask", at(&mut busy, 1.0), "ms");
     add("pause, all but one in a thousand", at(&mut busy, 0.999), "ms");
     add("longest pause of the subtask, its CPU time", at(&mut cpu, 1.0), "ms");
+    add(&format!("longest pause of {SPINNING}"), at(&mut spinning, 1.0), "ms");
     add(
         "rows of snapshots of changes",
         bytes_of_rows as f64 / changed as f64,

@@ -32,8 +32,8 @@ pub(crate) const ROWS: usize = 1_000;
 /// Sweeping between two batches ends when this has passed.
 const TURN: Duration = Duration::from_micros(200);
 /// A loop that does nothing, about as long as a batch: its longest turn is the machine's own pause.
-const SPIN: Duration = Duration::from_micros(500);
-const SPINNING: &str = "a loop that reads the clock for 0.5 ms";
+pub(crate) const SPIN: Duration = Duration::from_micros(500);
+pub(crate) const SPINNING: &str = "a loop that reads the clock for 0.5 ms";
 /// Batches before each snapshot.
 const BETWEEN: usize = 5_000;
 

@@ -204,7 +204,8 @@ impl JobMaster {
             Ok(path) => {
                 let next = Next { code: Arc::new(code), path: path.clone(), slots, answered };
                 let mut seen = this.lock();
-                (seen.paused_at, seen.next) = (Some(path), Some(next));
+                seen.paused_with(path);
+                seen.next = Some(next);
                 drop(seen);
                 this.tell(Event::Paused);
             }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
@@ -86,10 +87,21 @@ fn is_surprise(key: i64) -> bool {
     key % 3 == 0
 }
 
+/// Whether the subtask has been woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A backend, and what does its blocking work.
 struct Backing {
     backend: Box<dyn Backend>,
     io: IoPool,
+    woken: Arc<Woken>,
     random: Random,
     /// Those of the last snapshot.
     files: Option<FrozenFiles>,
@@ -97,7 +109,7 @@ struct Backing {
 
 impl Backing {
     fn new(kind: Kind) -> Self {
-        let io = IoPool::simulated();
+        let (io, woken) = (IoPool::simulated(), Arc::new(Woken::default()));
         let keys = [DataType::Int64];
         let backend: Box<dyn Backend> = match kind {
             Kind::Memory { forgets } => {
@@ -108,18 +120,20 @@ impl Backing {
             }
             Kind::Tiered { forgets_what_is_under_way } => {
                 let store = Arc::new(InMemoryStore::default());
-                let pool = (io.clone(), Waker::noop());
+                let pool = (io.clone(), &Arc::clone(&woken).into());
                 let no_room = Box::new(|| 0);
                 let mut backend = TieredBackend::new(&keys, &states(), 7, store, no_room, pool).unwrap();
                 backend.forgets_what_is_under_way = forgets_what_is_under_way;
                 Box::new(backend)
             }
         };
-        Self { backend, io, random: Random::of_seed(1), files: None }
+        Self { backend, io, woken, random: Random::of_seed(1), files: None }
     }
 
+    /// What a subtask that waits does: it goes on when it has been woken.
     fn work(&mut self) {
-        assert!(self.io.run_one(&mut self.random), "it waits for nothing");
+        let is_woken = self.woken.0.swap(false, Ordering::Relaxed);
+        assert!(is_woken || self.io.run_one(&mut self.random), "it waits for nothing");
     }
 
     /// The rows that are in the files of the last snapshot.
@@ -175,6 +189,8 @@ enum Deed {
     Rule(i64, Option<i64>),
     Timer(i64, u8, i64, bool),
     Fire(u8, i64),
+    /// Keys are asked for, and not waited for.
+    Ask(Vec<i64>),
     Sweep(usize),
 }
 
@@ -190,6 +206,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => (key(), 0..2u8, 0..50i64, any::<bool>())
             .prop_map(|(key, domain, time, set)| Deed::Timer(key, domain, time, set)),
         1 => (0..2u8, 0..50i64).prop_map(|(domain, now)| Deed::Fire(domain, now)),
+        2 => proptest::collection::vec(key(), 1..12).prop_map(Deed::Ask),
         2 => (0..4usize).prop_map(Deed::Sweep),
     ]
 }
@@ -263,30 +280,37 @@ fn do_deed(backing: &mut Backing, plain: &mut Plain, deed: &Deed, now: i64) {
             plain.timers.extend(set.then_some(timer));
         }
         Deed::Fire(domain, now) => {
-            let mut due = backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
+            let mut due = backing.backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
             while due.is_waiting {
-                assert!(backing.io.run_one(&mut backing.random), "it waits for nothing");
-                due = backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
+                backing.work();
+                due = backing.backend.take_due(DOMAINS[*domain as usize], *now, 5).unwrap();
             }
             let there = plain.timers.iter().any(|timer| timer.1 == *domain && timer.2 <= *now);
             assert_eq!(there, !due.timers.is_empty());
             for (time, id) in due.timers {
-                let key = longs(&backend.keys(&[id]).unwrap()[0])[0];
+                let key = longs(&backing.backend.keys(&[id]).unwrap()[0])[0];
                 let at = plain.timers.iter().position(|timer| *timer == (key, *domain, time)).unwrap();
                 plain.timers.remove(at);
-                backend.forget_empty(&[id]);
+                backing.backend.forget_empty(&[id]);
             }
         }
+        Deed::Ask(keys) => ask(backing, keys),
         Deed::Sweep(_) => {}
     }
-    if !matches!(deed, Deed::Rule(..) | Deed::Fire(..) | Deed::Sweep(_)) {
-        backend.forget_empty(&[id]);
+    if !matches!(deed, Deed::Rule(..) | Deed::Fire(..) | Deed::Ask(_) | Deed::Sweep(_)) {
+        backing.backend.forget_empty(&[id]);
     }
     while let rest @ (Rest::More | Rest::Waiting) = backing.backend.rest().unwrap() {
         if rest == Rest::Waiting {
             backing.work();
         }
     }
+}
+
+/// Asks for those of these keys that may be.
+fn ask(backing: &mut Backing, keys: &[i64]) {
+    let asked = numbers(keys.iter().copied().filter(|key| !is_surprise(*key)).map(Some));
+    backing.backend.prefetch(&[Arc::clone(&asked)], asked.len()).unwrap();
 }
 
 /// All that a backend has, by a snapshot of it.
@@ -363,8 +387,7 @@ fn snapshot(kind: Kind, before: &[Deed], asked: &[i64], after: &[Deed]) -> (Vec<
     for (now, deed) in (0..).zip(before) {
         do_deed(&mut backing, &mut plain, deed, now);
     }
-    let asked = numbers(asked.iter().copied().filter(|key| !is_surprise(*key)).map(Some));
-    backing.backend.prefetch(&[Arc::clone(&asked)], asked.len()).unwrap();
+    ask(&mut backing, asked);
     backing.backend.seal(3, Extent::Whole).unwrap();
     assert_eq!(backing.backend.seal(4, Extent::Changes), Err(NotSealed(3)));
     let (sealed, mut chunks) = (plain.clone(), Vec::new());

@@ -56,7 +56,17 @@ pub(super) struct FarRows {
     pub(super) rows: Vec<Row>,
 }
 
-/// What the I/O pool needs to know of the layout.
+/// The same, as rows of tables.
+pub(super) struct NearRows {
+    /// Those that were looked for.
+    pub(super) keys: Vec<ArrayRef>,
+    /// How many they are.
+    pub(super) count: usize,
+    /// All that they have.
+    pub(super) chunks: Vec<StateChunk>,
+}
+
+/// How what a key has is found.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     has_entries: bool,
@@ -174,6 +184,28 @@ impl Layout {
         Ok(writes)
     }
 
+    /// What was found of keys, of about so many rows each; all of a key is in one.
+    pub(super) fn decode(&self, found: &FarRows, most: usize) -> Result<Vec<NearRows>, ArrowError> {
+        let (mut parts, mut key, mut row) = (Vec::new(), 0, 0);
+        let mut end = 0;
+        for (at, of) in found.keys.iter().enumerate() {
+            end += found.rows[end..].iter().take_while(|(row, value)| key_of(row, value) == of).count();
+            let is_last = at + 1 == found.keys.len();
+            if is_last || (at + 1 - key).max(end - row) >= most {
+                let keys = self.keys(&found.keys[key..=at])?;
+                let chunks = self.chunks(&found.rows[row..end])?;
+                parts.push(NearRows { keys, count: at + 1 - key, chunks });
+                (key, row) = (at + 1, end);
+            }
+        }
+        if end < found.rows.len() {
+            return Err(ArrowError::InvalidArgumentError(
+                "rows of keys that nobody has looked for".to_owned(),
+            ));
+        }
+        Ok(parts)
+    }
+
     /// Rows of keys as rows of a snapshot.
     pub(super) fn chunks(&self, rows: &[Row]) -> Result<Vec<StateChunk>, ArrowError> {
         let mut chunks = Vec::new();
@@ -267,15 +299,6 @@ fn timer_of(row: &[u8], domain: usize) -> Option<(i64, &[u8])> {
     let row = row.strip_prefix(&[OF_TIMERS, domain as u8])?;
     let (time, key) = row.split_first_chunk::<8>()?;
     Some(((u64::from_be_bytes(*time) ^ 1 << 63).cast_signed(), key))
-}
-
-/// The earliest instant of the timers of a clock that are written.
-pub(super) fn first_timer(writes: &[Write], domain: usize) -> Option<i64> {
-    let time = |write: &Write| match write {
-        Write::Put(key, _) => timer_of(key, domain).map(|(time, _)| time),
-        Write::Delete(_) => None,
-    };
-    writes.iter().filter_map(time).min()
 }
 
 struct Head<'a> {

@@ -112,12 +112,36 @@ impl Dev {
     /// The options and arguments are completed by `with`, which is given the port that is listened at.
     fn of(name: &'static str, source: &str, with: impl FnOnce(&mut Command, &str)) -> Self {
         let folder = Folder::new();
+        let command = folder.command();
+        Self::by(command, folder, name, source, with)
+    }
+
+    /// Where the system has no more watches to give: in a namespace that may have none.
+    fn untold(name: &'static str, source: &str) -> Self {
+        let folder = Folder::new();
+        let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+        let mut command = folder.shell(script);
+        let inner = std::mem::replace(&mut command, Command::new("unshare"));
+        command.args(["--user", "--map-root-user"]).arg(inner.get_program()).args(inner.get_args());
+        command.arg("bash").arg(folder.command().get_program()).current_dir(folder.path(""));
+        command.env("MILLSTREAM_CONF_DIR", folder.path(""));
+        Self::by(command, folder, name, source, |command, port| {
+            command.args([name, "--host", "127.0.0.1", "--port", port]);
+        })
+    }
+
+    fn by(
+        mut command: Command,
+        folder: Folder,
+        name: &'static str,
+        source: &str,
+        with: impl FnOnce(&mut Command, &str),
+    ) -> Self {
         folder.streamctl(&["new", name]).succeeds();
         folder.write(&format!("{name}/src/lib.rs"), source);
         std::fs::create_dir(folder.path("tmp")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
-        let mut command = folder.command();
         command.args(["dev", "--rest-port", "0", "-Dexecution.checkpointing.interval=1h"]);
         with(&mut command, &port);
         command.env("TMPDIR", folder.path("tmp"));
@@ -305,6 +329,20 @@ fn a_batch_job_begins_anew_with_each_version() {
     dev.err.until("Started component ");
     dev.err.until("Job tally finished");
     assert_eq!(dev.out.until(""), format!("(2,a,{LINES})"));
+    assert_eq!(dev.ends_by("-INT"), Some(130));
+}
+
+#[test]
+fn where_the_system_tells_nothing_of_changes_it_is_looked_for_them() {
+    let mut dev = Dev::untold("untold", SOURCE);
+    dev.err.until("the system does not tell of changes, so it is looked every ");
+    dev.err.until("Watching untold.");
+    let mut peer = dev.accept();
+    dev.gives(&mut peer, "a", "(1,a,1)");
+    dev.save(&release(2));
+    dev.err.until("src/lib.rs has changed: building.");
+    dev.err.until("Changed to component ");
+    dev.gives(&mut peer, "a", "(2,a,2)");
     assert_eq!(dev.ends_by("-INT"), Some(130));
 }
 

@@ -199,6 +199,18 @@ You can resume your program from this savepoint with the run command.";
     assert_eq!(session.get("/overview").1["slots-available"], 4);
     session.ask(&folder, "resume", &[&id]).succeeds();
     session.wait_until(&folder, &id, "RUNNING");
+    // The savepoint of a pause goes with the next.
+    session.ask(&folder, "pause", &[&id]).succeeds();
+    let pauses = folder.path(&format!("session/checkpoints/{id}/paused"));
+    let (clock, count) = (Clock::system(), || std::fs::read_dir(&pauses).unwrap().count());
+    let end = clock.now() + PATIENCE;
+    while count() > 1 {
+        assert!(clock.now() < end, "there are {} savepoints of pauses", count());
+        clock.sleep(Duration::from_millis(5));
+    }
+    assert_eq!(count(), 1);
+    session.ask(&folder, "resume", &[&id]).succeeds();
+    session.wait_until(&folder, &id, "RUNNING");
     let stopped = session.ask(&folder, "stop", &["--savepointPath", "sv2", &id]);
     let told = "Suspending job \"JOB\" with a CANONICAL savepoint.
 Triggering stop-with-savepoint for job JOB.

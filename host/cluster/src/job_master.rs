@@ -508,8 +508,7 @@ impl JobMaster {
                     && let Some(path) = self.paused_at()
                 {
                     // That has been kept by now.
-                    let before = std::mem::take(&mut self.lock().paused_before);
-                    before.iter().for_each(|path| self.remove_pause(path));
+                    self.forget_pauses_before();
                     (hands.from, hands.since) = (Some(Restore::Path(path.into())), None);
                     events.extend(self.goes_on_as_another().then_some(Event::Resume));
                 }
@@ -528,6 +527,8 @@ impl JobMaster {
             }
             None => self.forget_pause(),
         }
+        // Of a pause that came as the job ended.
+        self.forget_pauses_before();
         drop(hands);
         self.lock().is_over = true;
         self.changed.notify_all();
@@ -559,6 +560,12 @@ impl JobMaster {
     fn forget_pause(&self) {
         let last = self.lock().paused_at.take();
         last.iter().for_each(|path| self.remove_pause(path));
+    }
+
+    /// Removes those of the pauses before it.
+    fn forget_pauses_before(&self) {
+        let before = std::mem::take(&mut self.lock().paused_before);
+        before.iter().for_each(|path| self.remove_pause(path));
     }
 
     fn remove_pause(&self, path: &str) {

@@ -201,7 +201,7 @@ fn place_of(domain: TimeDomain) -> usize {
 }
 
 /// Rows that are not as the layout has them.
-fn not_laid_out(error: &ArrowError) -> StoreFailure {
+fn not_laid_out(error: &dyn std::fmt::Display) -> StoreFailure {
     StoreFailure { place: "its rows".to_owned(), why: error.to_string() }
 }
 
@@ -312,7 +312,7 @@ impl TieredBackend {
         let pending = self.pending.iter().map(|outgoing| outgoing.writes()).collect::<Result<Vec<_>, _>>();
         let on_the_way = layout::read_pending(pending?.into_iter(), &mut keys);
         self.bring_all_near(&on_the_way)?;
-        let read = self.layout.shape().read(&*self.store, keys);
+        let read = self.layout.read(&*self.store, keys);
         let rows = self.check(read)?;
         self.bring_all_near(&rows)?;
         // In the order of all else: a snapshot that is sealed, and not frozen yet, has them there.
@@ -331,12 +331,11 @@ impl TieredBackend {
             Job::Write(outgoing) => Done::Written(outgoing.writes().and_then(|writes| store.write(writes))),
             Job::Take(keys) => Done::Taken(
                 layout
-                    .shape()
                     .take(&*store, keys)
                     .and_then(|rows| layout.decode(&rows, AT_A_TIME).map_err(|error| not_laid_out(&error))),
             ),
             Job::ReadDue { domain, now } => {
-                Done::Due { domain, read: layout.shape().read_due(&*store, domain, now, DUE_TIMERS) }
+                Done::Due { domain, read: layout.read_due(&*store, domain, now, DUE_TIMERS) }
             }
             Job::Freeze(epoch) => Done::Frozen(store.freeze(epoch).and_then(|frozen| {
                 let files = frozen.files()?;
@@ -452,8 +451,8 @@ impl TieredBackend {
             *self.flags.element_mut(id as usize, 0) = NEAR | USED;
         }
         for chunk in rows.chunks {
-            let put = self.near.put_back(chunk, is_sealed).map_err(|error| wrong(&error));
-            self.check(put.map_err(|error| not_laid_out(&error)))?;
+            let put = self.near.put_back(chunk, is_sealed).map_err(|error| not_laid_out(&error));
+            self.check(put)?;
         }
         Ok(())
     }
@@ -540,10 +539,6 @@ impl TieredBackend {
         (sealed.after, sealed.read) = (page.last, page.chunks.into());
         Ok(Sweep::Nothing)
     }
-}
-
-fn wrong(error: &StoreError) -> ArrowError {
-    ArrowError::ComputeError(error.to_string())
 }
 
 fn far() -> ArrowError {
@@ -785,7 +780,7 @@ impl Backend for TieredBackend {
             if !new.is_empty() {
                 let keys = self.near.keys(&new)?;
                 let keys = self.layout.encode_keys(&keys, new.len())?;
-                let rows = self.layout.shape().take(&*self.store, keys).map_err(ArrowError::from)?;
+                let rows = self.layout.take(&*self.store, keys).map_err(ArrowError::from)?;
                 self.bring_all_near(&rows)?;
             }
         }

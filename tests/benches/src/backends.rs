@@ -21,7 +21,7 @@ use state::tiered::{Rocks, RocksStore, Scratch, StoreFiles, StoreReader, TieredB
 
 use crate::measure::{self, Round, UNIT, guest, median, streamctl};
 use crate::report::Report;
-use crate::snapshot::{NUMBERS, ROWS, SPIN, SPINNING, Subtask};
+use crate::snapshot::{NUMBERS, ROWS, SPINNING, Subtask, spin};
 use crate::text::{text, text_of};
 use crate::totals::Totals;
 
@@ -109,8 +109,8 @@ fn word_count(
 #[derive(Clone, Copy)]
 enum Of {
     Memory,
-    /// Whether the subtask shares its core with what RocksDB does in the background.
     Rocks {
+        /// No other thread of the process is on the subtask's core.
         has_own_core: bool,
     },
 }
@@ -158,8 +158,6 @@ struct Driven {
     /// thread meanwhile, as others may have had the cores.
     busy: Vec<f64>,
     cpu: Vec<f64>,
-    /// The same of a loop that does nothing, after each batch: how long the machine itself pauses.
-    spinning: Vec<f64>,
 }
 
 /// What each key has been counted to by the snapshots of the near state, the newest last.
@@ -206,7 +204,7 @@ impl Driven {
                 })?
             }
         };
-        Ok(Self { subtask, store: kept, clock, busy: Vec::new(), cpu: Vec::new(), spinning: Vec::new() })
+        Ok(Self { subtask, store: kept, clock, busy: Vec::new(), cpu: Vec::new() })
     }
 
     fn timed<T>(&mut self, what: impl FnOnce(&mut Subtask) -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -228,15 +226,11 @@ impl Driven {
         self.timed(|of| of.batch(keys))?;
         loop {
             match self.timed(|of| Ok(of.backend.rest()?))? {
-                Rest::Done => break,
+                Rest::Done => return Ok(()),
                 Rest::More => {}
                 Rest::Waiting => self.clock.sleep(Duration::from_micros(50)),
             }
         }
-        let begun = self.clock.now();
-        while self.clock.now() - begun < SPIN {}
-        self.spinning.push((self.clock.now() - begun).as_secs_f64() * 1e3);
-        Ok(())
     }
 
     /// A snapshot, between batches, written as a subtask writes it: its rows, and the files of its store.
@@ -294,7 +288,10 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
     let (mut mirror, mut last_files) = (Mirror(vec![None; KEYS]), None);
     take_all(&whole, &mut mirror)?;
     drop(whole);
-    [&mut driven.busy, &mut driven.cpu, &mut driven.spinning].into_iter().for_each(Vec::clear);
+    driven.busy.clear();
+    driven.cpu.clear();
+    // A loop that does nothing, after each batch: how long the machine itself pauses.
+    let mut spinning = Vec::new();
     let flushed = |of: &Driven| of.store.as_ref().and_then(|store| store.flushed_bytes());
     let flushed_before = flushed(&driven);
     let mut known: BTreeSet<String> = BTreeSet::new();
@@ -304,6 +301,7 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
         for _ in 0..BATCHES {
             let batch = driven.subtask.keys();
             driven.batch(&batch)?;
+            spinning.push(spin(&driven.clock));
             keys.extend(batch);
         }
         let (tables, files) = driven.snapshot(epoch, Extent::Changes)?;
@@ -345,7 +343,7 @@ fn driven(report: &mut Report, of: Of) -> anyhow::Result<()> {
     let mut add = |subject: &str, value: f64, unit: &str| {
         report.compare((BENCH, SNAPSHOTS), &format!("{}, 1 GiB: {subject}", of.name()), value, unit, None);
     };
-    let Driven { mut busy, mut cpu, mut spinning, .. } = driven;
+    let Driven { mut busy, mut cpu, .. } = driven;
     add("longest pause of the subtask", at(&mut busy, 1.0), "ms");
     add("pause, all but one in a thousand", at(&mut busy, 0.999), "ms");
     add("longest pause of the subtask, its CPU time", at(&mut cpu, 1.0), "ms");

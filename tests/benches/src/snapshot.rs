@@ -32,7 +32,7 @@ pub(crate) const ROWS: usize = 1_000;
 /// Sweeping between two batches ends when this has passed.
 const TURN: Duration = Duration::from_micros(200);
 /// A loop that does nothing, about as long as a batch: its longest turn is the machine's own pause.
-pub(crate) const SPIN: Duration = Duration::from_micros(500);
+const SPIN: Duration = Duration::from_micros(500);
 pub(crate) const SPINNING: &str = "a loop that reads the clock for 0.5 ms";
 /// Batches before each snapshot.
 const BETWEEN: usize = 5_000;
@@ -90,9 +90,7 @@ pub(crate) fn drive(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
         without.add_round(took);
         let mut took = Vec::new();
         for _ in 0..BETWEEN {
-            let begun = clock.now();
-            while clock.now() - begun < SPIN {}
-            took.push(milliseconds(clock.now() - begun));
+            took.push(spin(&clock));
         }
         spinning.add_round(took);
         let (sealed, begun) = (subtask.counts.clone(), clock.now());
@@ -142,6 +140,13 @@ pub(crate) fn drive(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
 
 fn greatest(values: &[f64]) -> Vec<f64> {
     values.iter().copied().reduce(f64::max).into_iter().collect()
+}
+
+/// How long a loop took that does nothing for [`SPIN`], in milliseconds.
+pub(crate) fn spin(clock: &Clock) -> f64 {
+    let begun = clock.now();
+    while clock.now() - begun < SPIN {}
+    milliseconds(clock.now() - begun)
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -66,12 +66,6 @@ pub(super) struct NearRows {
     pub(super) chunks: Vec<StateChunk>,
 }
 
-/// How what a key has is found.
-#[derive(Clone, Copy)]
-pub(super) struct Shape {
-    has_entries: bool,
-}
-
 fn converter(types: impl Iterator<Item = DataType>) -> Result<RowConverter, ArrowError> {
     RowConverter::new(types.map(SortField::new).collect())
 }
@@ -107,8 +101,8 @@ impl Layout {
         Ok(Self { keys: some(key_types)?, values: some(&of_values)?, states: tables })
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape { has_entries: self.states.iter().any(|table| matches!(table, Table::Entries { .. })) }
+    fn has_entries(&self) -> bool {
+        self.states.iter().any(|table| matches!(table, Table::Entries { .. }))
     }
 
     pub(super) fn encode_keys(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u8>>, ArrowError> {
@@ -372,9 +366,9 @@ fn key_of<'a>(row: &'a [u8], value: &'a [u8]) -> &'a [u8] {
     }
 }
 
-impl Shape {
+impl Layout {
     /// Takes all that these keys have out of the store.
-    pub(super) fn take(self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
+    pub(super) fn take(&self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
         let rows = self.read(store, keys)?;
         let gone = rows.gone();
         if !gone.is_empty() {
@@ -384,13 +378,14 @@ impl Shape {
     }
 
     /// All that these keys have.
-    pub(super) fn read(self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
+    pub(super) fn read(&self, store: &dyn OrderedStore, keys: Vec<Vec<u8>>) -> Result<FarRows, StoreFailure> {
+        let has_entries = self.has_entries();
         let heads: Vec<Vec<u8>> = keys.iter().map(|key| head_of(key)).collect();
         let found = store.get_many(&heads)?;
         let mut rows = Vec::new();
         for ((key, head), value) in keys.iter().zip(heads).zip(found) {
             let Some(value) = value else { continue };
-            if self.has_entries && Head::of(&value).is_some_and(|head| head.has_entries) {
+            if has_entries && Head::of(&value).is_some_and(|head| head.has_entries) {
                 let end = [&[OF_KEYS], &key[..], &[ENTRY + 1]].concat();
                 let mut from = [&[OF_KEYS], &key[..], &[ENTRY]].concat();
                 loop {
@@ -408,7 +403,7 @@ impl Shape {
     /// All that the keys of the first timers of a clock that are due by `now` have, and when the next timer is due:
     /// one after these, or that of a key with more than one.
     pub(super) fn read_due(
-        self,
+        &self,
         store: &dyn OrderedStore,
         domain: usize,
         now: i64,

@@ -94,6 +94,13 @@ struct Dev {
     err: Lines,
 }
 
+/// Runs the project over the port that is listened at.
+fn over_the_socket(name: &str) -> impl FnOnce(&mut Command, &str) {
+    move |command, port| {
+        command.args([name, "--host", "127.0.0.1", "--port", port]);
+    }
+}
+
 impl Drop for Dev {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -104,9 +111,7 @@ impl Drop for Dev {
 impl Dev {
     /// Components lie by the project's name in a target folder that tests share.
     fn start(name: &'static str, source: &str) -> Self {
-        Self::of(name, source, |command, port| {
-            command.args([name, "--host", "127.0.0.1", "--port", port]);
-        })
+        Self::of(name, source, over_the_socket(name))
     }
 
     /// The options and arguments are completed by `with`, which is given the port that is listened at.
@@ -119,17 +124,13 @@ impl Dev {
     /// Where the system has no more watches to give: in a namespace that may have none.
     fn untold(name: &'static str, source: &str) -> Self {
         let folder = Folder::new();
-        let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
-        let mut command = folder.shell(script);
-        let inner = std::mem::replace(&mut command, Command::new("unshare"));
-        command.args(["--user", "--map-root-user"]).arg(inner.get_program()).args(inner.get_args());
-        command.arg("bash").arg(folder.command().get_program()).current_dir(folder.path(""));
-        command.env("MILLSTREAM_CONF_DIR", folder.path(""));
-        Self::by(command, folder, name, source, |command, port| {
-            command.args([name, "--host", "127.0.0.1", "--port", port]);
-        })
+        let none = r#"echo 0 > /proc/sys/user/max_inotify_instances && exec "$@""#;
+        let mut command = folder.shell(r#"exec unshare --user --map-root-user bash -c "$@""#);
+        command.args(["bash", none, "bash"]).arg(folder.command().get_program());
+        Self::by(command, folder, name, source, over_the_socket(name))
     }
 
+    /// By this command, in this folder.
     fn by(
         mut command: Command,
         folder: Folder,
